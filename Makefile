@@ -1,0 +1,59 @@
+# `make test` and `make check` set up what they need in .venv; nothing but Python 3.11+ has to be there.
+# `make test PYTEST_ARGS="-k kv -x"` passes options on; `make test DIFFUSERS=0.40.0` runs against that release.
+PYTHON      ?= python3
+PYTEST_ARGS ?=
+
+# The two ends of the supported range, and a huggingface_hub that every release between them accepts
+# (diffusers 0.40 wants <2, transformers 5.23 wants >=1.31).
+DIFFUSERS_RANGE := 0.40.0 0.42.1
+RANGE_HUB       := 1.33.0
+
+ifdef DIFFUSERS
+VENV := .venv-diffusers-$(DIFFUSERS)
+PINS := sed -e 's/^diffusers==.*/diffusers==$(DIFFUSERS)/' -e 's/^huggingface_hub==.*/huggingface_hub==$(RANGE_HUB)/'
+else
+VENV := .venv
+PINS := cat
+endif
+BIN   := $(VENV)/bin
+PIP   := $(BIN)/python -m pip --disable-pip-version-check --quiet
+STAMP := $(VENV)/.ready
+
+.PHONY: setup test check fmt coverage diffusers-range clean
+
+setup: $(STAMP)
+
+# torch first and alone: its exact pin keeps pip from looking for another build of it.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("hybridstitch needs Python 3.11 or newer")'
+	@echo "setting up $(VENV) (a few minutes the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PINS) constraints.txt > $(VENV)/constraints.txt
+	@$(PIP) install "$$(grep '^torch==' constraints.txt)"
+	@$(PIP) install -c $(VENV)/constraints.txt -e '.[dev]'
+	@touch $@
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest -q tests/test_floors.py
+
+fmt: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+coverage: $(STAMP)
+	$(BIN)/python -m pytest --cov --cov-fail-under=95 $(PYTEST_ARGS)
+
+diffusers-range:
+	@failed=""; for release in $(DIFFUSERS_RANGE); do \
+	    echo "== diffusers $$release"; \
+	    $(MAKE) --no-print-directory test DIFFUSERS=$$release || failed="$$failed $$release"; \
+	done; test -z "$$failed" || { echo "failed with diffusers$$failed"; exit 1; }
+
+clean:
+	rm -rf .venv .venv-diffusers-* .pytest_cache .ruff_cache .hypothesis .coverage dist

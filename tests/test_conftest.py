@@ -13,9 +13,7 @@ DOCS = ROOT / "docs" / "drop-in.md"
 @pytest.fixture
 def project(pytester):
     pytester.makeconftest((ROOT / "tests" / "conftest.py").read_text())
-    pytester.makeini(
-        "[pytest]\naddopts = --strict-markers\nmarkers =\n    dropin(feature): a drop-in feature\n"
-    )
+    pytester.makeini("[pytest]\naddopts = --strict-markers\nmarkers = dropin(feature): a drop-in feature")
     return pytester
 
 
@@ -92,22 +90,17 @@ def test_tests_that_ask_for_no_device_run_without_torch(project):
         def test_light():
             assert "torch" not in sys.modules
     """)
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", file], capture_output=True, text=True, cwd=project.path
-    )
+    command = [sys.executable, "-m", "pytest", file]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=project.path)
     assert run.returncode == 0, run.stdout
 
 
 def test_docs_hold_the_same_table_as_the_tests(dropin_table):
-    """A row is a line `| feature | `tests/test_x.py::test_y` | … |`; rows of files not in this run are only looked up."""
+    """A row is a line "| feature | `tests/test_x.py::test_y` |"; of files not in this run, only the file is checked."""
     lines = DOCS.read_text().splitlines() if DOCS.exists() else []
-    cells = [
-        [cell.strip().strip("`") for cell in line.strip("| ").split("|")] for line in lines if "::" in line
-    ]
+    cells = [[cell.strip(" `") for cell in line.strip("| ").split("|")] for line in lines if "::" in line]
     documented = [(feature, test) for feature, test, *_ in cells]
-    missing = [
-        f"| {feature} | `{test}` |" for feature, test in dropin_table if (feature, test) not in documented
-    ]
+    missing = [f"| {row[0]} | `{row[1]}` |" for row in dropin_table if row not in documented]
     assert not missing, "add to docs/drop-in.md:\n" + "\n".join(missing)
 
     files_run = {test.split("::")[0] for _, test in dropin_table}

@@ -1,0 +1,279 @@
+"""The house keeps its floors: a module imports only from lower ones, and floors 0-1 run without torch.
+
+Read from the syntax trees of src/hybridstitch. Imports inside functions count; under TYPE_CHECKING they do not.
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "hybridstitch"
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+# (floor, the modules that share a rank). A module imports from earlier lines only.
+RANKS = (
+    (0, {"errors"}),
+    (0, {"plan"}),
+    (0, {"trace"}),
+    (1, {"policies", "latency"}),
+    (2, {"change", "kv", "compat"}),
+    (2, {"families"}),
+    (3, {"draw"}),
+    (3, {"run"}),
+    (3, {"stitched"}),
+    (3, {"pair"}),
+    (3.5, {"mini"}),
+    (4, {"profile", "presets"}),
+    (4, {"evaluate"}),
+    (4, {"calibrate", "report"}),
+    (5, {"batch"}),
+    (5, {"server"}),
+    (5, {"cli"}),
+)
+RANK = {name: rank for rank, (_, names) in enumerate(RANKS) for name in names}
+FLOOR = {name: floor for floor, names in RANKS for name in names}
+DOORS = {"__init__", "__main__"}  # of the package itself: they open on every floor
+
+HEAVY = {"torch", "diffusers", "transformers", "accelerate", "peft"}
+BANNED_NAMES = {"utils", "util", "base", "common", "helpers", "misc", "manager"}
+LONGEST = 350  # lines
+MUTABLE_CALLS = {"list", "dict", "set", "bytearray", "defaultdict", "OrderedDict", "Counter", "deque"}
+MUTABLE_CALLS |= {"WeakKeyDictionary", "WeakValueDictionary", "WeakSet"}
+MUTATORS = {"append", "add", "update", "extend", "insert", "remove", "discard", "pop", "popitem", "clear"}
+MUTATORS |= {"setdefault", "sort", "reverse", "appendleft"}
+
+
+# --- reading a module ---
+
+
+def parts_of(path: Path) -> tuple[str, ...]:
+    """("families", "sd3") of families/sd3.py, ("families",) of its __init__.py, () of the package itself."""
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return parts[:-1] if parts[-1] == "__init__" else parts
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+
+
+def walk(node: ast.AST, functions: bool = True) -> Iterator[ast.AST]:
+    """All nodes below, without those under `if TYPE_CHECKING:` and, if asked, without those in functions."""
+    children = node.orelse if is_type_checking(node) else ast.iter_child_nodes(node)
+    for child in children:
+        yield child
+        if functions or not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield from walk(child, functions)
+
+
+def imports(path: Path, tree: ast.Module, functions: bool = True) -> Iterator[tuple[str, ...]]:
+    """Dotted names as tuples, relative ones resolved: `from . import kv` is ("hybridstitch", "kv")."""
+    here = ("hybridstitch", *parts_of(path))
+    package = here if path.stem == "__init__" else here[:-1]
+    for node in walk(tree, functions):
+        if isinstance(node, ast.Import):
+            yield from (tuple(alias.name.split(".")) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = tuple(node.module.split(".")) if node.module else ()
+            if node.level:
+                module = package[: len(package) - node.level + 1] + module
+            yield from ((*module, alias.name) for alias in node.names)
+
+
+# --- the rules: each gives one sentence per fault ---
+
+
+def floor_faults(path: Path, tree: ast.Module) -> Iterator[str]:
+    mine = parts_of(path)
+    if not mine or (len(mine) == 1 and mine[0] in DOORS):
+        return
+    if mine[0] not in RANK:
+        yield f"{mine[0]} stands on no floor: give it a place in RANKS and in CONTRIBUTING.md"
+        return
+    at_import = set(imports(path, tree, functions=False))
+    for name in imports(path, tree):
+        if name[0] != "hybridstitch":
+            continue
+        target = name[1:]
+        dotted = ".".join(name)
+        if not target or target[0] not in RANK:
+            if target[:1] != ("__version__",):
+                yield f"imports {dotted}: import from the module that defines it"
+        elif target[0] == mine[0]:
+            siblings = len(mine) > 1 and target[1:2] and (SOURCE / mine[0] / f"{target[1]}.py").exists()
+            if mine[0] == "families" and siblings and target[1] != mine[1]:
+                yield f"imports {dotted}: families never import each other"
+        elif (mine[0], target[0]) == ("pair", "mini"):
+            if name in at_import:
+                yield "imports mini as it is imported itself: do it inside the function that needs it"
+        elif RANK[target[0]] >= RANK[mine[0]]:
+            yield f"imports {dotted}, which is not below it (floor {FLOOR[target[0]]}, own {FLOOR[mine[0]]})"
+
+
+def torch_faults(path: Path, tree: ast.Module) -> Iterator[str]:
+    mine = parts_of(path)
+    if not mine or FLOOR.get(mine[0], 5) <= 1:
+        for name in imports(path, tree, functions=False):
+            if name[0] in HEAVY:
+                yield f"imports {name[0]} at module level: floors 0-1 run without it"
+
+
+def state_faults(path: Path, tree: ast.Module) -> Iterator[str]:
+    """A list, dict or set at module level is an UPPER_CASE constant, filled where it stands, never mutated."""
+    constants = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("hybridstitch"))
+        for alias in node.names
+        if alias.name.isupper()
+    }
+    for node in module_level(tree):
+        if isinstance(node, ast.AugAssign):
+            yield f"changes {ast.unparse(node.target)} at module level"
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or not is_mutable(node.value):
+            continue
+        for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+            name = ast.unparse(target)
+            if name.isupper() and not is_empty(node.value):
+                constants.add(name)
+            elif name != "__all__":
+                yield f"{name} is mutable module state: a tuple, or an UPPER_CASE constant filled at once"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Global):
+            yield f"global {', '.join(node.names)}: pass state, do not share it"
+        stored = isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load)
+        called = isinstance(node, ast.Attribute) and node.attr in MUTATORS
+        if (stored or called) and isinstance(node.value, ast.Name) and node.value.id in constants:
+            yield f"line {node.lineno} mutates {node.value.id}, a constant of a module"
+
+
+def module_level(tree: ast.Module) -> Iterator[ast.stmt]:
+    """Statements run at import, those inside `if`, `try`, `with` and `for` included, classes left out."""
+    stack: list[ast.AST] = [tree]
+    while stack:
+        for child in ast.iter_child_nodes(stack.pop()):
+            if isinstance(child, ast.stmt) and not isinstance(child, ast.FunctionDef | ast.ClassDef):
+                yield child
+            if isinstance(child, ast.If | ast.Try | ast.With | ast.For | ast.ExceptHandler):
+                stack.append(child)
+
+
+def is_mutable(value: ast.expr | None) -> bool:
+    if isinstance(value, ast.Call):
+        return ast.unparse(value.func).split(".")[-1] in MUTABLE_CALLS
+    return isinstance(value, ast.List | ast.Dict | ast.Set | ast.ListComp | ast.DictComp | ast.SetComp)
+
+
+def is_empty(value: ast.expr | None) -> bool:
+    """Whether it can only be meant to be filled later: `{}`, `[]`, `dict()`, `defaultdict(list)`."""
+    if isinstance(value, ast.Call):
+        return not (value.args or value.keywords) or "default" in ast.unparse(value.func)
+    return (isinstance(value, ast.Dict) and not value.keys) or (
+        isinstance(value, ast.List) and not value.elts
+    )
+
+
+def shape_faults(path: Path, tree: ast.Module) -> Iterator[str]:
+    if path.stem in BANNED_NAMES or path.parent.name in BANNED_NAMES:
+        yield "is named for nothing it does: name it for its idea"
+    if not (ast.get_docstring(tree) or "").strip():
+        yield "has no docstring: say its idea, shapes and units"
+
+
+def length_faults(path: Path, tree: ast.Module) -> Iterator[str]:
+    lines = len(path.read_text().splitlines())
+    if lines > LONGEST:
+        yield f"has {lines} lines, more than {LONGEST}: make it a folder of the same name"
+
+
+@pytest.mark.parametrize("rule", [floor_faults, torch_faults, state_faults, shape_faults, length_faults])
+def test_every_module_keeps(rule):
+    faults = [
+        f"{path.relative_to(SOURCE)} {fault}"
+        for path in MODULES
+        for fault in rule(path, ast.parse(path.read_text(), str(path)))
+    ]
+    if faults:
+        pytest.fail("\n".join(faults), pytrace=False)
+
+
+def test_floors_0_and_1_leave_torch_unimported():
+    tops = {parts[0] for path in MODULES if (parts := parts_of(path))}
+    light = sorted(name for name in tops if FLOOR.get(name, 5) <= 1)
+    names = ", ".join(["hybridstitch", *(f"hybridstitch.{name}" for name in light)])
+    code = f"import sys; sys.path.insert(0, {str(SOURCE.parent)!r}); import {names}; "
+    code += f"print(*sorted({HEAVY!r} & sys.modules.keys()))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == "", f"import {names} brings {run.stdout.strip()}"
+
+
+# --- the rules bite ---
+
+FAULTS = [
+    (floor_faults, "plan.py", "from hybridstitch.trace import Trace", "not below it (floor 0, own 0)"),
+    (floor_faults, "plan.py", "from .trace import Trace", "hybridstitch.trace.Trace"),
+    (floor_faults, "policies.py", "def f():\n    import hybridstitch.kv", "not below it (floor 2, own 1)"),
+    (floor_faults, "policies.py", "from hybridstitch import latency", "not below it (floor 1, own 1)"),
+    (floor_faults, "kv.py", "from hybridstitch import stitch", "import from the module that defines it"),
+    (floor_faults, "families/sd3.py", "from .. import draw", "not below it (floor 3, own 2)"),
+    (floor_faults, "draw.py", "if x:\n    from .run import Run", "not below it"),
+    (floor_faults, "pair.py", "from .mini import weights", "inside the function"),
+    (floor_faults, "mini/train.py", "from hybridstitch.cli import main", "not below it"),
+    (floor_faults, "gadgets.py", "", "stands on no floor"),
+    (torch_faults, "latency.py", "import torch.nn as nn", "imports torch"),
+    (torch_faults, "__init__.py", "try:\n    from diffusers import X\nfinally: pass", "imports diffusers"),
+    (state_faults, "kv.py", "cache = {1: 2}", "cache is mutable module state"),
+    (state_faults, "kv.py", "CACHE: dict = dict()", "CACHE is mutable module state"),
+    (state_faults, "kv.py", "SEEN = weakref.WeakSet()", "SEEN is mutable module state"),
+    (state_faults, "kv.py", "K = {'a': 0}\ndef f():\n    K['a'] = 1", "line 3 mutates K"),
+    (state_faults, "kv.py", "K: Final = [0]\nK.append(1)", "line 2 mutates K"),
+    (state_faults, "kv.py", "from .plan import K\ndef f():\n    del K['a']", "line 3 mutates K"),
+    (state_faults, "kv.py", "def f():\n    global count", "global count"),
+    (state_faults, "kv.py", "N = 0\nN += 1", "changes N"),
+    (shape_faults, "utils.py", '"""Things."""', "named for nothing"),
+    (shape_faults, "kv.py", "import math", "no docstring"),
+]
+NO_FAULTS = [
+    (floor_faults, "trace.py", "from hybridstitch.plan import Plan\nfrom hybridstitch.errors import E"),
+    (floor_faults, "policies.py", "if TYPE_CHECKING:\n    from hybridstitch.run import Run"),
+    (floor_faults, "stitched.py", "from . import run, draw\nfrom hybridstitch import __version__"),
+    (floor_faults, "families/sd3.py", "from hybridstitch.kv import Cache\nfrom ..compat import Attention"),
+    (floor_faults, "families/__init__.py", "from .sd3 import SD3"),
+    (floor_faults, "pair.py", "def open_pair():\n    from hybridstitch import mini"),
+    (floor_faults, "__init__.py", "from hybridstitch.cli import main"),
+    (torch_faults, "policies.py", "def f():\n    import torch"),
+    (torch_faults, "policies.py", "if typing.TYPE_CHECKING:\n    import torch"),
+    (state_faults, "policies.py", "POLICIES: dict[str, type] = {'a': A}\nx = POLICIES['a']"),
+    (state_faults, "policies.py", "__all__ = ['a']\nNAMES = ('a', 'b')\nM = MappingProxyType({})"),
+    (state_faults, "kv.py", "class A:\n    blocks = ['large']\ndef f():\n    x = []\n    x.append(1)"),
+]
+
+
+@pytest.mark.parametrize(("rule", "module", "source", "fault"), FAULTS)
+def test_a_fault_is_found(rule, module, source, fault):
+    assert fault in "\n".join(rule(SOURCE / module, ast.parse(source)))
+
+
+@pytest.mark.parametrize(("rule", "module", "source"), NO_FAULTS)
+def test_what_is_allowed_is_no_fault(rule, module, source):
+    assert list(rule(SOURCE / module, ast.parse(source))) == []
+
+
+def test_families_never_import_each_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "SOURCE", tmp_path)
+    (tmp_path / "families").mkdir()
+    for name in ("sd3", "flux"):
+        (tmp_path / "families" / f"{name}.py").touch()
+    for source in ("from .flux import Flux", "from hybridstitch.families import flux", "from . import flux"):
+        faults = list(floor_faults(tmp_path / "families" / "sd3.py", ast.parse(source)))
+        assert len(faults) == 1
+        assert faults[0].endswith("families never import each other")
+
+
+def test_a_long_module_is_found(tmp_path):
+    (tmp_path / "long.py").write_text("x = 1\n" * (LONGEST + 1))
+    assert list(length_faults(tmp_path / "long.py", ast.Module([], [])))

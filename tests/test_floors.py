@@ -1,6 +1,6 @@
 """The house keeps its floors: a module imports only from lower ones, and floors 0-1 run without torch.
 
-Read from the syntax trees of src/hybridstitch. Imports inside functions count; under TYPE_CHECKING they do not.
+Read from the syntax trees of src/hybridstitch. Imports inside functions count; those for types do not.
 """
 
 import ast
@@ -122,7 +122,7 @@ def torch_faults(path: Path, tree: ast.Module) -> Iterator[str]:
 
 
 def state_faults(path: Path, tree: ast.Module) -> Iterator[str]:
-    """A list, dict or set at module level is an UPPER_CASE constant, filled where it stands, never mutated."""
+    """A list, dict or set at module level is an UPPER_CASE constant, filled at once and never mutated."""
     constants = {
         alias.asname or alias.name
         for node in ast.walk(tree)

@@ -1,4 +1,7 @@
-"""The options, the drop-in table, and that docs/drop-in.md holds the same table."""
+"""The options, the drop-in table, and that docs/drop-in.md holds the same table.
+
+The inner runs of pytest are subprocesses: within this process they would import torch twice, and crash.
+"""
 
 import subprocess
 import sys
@@ -50,7 +53,7 @@ def test_dropin_table_lists_each_marked_test_with_its_worst_outcome(project):
         def test_unmarked():
             pass
     """)
-    result = project.runpytest("-k", "not deselected")
+    result = project.runpytest_subprocess("-k", "not deselected")
     file = "test_dropin_table_lists_each_marked_test_with_its_worst_outcome.py"
     table = [line.split(" | ") for line in result.outlines if " | " in line]
     assert [[cell.strip() for cell in row] for row in table] == [
@@ -65,12 +68,12 @@ def test_dropin_table_lists_each_marked_test_with_its_worst_outcome(project):
 
 def test_no_table_without_marked_tests(project):
     project.makepyfile("def test_plain(): pass")
-    assert "drop-in" not in project.runpytest().stdout.str()
+    assert "drop-in" not in project.runpytest_subprocess().stdout.str()
 
 
 def test_a_marker_without_a_feature_is_refused(project):
     project.makepyfile("import pytest\n\n@pytest.mark.dropin\ndef test_nothing(): pass")
-    result = project.runpytest()
+    result = project.runpytest_subprocess()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*write @pytest.mark.dropin(*"])
 
@@ -80,7 +83,7 @@ def test_device_and_dtype_come_from_the_command_line(project):
         def test_options(device, dtype):
             assert (str(device), str(dtype)) == ("meta", "torch.bfloat16")
     """)
-    project.runpytest("--device", "meta", "--dtype", "bfloat16").assert_outcomes(passed=1)
+    project.runpytest_subprocess("--device", "meta", "--dtype", "bfloat16").assert_outcomes(passed=1)
 
 
 def test_tests_that_ask_for_no_device_run_without_torch(project):

@@ -1,0 +1,162 @@
+"""The stages of the recipe, and the folder they share: `WORK/parts/NAME.pt` holds finished weights, `WORK/runs` the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, SD3Transformer2DModel
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPTextModelWithProjection, CLIPVisionModelWithProjection
+
+from .. import parts
+from . import keep
+from .clip import ClipTask, retrieval
+from .data import Pool, make_pool, to_tensor
+from .export import export
+from .flow import FlowTask
+from .loop import Recipe, train
+from .sheet import sample_sheet
+from .vae import VaeTask, measure_latents
+
+RECIPES = {
+    "vae": Recipe(images=24_000, batch=16, other_rate=1.5e-3, ema=0.99),
+    "clip": Recipe(images=160_000, batch=128, ema=0.995, matrix_rate=3e-3),
+    "pool": Recipe(images=50_000),
+    "large": Recipe(images=200_000),
+    "small": Recipe(images=150_000),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Where the recipe works, and how."""
+
+    work: Path
+    device: torch.device
+    from_weights: bool = False
+    compile: bool = False
+
+    def part(self, name: str) -> Path:
+        """Finished weights of a part."""
+        return self.work / "parts" / f"{name}.pt"
+
+    def load(self, name: str) -> dict[str, Tensor]:
+        """The finished weights of a part; says which stage makes them if they are missing."""
+        state = keep.load(self.part(name), self.device)
+        if state is None:
+            raise FileNotFoundError(f"{self.part(name)} is missing; run the stage that makes {name!r} first")
+        return state
+
+    def vae(self) -> AutoencoderKL:
+        """The trained autoencoder, with its scale and shift."""
+        state = self.load("vae")
+        vae = parts.autoencoder()
+        vae.load_state_dict(state["weights"])
+        vae.register_to_config(scaling_factor=state["scaling_factor"], shift_factor=state["shift_factor"])
+        return vae.to(self.device).eval()  # pyright: ignore[reportReturnType]
+
+    def text_encoders(self) -> list[CLIPTextModelWithProjection]:
+        """Both trained text encoders."""
+        encoders = [parts.text_encoder(parts.tokenizer()) for _ in range(2)]
+        for encoder, name in zip(encoders, ("text", "text_2"), strict=True):
+            encoder.load_state_dict(self.load(name))
+            encoder.to(self.device).eval()  # pyright: ignore[reportArgumentType]
+        return encoders
+
+    def image_tower(self) -> CLIPVisionModelWithProjection:
+        """The trained picture side of the miniature CLIP."""
+        tower = parts.image_tower()
+        tower.load_state_dict(self.load("image"))
+        return tower.to(self.device).eval()  # pyright: ignore
+
+    def transformer(self, size: str) -> SD3Transformer2DModel:
+        """A trained transformer."""
+        model = parts.transformer(size)
+        model.load_state_dict(self.load(size))
+        return model.to(self.device).eval()  # pyright: ignore
+
+
+def shipped(shop: Workshop, folder: str, module: torch.nn.Module) -> None:
+    """Put the shipped weights of a part into `module`, if the workshop starts from them."""
+    if shop.from_weights:
+        from safetensors.torch import load_file
+
+        from .. import weights_dir
+
+        (file,) = (weights_dir() / folder).glob("*.safetensors")
+        module.load_state_dict({name: value.float() for name, value in load_file(file).items()})
+
+
+def train_vae(shop: Workshop, recipe: Recipe) -> None:
+    """The autoencoder, then the scale and shift of its latents."""
+    task = VaeTask(shop.device)
+    vae = task.modules["vae"]
+    shipped(shop, "vae", vae)
+    values = train(task, recipe, shop.work / "runs/vae.pt", shop.device)
+    task.modules.load_state_dict(values)
+    mean, deviation, psnr = measure_latents(vae, shop.device)  # pyright: ignore[reportArgumentType]
+    print(f"latents {mean:.4f} +- {deviation:.4f}, reconstruction {psnr:.2f} dB", flush=True)
+    state = {"weights": vae.state_dict(), "scaling_factor": 1 / deviation, "shift_factor": mean, "psnr": psnr}
+    keep.save(state, shop.part("vae"))
+
+
+def train_clip(shop: Workshop, recipe: Recipe) -> None:
+    """The picture tower and both text encoders."""
+    task = ClipTask(shop.device)
+    for name, folder in (("text", "text_encoder"), ("text_2", "text_encoder_2"), ("image", "clip")):
+        shipped(shop, folder, task.modules[name])
+    values = train(task, recipe, shop.work / "runs/clip.pt", shop.device)
+    task.modules.load_state_dict(values)
+    for split in ("heldout", "unseen_pairs"):
+        print(split, "right caption among 100:", retrieval(task, split), flush=True)
+    for name in ("text", "text_2", "image"):
+        keep.save(task.modules[name].state_dict(), shop.part(name))
+
+
+def fill_pool(shop: Workshop, recipe: Recipe) -> None:
+    """Latents of training scenes."""
+    make_pool(shop.work / "pool", shop.vae(), recipe.images, shop.device)
+
+
+def train_flow(shop: Workshop, recipe: Recipe, size: str) -> None:
+    """One of the two transformers."""
+    model = parts.transformer(size)
+    shipped(shop, {"large": "transformer", "small": "small"}[size], model)
+    vae, encoders = shop.vae(), shop.text_encoders()
+    task = FlowTask(model, Pool.open(shop.work / "pool"), encoders, vae, shop.device, shop.compile)
+    held = parts.transformer(size).to(shop.device)  # pyright: ignore[reportArgumentType]
+
+    def look(values: dict[str, Tensor], name: str) -> None:
+        held.load_state_dict(model_values(values))
+        pipe = parts.pipeline(held, vae, *encoders, parts.tokenizer())
+        sample_sheet(pipe).save(shop.work / f"{size}-{name}.png")
+
+    values = train(task, recipe, shop.work / f"runs/{size}.pt", shop.device, look)
+    keep.save(model_values(values), shop.part(size))
+
+
+def model_values(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Only the transformer's weights, without the training-only head."""
+    return {name.removeprefix("model."): value for name, value in values.items() if name.startswith("model.")}
+
+
+def export_all(shop: Workshop, recipe: Recipe) -> None:
+    """The trained parts as half-precision folders in the package."""
+    from .. import weights_dir
+
+    pipe = parts.pipeline(shop.transformer("large"), shop.vae(), *shop.text_encoders(), parts.tokenizer())
+    export(pipe, shop.transformer("small"), shop.image_tower(), weights_dir())
+
+
+STAGES: dict[str, Callable[[Workshop, Recipe], None]] = {
+    "vae": train_vae,
+    "clip": train_clip,
+    "pool": fill_pool,
+    "small": lambda shop, recipe: train_flow(shop, recipe, "small"),
+    "large": lambda shop, recipe: train_flow(shop, recipe, "large"),
+    "export": export_all,
+}

@@ -21,7 +21,7 @@ from ..words import OBJECTS
 from .data import Pool, tokens
 
 DROP = 0.1  # share of captions replaced by ""
-SHIFT = 2.0  # of the training noise levels
+SHIFT = 2.5  # of the training noise levels
 HEAD_WEIGHT = 0.1
 
 

@@ -1,4 +1,8 @@
-"""The autoencoder: L1 + MSE on 64x64 crops, and a small KL term that keeps the latents smooth."""
+"""The autoencoder: L1 + MSE on 64x64 crops, and a small KL term that keeps the latents smooth.
+
+A second stage trains the decoder alone, on nearly noise-free latents. It leaves the latents as they are, so it can run
+at any time after the pool is made.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +17,16 @@ from .data import to_tensor
 
 CROP = 64  # pixels; the network is convolutional, and crops are four times as cheap
 KL = 1e-4  # per latent value
+CALM = 0.3  # share of the latents' noise the decoder-only stage keeps
 
 
 class VaeTask:
-    """Trains `autoencoder()`."""
+    """Trains `autoencoder()`, or only the decoder of a given one."""
 
-    def __init__(self, device: torch.device, vae: AutoencoderKL | None = None) -> None:
-        self.device = device
-        vae = (vae or autoencoder()).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    def __init__(self, device: torch.device, trained: AutoencoderKL | None = None) -> None:
+        self.device, self.decoder_only = device, trained is not None
+        vae = (trained or autoencoder()).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        vae.encoder.requires_grad_(not self.decoder_only)
         self.modules = nn.ModuleDict({"vae": vae})
 
     def loss(self, rng: np.random.Generator, batch: int) -> tuple[Tensor, dict[str, float]]:
@@ -34,7 +40,8 @@ class VaeTask:
         vae = self.modules["vae"]
         code = vae.encode(pixels).latent_dist  # pyright: ignore
         mean, logvar = code.mean.float(), code.logvar.float()
-        drawn = mean + torch.randn_like(mean) * (0.5 * logvar).exp()
+        noise = torch.randn_like(mean) * (0.5 * logvar).exp()
+        drawn = mean + (CALM if self.decoder_only else 1.0) * noise
         made = vae.decode(drawn).sample.float()  # pyright: ignore
         error = made - pixels
         mse = error.square().mean()

@@ -1,0 +1,56 @@
+"""hybridstitch: draw with two diffusion models at once, in an unmodified diffusers pipeline.
+
+    hybridstitch.stitch(pipe, small="stabilityai/stable-diffusion-3-medium-diffusers", policy=HybridStitch())
+    image = pipe("a dog looking out of a car window").images[0]
+    print(pipe.transformer.trace.summary())
+    hybridstitch.unstitch(pipe)
+
+Names are loaded when first used, so that policies, traces and costs need no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import HybridStitchError, StitchWarning
+    from .pair import open_pair, stitch, unstitch
+    from .plan import Plan, Region, Stroke
+    from .policies import POLICIES, HybridStitch, LargeOnly, Policy, Replay, Schedule, SmallOnly, SRDiffusion, TStitch
+    from .stitched import StitchedTransformer
+    from .trace import Step, Trace
+
+__version__ = "0.1.0"
+__all__ = [
+    "POLICIES",
+    "HybridStitch",
+    "HybridStitchError",
+    "LargeOnly",
+    "Plan",
+    "Policy",
+    "Region",
+    "Replay",
+    "SRDiffusion",
+    "Schedule",
+    "SmallOnly",
+    "Step",
+    "StitchWarning",
+    "StitchedTransformer",
+    "Stroke",
+    "TStitch",
+    "Trace",
+    "open_pair",
+    "stitch",
+    "unstitch",
+]
+_HOMES = ("errors", "plan", "trace", "policies", "stitched", "pair")  # torch is needed from "stitched" on
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ModelMixin":  # diffusers looks its base classes up by name in the package that made a component
+        return import_module("diffusers").ModelMixin
+    if name in __all__:
+        for home in _HOMES:
+            module = import_module(f".{home}", __name__)
+            if name in vars(module):
+                return vars(module)[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

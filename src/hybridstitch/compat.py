@@ -1,0 +1,64 @@
+"""Every private or moving name of diffusers that this library touches, in one place.
+
+A new diffusers release that renames one of them breaks this file and nothing else.
+"""
+
+from typing import Any
+
+import torch
+from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.modeling_outputs import Transformer2DModelOutput
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from torch import Tensor, nn
+
+__all__ = [
+    "ModelMixin",
+    "Transformer2DModelOutput",
+    "attention",
+    "grid_of",
+    "is_offloaded",
+    "is_parallel",
+    "set_component",
+]
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, backend: Any = None) -> Tensor:
+    """Scaled dot-product attention through diffusers' dispatcher, so that the user's backend serves.
+
+    Args:
+        query: (R, n, heads, width).
+        key: (R, m, heads, width).
+        value: (R, m, heads, width).
+        backend: the processor's `_attention_backend`.
+
+    Returns:
+        (R, n, heads, width).
+    """
+    return dispatch_attention_fn(query, key, value, backend=backend)
+
+
+def is_offloaded(pipe: DiffusionPipeline) -> bool:
+    """Whether `enable_model_cpu_offload` or its sequential sister was called on the pipeline."""
+    return bool(getattr(pipe, "_all_hooks", None)) or any(
+        isinstance(m, nn.Module) and getattr(m, "_hf_hook", None) is not None for m in pipe.components.values()
+    )
+
+
+def is_parallel(model: nn.Module) -> bool:
+    """Whether context or tensor parallelism was enabled on the model."""
+    return getattr(model, "_parallel_config", None) is not None
+
+
+def set_component(pipe: DiffusionPipeline, name: str, module: nn.Module) -> None:
+    """Put a module in the place of a pipeline's component, its entry in `pipe.config` included."""
+    pipe.register_modules(**{name: module})
+
+
+def grid_of(scheduler: Any) -> tuple[int, Tensor]:
+    """Steps the scheduler's grid will run from where it begins, and the tensor that identifies the grid.
+
+    `set_timesteps` makes a new tensor each time, so its identity tells one run from the next.
+    """
+    timesteps: torch.Tensor = scheduler.timesteps
+    return len(timesteps) - (getattr(scheduler, "begin_index", None) or 0), timesteps

@@ -1,0 +1,240 @@
+"""A plan becomes tensors: images that want the same stroke are drawn together, strokes are laid over each other.
+
+A call has R rows, branches × images, in the order the pipeline gives them ([u_1 … u_B, c_1 … c_B]), so that a stroke
+for every image hands the very tensors of the pipeline to the model. The canvas (R, C, H, W) is put together before
+guidance: `v = where(mask, v_L, v_S)` for each branch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .clock import Mark, mark
+from .families import Family
+from .kv import KVCache
+from .plan import Plan, Stroke, large
+
+Inputs = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The two models of a pair: the large one through its family, the small one as it is."""
+
+    large: Family
+    small: nn.Module
+
+
+@dataclass(slots=True)
+class Call:
+    """One call of the transformer by the pipeline, and what became of it.
+
+    Attributes:
+        inputs: the transformer's keyword arguments, tensors of R rows.
+        images: B.
+        branches: R / B.
+        prediction: what was drawn, (R, C, H, W).
+        plans: per image what was carried out.
+        fallbacks: per image why that is not what was decided.
+        spans: (images, start, end) of each model call.
+    """
+
+    inputs: Inputs
+    images: int
+    branches: int
+    prediction: Tensor | None = None
+    plans: list[Plan] = field(default_factory=list)
+    fallbacks: list[str | None] = field(default_factory=list)
+    spans: list[tuple[tuple[int, ...], Mark, Mark]] = field(default_factory=list)
+
+    @property
+    def latent(self) -> Tensor:
+        """The noisy latent, (R, C, H, W)."""
+        return self.inputs["hidden_states"]
+
+    def rows(self, images: Sequence[int], branches: str = "both") -> list[int]:
+        """The rows of some images; only the last (conditional) branch for "cond"."""
+        first = self.branches - 1 if branches == "cond" else 0
+        return [b * self.images + image for b in range(first, self.branches) for image in images]
+
+    def share(self, images: int) -> None:
+        """Correct the number of images after a call that drew all of them alike."""
+        self.branches = max(1, self.branches * self.images // images)
+        self.images = images
+        self.plans, self.fallbacks = self.plans[:1] * images, self.fallbacks[:1] * images
+        self.spans = [(tuple(range(images)), start, end) for _, start, end in self.spans]
+
+    def take(self, rows: Sequence[int]) -> Inputs:
+        """The inputs of some rows; the pipeline's own tensors when these are all rows."""
+        if len(rows) == self.images * self.branches:
+            return self.inputs
+        index = torch.tensor(rows, device=self.latent.device)
+        return {
+            name: value.index_select(0, index)
+            if isinstance(value, Tensor) and value.ndim > 0 and len(value) == len(self.latent)
+            else value
+            for name, value in self.inputs.items()
+        }
+
+
+def draw(
+    call: Call,
+    plans: Sequence[Plan],
+    tokens: Sequence[Tensor | None],
+    models: Models,
+    cache: KVCache,
+    *,
+    previous: Tensor | None,
+    step: int,
+    keep: bool,
+) -> Tensor:
+    """Carry out one step's plans, one per image.
+
+    Args:
+        call: the inputs; its `plans`, `fallbacks`, `spans` and `prediction` are filled in.
+        plans: what was decided.
+        tokens: per image the chosen tokens (K,), or None where the plan has no region.
+        models: the pair.
+        cache: keys and values of this call's rows; read and written.
+        previous: the last step's prediction of the same call, or None.
+        step: the step.
+        keep: keep the keys and values of dense large strokes.
+
+    Returns:
+        the prediction, (R, C, H, W).
+    """
+    size = call.latent.shape[-2] * call.latent.shape[-1] // models.large.patch**2
+    carried = [_possible(call, image, plan, cache, previous, step, size) for image, plan in enumerate(plans)]
+    call.plans, call.fallbacks = [plan for plan, _ in carried], [why for _, why in carried]
+    canvas = previous
+    fresh = False  # whether the canvas is ours to write on
+    for position in range(max(len(plan.strokes) for plan in call.plans)):
+        for stroke, images in _groups(call.plans, tokens, position):
+            rows = call.rows(images, stroke.branches if stroke.masked else "both")
+            start = mark(call.latent.device)
+            if stroke.model == "S":
+                drawn = models.small(**call.take(rows), return_dict=False)[0]
+            elif stroke.masked:
+                chosen = torch.stack([tokens[image] for image in images]).repeat(len(rows) // len(images), 1)
+                index = None if len(rows) == cache.rows else torch.tensor(rows, device=chosen.device)
+                drawn = models.large.masked(call.take(rows), chosen, cache.layers, index, text=stroke.text)
+                cache.stamp(rows, step)
+            else:
+                if len(rows) == cache.rows:
+                    cache.forget()  # before the new keys and values are built, so that both never exist at once
+                drawn, layers = models.large.dense(call.take(rows), keep=keep)
+                if keep:
+                    cache.fill(rows, layers, step)
+            call.spans.append((images, start, mark(call.latent.device)))
+            if stroke.region.everywhere and len(images) == call.images:
+                canvas, fresh = drawn, True
+                continue
+            if not fresh:
+                canvas, fresh = (
+                    drawn.new_zeros(call.latent.shape[0], *drawn.shape[1:]) if canvas is None else canvas.clone(),
+                    True,
+                )
+            assert canvas is not None
+            inside = (
+                None if stroke.region.everywhere else pixels([tokens[i] for i in images], drawn, models.large.patch)
+            )
+            _lay(canvas, drawn, inside, call, images, rows)
+    assert canvas is not None
+    call.prediction = canvas
+    return canvas
+
+
+def draw_skipping(call: Call, main: Call, tokens: Sequence[Tensor | None], models: Models) -> Tensor:
+    """Skip-layer guidance (SPEC §5): the large model without some layers where it drew this step, else no difference.
+
+    Args:
+        call: the second, conditional call (B rows), `skip_layers` among its inputs.
+        main: the step's first call, drawn.
+        tokens: per image the chosen tokens.
+        models: the pair.
+
+    Returns:
+        `where(drawn by L this step, L(skip_layers), v_text)`, (B, C, H, W).
+    """
+    assert main.prediction is not None
+    text = main.prediction[-call.images :]  # the conditional branch comes last
+    images = tuple(i for i, plan in enumerate(main.plans) if any(s.model == "L" for s in plan.strokes))
+    if not images:
+        return text
+    rows = call.rows(images)
+    start = mark(call.latent.device)
+    drawn, _ = models.large.dense(call.take(rows), keep=False)
+    call.spans.append((images, start, mark(call.latent.device)))
+    everywhere = [any(s.model == "L" and s.region.everywhere for s in main.plans[i].strokes) for i in images]
+    if all(everywhere) and len(images) == call.images:
+        return drawn
+    skipped = text.clone()
+    for position, (image, whole) in enumerate(zip(images, everywhere, strict=True)):
+        if whole:
+            skipped[image] = drawn[position]
+        else:
+            inside = pixels([tokens[image]], drawn[position, None], models.large.patch)
+            skipped[image] = torch.where(inside[0], drawn[position], text[image])
+    return skipped
+
+
+def pixels(tokens: Sequence[Tensor | None], like: Tensor, patch: int) -> Tensor:
+    """Where some tokens lie in the picture.
+
+    Args:
+        tokens: per image token indices (K,).
+        like: (…, C, H, W) of the same picture.
+        patch: p.
+
+    Returns:
+        (len(tokens), 1, H, W), bool.
+    """
+    height, width = like.shape[-2] // patch, like.shape[-1] // patch
+    flat = torch.zeros(len(tokens), height * width, dtype=torch.bool, device=like.device)
+    flat.scatter_(1, torch.stack([t for t in tokens if t is not None]), True)
+    grid = flat.view(-1, 1, height, width)
+    return grid.repeat_interleave(patch, -2).repeat_interleave(patch, -1)
+
+
+def _possible(
+    call: Call, image: int, plan: Plan, cache: KVCache, previous: Tensor | None, step: int, size: int
+) -> tuple[Plan, str | None]:
+    """The plan, or the large model everywhere where keys, values or a prediction it builds on are missing."""
+    for stroke in plan.strokes:
+        length = size + call.inputs["encoder_hidden_states"].shape[1]
+        if stroke.masked and not cache.follows(call.rows([image], stroke.branches), step, length):
+            return Plan((large(),), plan.stage), "no keys and values of the previous step: large model, dense"
+    covered = bool(plan.strokes) and plan.strokes[0].region.everywhere
+    if not covered and (previous is None or previous.shape[0] != call.latent.shape[0]):
+        return Plan((large(),), plan.stage), "no previous prediction to repeat: large model, dense"
+    return plan, None
+
+
+def _groups(
+    plans: Sequence[Plan], tokens: Sequence[Tensor | None], position: int
+) -> list[tuple[Stroke, tuple[int, ...]]]:
+    """Images whose plan has the same stroke at a position (explicit tokens count by their number only)."""
+    groups: dict[tuple[Stroke, int], list[int]] = {}
+    for image, plan in enumerate(plans):
+        if position < len(plan.strokes):
+            stroke, chosen = plan.strokes[position], tokens[image]
+            count = 0 if stroke.region.everywhere or chosen is None else len(chosen)
+            if stroke.region.tokens is not None:
+                stroke = replace(stroke, region=replace(stroke.region, tokens=()))
+            groups.setdefault((stroke, count), []).append(image)
+    return [(stroke, tuple(images)) for (stroke, _), images in groups.items()]
+
+
+def _lay(
+    canvas: Tensor, drawn: Tensor, inside: Tensor | None, call: Call, images: Sequence[int], rows: Sequence[int]
+) -> None:
+    """Put what was drawn for some rows onto the canvas, inside the mask (None: everywhere)."""
+    for position, image in enumerate(images):
+        mine = call.rows([image])
+        fresh = drawn[position :: len(images)]  # this image's branches, as many as were drawn
+        if len(rows) < len(images) * call.branches:  # only the conditional branch: shift the others with it
+            fresh = fresh + (canvas[mine] - canvas[mine[-1:]])
+        canvas[mine] = fresh if inside is None else torch.where(inside[position], fresh, canvas[mine])

@@ -1,0 +1,179 @@
+"""What a plan costs, before it is drawn: Eq. 3-8 of the paper, a count of operations, memory, and a fitted model.
+
+All costs of Eq. 3-8 are in any one unit (seconds, or dense steps of the large model). `s = L_s / L_l` is a small step
+and `h(M)` a masked one, both in dense steps of the large model; `f(M)` is the share of ‖v_L − v_S‖² inside the mask.
+Nothing here needs torch.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from .plan import Plan, Stroke
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What decides a transformer's cost.
+
+    Attributes:
+        width: D, heads times head width.
+        layers: joint blocks.
+        image_tokens: N.
+        text_tokens: T.
+        dual_layers: blocks with a second, image-only attention (SD3.5-medium).
+    """
+
+    width: int
+    layers: int
+    image_tokens: int
+    text_tokens: int
+    dual_layers: int = 0
+
+    def flops(self, drawn: int | None = None, *, text: str = "fresh") -> int:
+        """Floating-point operations of one row: `24·D²·n + 4·n·m·D` a joint block, n tokens computed, m attended to.
+
+        Args:
+            drawn: K, image tokens drawn in a masked step; None draws all N.
+            text: "cached" computes no text token.
+        """
+        image = self.image_tokens if drawn is None else drawn
+        computed = image + (self.text_tokens if text == "fresh" else 0)
+        attended = self.image_tokens + self.text_tokens
+        joint = 24 * self.width**2 * computed + 4 * computed * attended * self.width
+        dual = 8 * self.width**2 * image + 4 * image * self.image_tokens * self.width
+        return self.layers * joint + self.dual_layers * dual
+
+    def kv_bytes(self, *, images: int = 1, branches: int = 2, element_bytes: int = 2) -> int:
+        """Keys and values kept while masking: two tensors a layer over image and text tokens.
+
+        Args:
+            images: B.
+            branches: 2 with guidance.
+            element_bytes: 2 for bf16 and fp16, 4 for fp32.
+        """
+        tokens = self.layers * (self.image_tokens + self.text_tokens) + self.dual_layers * self.image_tokens
+        return 2 * tokens * self.width * images * branches * element_bytes
+
+
+def large_cost(switches: Sequence[int], masks: Sequence[float], large: float) -> float:
+    """Eq. 3: `Σ (T_i − T_{i−1})·L_l·M_{i−1}` with `T_0 = 0`, `M_0 = 1`.
+
+    Args:
+        switches: T_1 … T_{n+1}, the steps at which stages 1 … n+1 begin.
+        masks: M_1 … M_n.
+        large: L_l.
+
+    Raises:
+        ValueError: not one more switch than masks.
+    """
+    if len(switches) != len(masks) + 1:
+        raise ValueError(f"{len(masks)} mask(s) need {len(masks) + 1} switches, {len(switches)} were given")
+    bounds, ratios = [0, *switches], [1.0, *masks]
+    return sum((b - a) * large * m for a, b, m in zip(bounds, bounds[1:], ratios, strict=False))
+
+
+def small_cost(switches: Sequence[int], steps: int, small: float) -> float:
+    """Eq. 4: `L_s·(T − T_1)`.
+
+    Args:
+        switches: T_1 … T_{n+1}.
+        steps: T.
+        small: L_s.
+    """
+    return small * (steps - switches[0])
+
+
+def saving(switches: Sequence[int], masks: Sequence[float], steps: int, *, large: float, small: float) -> float:
+    """Eq. 5, with the `T` that the print leaves out: `L_l·T − L_large − L_small`."""
+    return large * steps - large_cost(switches, masks, large) - small_cost(switches, steps, small)
+
+
+def largest_useful_mask(small: float) -> float:
+    """Eq. 7: a hybrid step costs less than a dense one only for `M_1 < 1 − L_s / L_l`.
+
+    Args:
+        small: s, a small step in dense large steps.
+    """
+    return 1.0 - small
+
+
+def break_even(masked: float, small: float) -> float:
+    """The `f(M)` above which a hybrid step beats the same time spent on whole large steps: `h(M) / (1 − s)`.
+
+    Args:
+        masked: h(M).
+        small: s.
+    """
+    return float("inf") if small >= 1 else masked / (1.0 - small)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostModel:
+    """Seconds of a plan for one image, from measured strokes.
+
+    Attributes:
+        large: seconds of a dense step of the large model.
+        small: seconds of a step of the small model.
+        masked_base: seconds of a masked step that do not depend on the mask.
+        masked_slope: seconds a masked step takes more per share of the tokens.
+    """
+
+    large: float
+    small: float
+    masked_base: float = 0.0
+    masked_slope: float = 0.0
+
+    @classmethod
+    def fit(cls, strokes: Iterable[tuple[Stroke, float]]) -> "CostModel":
+        """Least squares over measured strokes.
+
+        Args:
+            strokes: strokes with the seconds each took.
+
+        Raises:
+            ValueError: no dense large or no small stroke among them.
+        """
+        measured = list(strokes)
+        large = [t for s, t in measured if s.model == "L" and not s.masked]
+        small = [t for s, t in measured if s.model == "S"]
+        masked = [(s.region.ratio, t) for s, t in measured if s.model == "L" and s.masked]
+        if not large or not small:
+            raise ValueError(
+                f"{len(large)} dense large and {len(small)} small strokes were measured; at least one of each is needed"
+            )
+        base, slope = _line(masked)
+        return cls(large=_mean(large), small=_mean(small), masked_base=base, masked_slope=slope)
+
+    def masked(self, ratio: float) -> float:
+        """Seconds of a masked step at M = `ratio`."""
+        return self.masked_base + self.masked_slope * ratio
+
+    def stroke(self, stroke: Stroke) -> float:
+        """Seconds of one stroke."""
+        if stroke.model == "S":
+            return self.small
+        return self.masked(stroke.region.ratio) if stroke.masked else self.large
+
+    def plan(self, plan: Plan) -> float:
+        """Seconds of one step."""
+        return sum(self.stroke(stroke) for stroke in plan.strokes)
+
+    def plans(self, plans: Iterable[Plan]) -> float:
+        """Seconds of the steps of one image."""
+        return sum(self.plan(plan) for plan in plans)
+
+
+def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Intercept and slope through (x, y); through the origin if there is only one x."""
+    if not points:
+        return 0.0, 0.0
+    x, y = _mean([p[0] for p in points]), _mean([p[1] for p in points])
+    spread = sum((p[0] - x) ** 2 for p in points)
+    if spread == 0:
+        return 0.0, y / x
+    slope = sum((p[0] - x) * (p[1] - y) for p in points) / spread
+    return y - slope * x, slope
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,114 @@
+"""The options of a policy: written as text, read back, and checked, each refusal with its way out."""
+
+from collections.abc import Sequence
+from math import isfinite
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from .errors import PolicyError, nearest
+
+
+def write(value: object) -> str:
+    """A field's value as text; several numbers are separated by `/`."""
+    if isinstance(value, tuple):
+        return "/".join(map(write, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def read(key: str, value: str, kind: Any) -> Any:
+    """A field's value from its text, by the field's type.
+
+    Raises:
+        PolicyError: the text is not of that type.
+    """
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[value.lower()]
+        if get_origin(kind) is tuple:
+            return tuple(float(v) for v in value.split("/"))
+        return value if get_origin(kind) is Literal or kind is str else kind(value)
+    except (KeyError, ValueError) as error:
+        raise PolicyError(
+            f"{key}={value!r} cannot be read; write true or false, a number, or numbers separated by '/'"
+        ) from error
+
+
+def check_ratio(ratio: float) -> None:
+    """Refuse a mask that is not a share of the picture.
+
+    Raises:
+        PolicyError: NaN, or outside (0, 1].
+    """
+    if not 0.0 < ratio <= 1.0:
+        raise PolicyError(
+            f"a mask of {ratio} was given; a mask is a share of the tokens above 0 and at most 1 (30 % is 0.3)"
+        )
+
+
+def check_masks(masks: Sequence[float]) -> None:
+    """Refuse no mask at all, a mask that is no share, and masks that do not shrink (Eq. 8).
+
+    Raises:
+        PolicyError: see above.
+    """
+    for ratio in masks:
+        check_ratio(ratio)
+    if not masks or any(b >= a for a, b in zip(masks, masks[1:], strict=False)):
+        raise PolicyError(
+            f"masks={write(tuple(masks))} was given; at least one mask is needed and each must be smaller than the "
+            "one before (Eq. 8), as in masks=0.4/0.3"
+        )
+
+
+def check_thresholds(thresholds: Sequence[float], count: int) -> None:
+    """Refuse thresholds of the wrong number, not positive and finite, or increasing.
+
+    Raises:
+        PolicyError: see above.
+    """
+    if len(thresholds) != count:
+        raise PolicyError(
+            f"{len(thresholds)} threshold(s) were given, {count} are needed: one per mask and one for stage 0"
+        )
+    if not all(isfinite(t) and t > 0 for t in thresholds):
+        raise PolicyError(f"thresholds={write(tuple(thresholds))} was given; thresholds are positive finite distances")
+    if any(b > a for a, b in zip(thresholds, thresholds[1:], strict=False)):
+        raise PolicyError(
+            f"thresholds={write(tuple(thresholds))} was given; they must not increase, or a later stage would end first"
+        )
+
+
+def check_adaptive(min_large: float, patience: int) -> None:
+    """Refuse a share of large steps outside [0, 1] and a patience below one step.
+
+    Raises:
+        PolicyError: see above.
+    """
+    if not 0.0 <= min_large <= 1.0:
+        raise PolicyError(f"min_large={min_large} was given; it is a share of the steps, 0 to 1")
+    if patience < 1:
+        raise PolicyError(f"patience={patience} was given; at least one step is needed to decide")
+
+
+def check_choices(options: object) -> None:
+    """Refuse a word outside the closed set of its field.
+
+    Raises:
+        PolicyError: names the nearest allowed word.
+    """
+    for field, kind in get_type_hints(type(options)).items():
+        if get_origin(kind) is Literal and getattr(options, field) not in get_args(kind):
+            value = getattr(options, field)
+            raise PolicyError(f"{field}={value!r} was given; {nearest(str(value), get_args(kind))}")
+
+
+def check_steps(name: str, steps: int) -> None:
+    """Refuse runs too short for an adaptive policy.
+
+    Raises:
+        PolicyError: fewer than 3 steps.
+    """
+    if steps < 3:
+        raise PolicyError(
+            f"{name} decides from the change between steps and needs at least 3 of them, this run has {steps}; "
+            "ask for more steps, or use a program such as 'L S*'"
+        )

@@ -1,0 +1,256 @@
+"""Opening, checking, stitching and unstitching a pair of models.
+
+    stitch(pipe, small=…, policy=…)     in place, everything else of the pipeline untouched
+    unstitch(pipe)                      as found, bit for bit
+    open_pair(large, small, policy=…)   load a pipeline and stitch it; text encoders, VAE and scheduler once
+
+All checks come first: a refused pair leaves the pipeline as it was.
+"""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diffusers import AutoencoderKL, DiffusionPipeline, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
+from diffusers.configuration_utils import ConfigMixin
+from torch import nn
+
+from .compat import is_offloaded, is_parallel, set_component
+from .errors import PairError, StitchError, StitchWarning
+from .families.sd3 import JointAttention
+from .latency import Shape, largest_useful_mask
+from .observer import check_scheduler
+from .policies import HybridStitch, Policy
+from .stitched import StitchedTransformer, as_policy
+
+DEFAULT = HybridStitch()
+_READERS = {"vae": AutoencoderKL, "scheduler": FlowMatchEulerDiscreteScheduler}
+_HUB_OPTIONS = ("token", "cache_dir", "local_files_only")
+_SMALL_OPTIONS = (*_HUB_OPTIONS, "variant", "use_safetensors", "low_cpu_mem_usage")
+_SAME = {  # what a pair must share, and what to say when it does not
+    "in_channels": "latent channels",
+    "out_channels": "predicted channels",
+    "patch_size": "patch size",
+    "joint_attention_dim": "text width",
+    "pooled_projection_dim": "pooled text width",
+}
+_SAME_VAE = {"scaling_factor": "VAE scale", "shift_factor": "VAE shift", "latent_channels": "VAE channels"}
+_SAME_SCHEDULER = {"_class_name": "scheduler", "prediction_type": "prediction type", "num_train_timesteps": "timesteps"}
+
+
+def stitch(
+    pipe: DiffusionPipeline,
+    small: nn.Module | DiffusionPipeline | str | Path,
+    policy: Policy | str = DEFAULT,
+    **options: Any,
+) -> None:
+    """Let two models draw in a pipeline, from the next call on.
+
+    Args:
+        pipe: a diffusers pipeline with a `transformer`; it stays the same object and class.
+        small: the small model: a transformer, a pipeline, a hub id, or a folder of either.
+        policy: who draws what, or its string.
+        options: for `from_pretrained`, where `small` is loaded.
+
+    Raises:
+        StitchError: stitched already, offloaded already, or a kind of pipeline that cannot be.
+        PairError: the two models do not match; says which property, both values, and what to do.
+        PolicyError: the policy cannot be read.
+        SchedulerError: the pipeline's scheduler cannot serve the policy.
+    """
+    policy = as_policy(policy)
+    large = _check_pipeline(pipe)
+    check_scheduler(pipe.scheduler, policy)
+    module, parts = _small(small, large, options)
+    _check_pair(pipe, large, module, parts)
+    _warn_of_masks(policy, large, module)
+    stitched = StitchedTransformer(large, module, policy)
+    stitched.train(large.training)
+    set_component(pipe, "transformer", stitched)
+    stitched.follow(pipe)
+
+
+def unstitch(pipe: DiffusionPipeline) -> None:
+    """Give a pipeline its own transformer back.
+
+    Args:
+        pipe: a stitched pipeline.
+
+    Raises:
+        StitchError: it is not stitched.
+    """
+    stitched = getattr(pipe, "transformer", None)
+    if not isinstance(stitched, StitchedTransformer):
+        raise StitchError(
+            f"this {type(pipe).__name__} is not stitched; `hybridstitch.stitch(pipe, small=…)` stitches it"
+        )
+    stitched.leave()
+    set_component(pipe, "transformer", stitched.large)
+
+
+def open_pair(
+    large: str | Path,
+    small: str | Path | nn.Module | DiffusionPipeline | None = None,
+    policy: Policy | str | None = None,
+    **options: Any,
+) -> DiffusionPipeline:
+    """Load a pipeline and stitch it.
+
+    Args:
+        large: hub id or folder of the large pipeline; a folder that a stitched pipeline was saved to; or "mini".
+        small: as in `stitch`; not given for a saved pair or "mini".
+        policy: who draws what; default: the saved pair's, or `HybridStitch()`.
+        options: for `from_pretrained` (dtype, device_map, revision, token, …), the small model included.
+
+    Returns:
+        the stitched pipeline.
+
+    Raises:
+        HybridStitchError: as `stitch`.
+    """
+    if str(large) == "mini":
+        from .mini.opened import open_mini
+
+        return open_mini(policy, **options)
+    pipe = DiffusionPipeline.from_pretrained(large, **options)
+    stitched = pipe.transformer
+    if isinstance(stitched, StitchedTransformer):
+        if small is not None:
+            raise PairError(
+                f"{large} is a saved pair and brings its small model; leave `small` out, or unstitch it first"
+            )
+        stitched.policy = policy or stitched.policy
+        stitched.follow(pipe)
+        return pipe
+    if small is None:
+        raise PairError(f"{large} holds one model; name the small one, as in open_pair({str(large)!r}, small=…)")
+    stitch(pipe, small, policy or DEFAULT, **options)
+    return pipe
+
+
+def _check_pipeline(pipe: DiffusionPipeline) -> nn.Module:
+    """The large transformer of a pipeline that can be stitched."""
+    large = getattr(pipe, "transformer", None)
+    kind = type(pipe).__name__
+    if isinstance(large, StitchedTransformer):
+        raise StitchError(
+            f"this {kind} is stitched already; change pipe.transformer.policy, or `hybridstitch.unstitch(pipe)` first"
+        )
+    if not isinstance(large, SD3Transformer2DModel):
+        raise StitchError(
+            f"{kind} has {type(large).__name__} as its transformer; this release stitches pipelines of SD3Transformer2DModel"
+        )
+    if any(isinstance(processor, JointAttention) for processor in large.attn_processors.values()):
+        raise StitchError(
+            "this large transformer is stitched into another pipeline already; share that pipeline's parts "
+            "(`Pipeline(**other.components)`) or unstitch it there"
+        )
+    if getattr(pipe, "controlnet", None) is not None:
+        raise StitchError(f"{kind} has a ControlNet, whose residuals stitched steps cannot use yet")
+    if is_offloaded(pipe):
+        raise StitchError("CPU offloading is on already; stitch first, then `enable_model_cpu_offload()`")
+    if is_parallel(large):
+        raise StitchError("context parallelism is on; a masked step would split the wrong tokens: switch it off")
+    return large
+
+
+Parts = Mapping[str, Mapping[str, Any]]
+
+
+def _small(
+    small: nn.Module | DiffusionPipeline | str | Path, large: nn.Module, options: Mapping[str, Any]
+) -> tuple[nn.Module, Parts]:
+    """The small transformer, and the configurations of the parts it came with (VAE, scheduler), for the check."""
+    if isinstance(small, DiffusionPipeline):
+        return small.transformer, {name: dict(getattr(small, name).config) for name in _READERS}
+    if isinstance(small, nn.Module):
+        return small, {}
+    shared = {k: v for k, v in options.items() if k in _SMALL_OPTIONS}
+    reading = {k: v for k, v in shared.items() if k in _HUB_OPTIONS}
+    inside = {"subfolder": "transformer"} if _config(SD3Transformer2DModel, small, "transformer", reading) else {}
+    parts = {name: _config(reader, small, name, reading) for name, reader in _READERS.items()}
+    try:
+        module = SD3Transformer2DModel.from_pretrained(small, dtype=large.dtype, **inside, **shared)
+    except (OSError, ValueError) as error:
+        raise PairError(
+            f"no transformer was found in {small}; give a folder or hub id of a diffusers pipeline, or of an "
+            f"SD3Transformer2DModel ({error})"
+        ) from error
+    return module.to(large.device), {name: config for name, config in parts.items() if config}
+
+
+def _config(reader: type[ConfigMixin], source: str | Path, part: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a pipeline's part, or nothing where there is none."""
+    try:
+        return dict(reader.load_config(source, subfolder=part, **options))
+    except OSError:
+        return {}
+
+
+def _check_pair(pipe: DiffusionPipeline, large: nn.Module, small: nn.Module, parts: Parts) -> None:
+    if small is large:
+        raise PairError("the small model is the large model itself; give another module")
+    if not isinstance(small, type(large)):
+        raise PairError(
+            f"the small model is {type(small).__name__}, the large one {type(large).__name__}; give two of a kind"
+        )
+    if any(isinstance(processor, JointAttention) for processor in small.attn_processors.values()):
+        raise PairError("the small model is the large one of another stitched pipeline; load it once more for this one")
+    _compare(large.config, small.config, _SAME)
+    for name, keys in (("vae", _SAME_VAE), ("scheduler", _SAME_SCHEDULER)):
+        if name in parts:
+            mine = {"_class_name": type(getattr(pipe, name)).__name__, **getattr(pipe, name).config}
+            _compare(mine, {"_class_name": mine["_class_name"], **parts[name]}, keys)
+    if small.device != large.device:
+        raise PairError(
+            f"the large model is on {large.device}, the small one on {small.device}; move it: small.to({str(large.device)!r})"
+        )
+    if small.dtype != large.dtype:
+        raise PairError(
+            f"the large model is in {large.dtype}, the small one in {small.dtype}; convert it: small.to({large.dtype})"
+        )
+
+
+def _compare(large: Mapping[str, Any], small: Mapping[str, Any], names: Mapping[str, str]) -> None:
+    for key, name in names.items():
+        if large.get(key) != small.get(key):
+            raise PairError(
+                f"the two models do not match: {name} ({key}) is {large.get(key)} in the large one and "
+                f"{small.get(key)} in the small one; a pair must share its latent space and its text encoders"
+            )
+
+
+def shape_of(transformer: nn.Module, image_tokens: int, text_tokens: int = 333) -> Shape:
+    """The cost-deciding shape of a transformer.
+
+    Args:
+        transformer: an `SD3Transformer2DModel`.
+        image_tokens: N.
+        text_tokens: T; 333 in Stable Diffusion 3 (77 of CLIP, 256 of T5).
+    """
+    config = transformer.config
+    return Shape(
+        width=config.num_attention_heads * config.attention_head_dim,
+        layers=config.num_layers,
+        image_tokens=image_tokens,
+        text_tokens=text_tokens,
+        dual_layers=len(config.dual_attention_layers),
+    )
+
+
+def _warn_of_masks(policy: Policy, large: nn.Module, small: nn.Module) -> None:
+    """Eq. 7, by operations: a mask that saves nothing."""
+    masks = getattr(policy, "masks", ())
+    if not masks:
+        return
+    tokens = (large.config.sample_size // large.config.patch_size) ** 2
+    ratio = shape_of(small, tokens).flops() / shape_of(large, tokens).flops()
+    limit = largest_useful_mask(ratio)
+    if masks[0] >= limit:
+        warnings.warn(
+            f"a mask of {masks[0]} is not worth it on this pair: a small step costs {ratio:.2f} of a large one "
+            f"(operations at {tokens} tokens), so a hybrid step is only cheaper below 1 - {ratio:.2f} = {limit:.2f} (Eq. 7)",
+            StitchWarning,
+            stacklevel=3,
+        )

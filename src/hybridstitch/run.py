@@ -1,0 +1,211 @@
+"""One generation: decide, draw, observe, step by step. All state of a run lives here, none of it on a module.
+
+begin     the first call of a step: measure the last one, ask the policy for a plan per image, choose the masks
+draw      every call of a step (guidance may need several): carry the plans out
+observe   the scheduler made its step: guided prediction, σ and both latents are known exactly
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .change import Meter
+from .draw import Call, Inputs, Models, draw, draw_skipping
+from .errors import RunError
+from .kv import KVCache
+from .plan import Plan
+from .policies import Policy
+from .record import Drawn
+from .trace import Seen, Trace
+
+
+class Run:
+    """All state of one generation.
+
+    Attributes:
+        steps: T.
+        images: B; guessed from the first call, known from the first step of the scheduler on.
+        drawn: the steps so far.
+        pending: whether a step was begun that the scheduler has not made yet.
+    """
+
+    def __init__(self, policy: Policy, models: Models, steps: int, *, measure: bool) -> None:
+        """Begin.
+
+        Args:
+            policy: who decides.
+            models: who draws.
+            steps: T.
+            measure: whether the scheduler's steps can be measured.
+
+        Raises:
+            PolicyError: the policy cannot fill `steps` steps.
+        """
+        policy.check(steps)
+        self.policy, self.models, self.steps = policy, models, steps
+        self.images = 0
+        self.drawn: list[Drawn] = []
+        self.pending = False
+        self._grid = (0, 0)
+        self._meter = Meter(*policy.measured, models.large.patch) if measure else None
+        # Of each kind of call of a step, by its place among them and its rows:
+        self._caches: dict[tuple[int, int], KVCache] = {}
+        self._predictions: dict[tuple[int, int], Tensor] = {}
+        self._frozen: dict[int, tuple[int, Tensor]] = {}  # per image: the stage whose mask is frozen, and the mask
+
+    def draw(self, inputs: Inputs) -> Tensor:
+        """One call of the transformer.
+
+        Args:
+            inputs: its keyword arguments, tensors of R rows.
+
+        Returns:
+            the prediction, (R, C, H, W).
+
+        Raises:
+            RunError: the scheduler was not seen to step since the last call, or a step's output is not finite.
+        """
+        latent: Tensor = inputs["hidden_states"]
+        if not self.pending:
+            self._begin(latent)
+        step, now = len(self.drawn) - 1, self.drawn[-1]
+        call = Call(inputs, self.images, max(1, len(latent) // self.images))
+        if inputs.get("skip_layers") is not None:
+            now.skipping = call
+            return draw_skipping(call, now.calls[0], now.tokens, self.models)
+        if now.calls and not torch.equal(now.calls[0].inputs["timestep"][:1], inputs["timestep"][:1]):
+            raise RunError(
+                f"step {step + 1} began, but the scheduler was not seen to make step {step}; a loop of your own must "
+                "step `pipe.scheduler`, and a pipeline that was given this transformer but has another scheduler "
+                "needs `other.transformer.follow(other)`"
+            )
+        key = (len(now.calls), len(latent))
+        now.calls.append(call)
+        self._predictions[key] = draw(
+            call,
+            now.plans,
+            now.tokens,
+            self.models,
+            self._caches.setdefault(key, KVCache(len(latent))),
+            previous=self._predictions.get(key),
+            step=step,
+            keep=self.policy.can_mask,
+        )
+        return self._predictions[key]
+
+    def observe(self, latent: Tensor, prediction: Tensor, sigma: Tensor | float | None, returned: Tensor) -> None:
+        """The scheduler made the step.
+
+        Args:
+            latent: x_i, (B, C, H, W).
+            prediction: v_i after guidance.
+            sigma: σ_i, or None where the scheduler has none.
+            returned: x_{i+1}.
+
+        Raises:
+            RunError: the batch changed, or the run's last output is not finite.
+        """
+        self._settle(len(latent))
+        self.pending = False
+        self.drawn[-1].sigma = sigma
+        if self._meter is not None and sigma is not None:
+            self._meter.observe(latent, prediction, sigma, returned)
+        if len(self.drawn) == self.steps:
+            self.finish()
+
+    def finish(self) -> None:
+        """The run is over, at its last step or before: measure what is left, let keys and values go.
+
+        Raises:
+            RunError: an output is not finite.
+        """
+        if self._meter is not None and self._meter.output is not None and not self.pending:
+            self.drawn[-1].measured = self._meter.read()
+        self._meter = None
+        self._caches.clear()
+        self._predictions.clear()
+        self._distances()
+        for done in self.drawn[-1:]:
+            done.release()
+
+    def trace(self, flags: Sequence[str] = ()) -> Trace:
+        """What was decided and measured so far.
+
+        Args:
+            flags: what a user should know about it.
+        """
+        self._distances()
+        tokens = self._grid[0] * self._grid[1]
+        return Trace(
+            policy=str(self.policy),
+            steps=self.steps,
+            images=self.images,
+            grid=self._grid,
+            records=tuple(step for index, done in enumerate(self.drawn) for step in done.steps(index, tokens)),
+            flags=tuple(flags),
+        )
+
+    def _begin(self, latent: Tensor) -> None:
+        """Measure the last step, decide and choose masks for the next."""
+        step = len(self.drawn)
+        if step == 0:
+            half = len(latent) // 2
+            doubled = len(latent) % 2 == 0 and torch.equal(latent[:half], latent[half:])
+            self.images = half if doubled else len(latent)
+        elif len(latent) % self.images:
+            raise RunError(f"step {step} has {len(latent)} rows, which do not divide among {self.images} images")
+        if self._meter is not None and self._meter.output is not None:
+            self._meter.receive(latent[: self.images, : self._meter.output.shape[1]])
+            self.drawn[-1].measured = self._meter.read()
+        distances = self._distances() if self.policy.adaptive else [()] * self.images
+        stages = [plan.stage for plan in self.drawn[-1].plans] if step else [0] * self.images
+        plans = [
+            self.policy.decide(
+                Seen(step=step, steps=self.steps, stage=stages[image], distances=distances[image], image=image)
+            )
+            for image in range(self.images)
+        ]
+        patch = self.models.large.patch
+        self._grid = (latent.shape[-2] // patch, latent.shape[-1] // patch)
+        tokens = [self._choose(image, plan, latent.device) for image, plan in enumerate(plans)]
+        for cache in self._caches.values():
+            cache.forget_before(step - 1)
+        for done in self.drawn[-1:]:
+            done.release()
+        self.drawn.append(Drawn(plans, tokens))
+        self.pending = True
+
+    def _choose(self, image: int, plan: Plan, device: torch.device) -> Tensor | None:
+        """The tokens of the plan's region, (K,), or None where it has none."""
+        region = next((s.region for s in plan.strokes if not s.region.everywhere), None)
+        if region is None:
+            return None
+        if region.tokens is not None:
+            return torch.tensor(region.tokens, device=device)
+        stage, mask = self._frozen.get(image, (None, None))
+        if region.frozen and stage == plan.stage:
+            return mask
+        if self._meter is None or self._meter.change is None:
+            raise RunError(f"step {len(self.drawn)} asks for a mask, but no change was measured before it")
+        mask = self._meter.busiest(image, region.count(self._grid[0] * self._grid[1]))
+        self._frozen[image] = (plan.stage, mask)
+        return mask
+
+    def _settle(self, images: int) -> None:
+        """Replace the guessed number of images by the known one."""
+        if images == self.images:
+            return
+        now = self.drawn[0]
+        if len(self.drawn) > 1 or len(set(now.plans)) > 1:
+            raise RunError(f"the batch changed from {self.images} to {images} images in the middle of a run")
+        self.images = images
+        now.plans, now.tokens = now.plans[:1] * images, [None] * images
+        for call in now.calls:
+            call.share(images)
+
+    def _distances(self) -> list[tuple[float | None, ...]]:
+        """Per image D of all steps measured so far, read from the device where that is still to do."""
+        for index, done in enumerate(self.drawn):
+            done.read(index)
+        return [tuple(done.distance(image) for done in self.drawn) for image in range(self.images)]

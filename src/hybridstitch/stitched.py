@@ -1,0 +1,313 @@
+"""The transformer a diffusers pipeline calls in place of its own: a facade over the large model and the small one.
+
+Life of a picture: the pipeline calls `forward`; the first call of a grid of timesteps begins a `Run`; the run decides
+and draws; the pipeline guides and calls `scheduler.step`, which an observer reports back to the run; after the last
+step the trace is complete and keys and values are gone.
+"""
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+from weakref import ref
+
+import torch
+from diffusers import SD3Transformer2DModel
+from torch import Tensor, nn
+
+from .compat import ModelMixin, Transformer2DModelOutput, grid_of, is_parallel
+from .draw import Models
+from .errors import PolicyError, StitchError, StitchWarning
+from .families import Family
+from .families.sd3 import SD3Family
+from .observer import Listener, check_scheduler, measurable, unwatch, watch
+from .policies import Policy, parse
+from .run import Run
+from .trace import Trace
+
+CONFIG = "config.json"
+DELEGATED = (  # what pipelines and users ask of a transformer; everything else must be asked of .large or .small
+    *("add_adapter", "active_adapters", "delete_adapters", "disable_adapters", "disable_lora", "enable_adapters"),
+    *("enable_lora", "fuse_lora", "peft_config", "save_lora_adapter", "set_adapter", "set_adapters", "unfuse_lora"),
+    *("unload_lora", "_hf_peft_config_loaded", "attn_processors", "inner_dim", "out_channels", "pos_embed"),
+    *("num_layers", "encoder_hid_proj", "enable_lora_hotswap"),
+)
+
+
+def family_of(transformer: nn.Module) -> Family:
+    """The family of a transformer, not yet attached.
+
+    Raises:
+        StitchError: no family knows its class.
+    """
+    if isinstance(transformer, SD3Transformer2DModel):
+        return SD3Family(transformer)
+    raise StitchError(
+        f"{type(transformer).__name__} belongs to no family this release can stitch; it stitches SD3Transformer2DModel"
+    )
+
+
+class StitchedTransformer(ModelMixin, Listener):
+    """Two transformers in the seat of one. `stitch` and `open_pair` make it; `unstitch` takes it out again.
+
+    Attributes:
+        large: the pipeline's own transformer.
+        small: the model that draws the rest.
+    """
+
+    _group_offload_block_modules = ("large", "small")
+    _no_split_modules = SD3Transformer2DModel._no_split_modules
+
+    def __init__(self, large: nn.Module, small: nn.Module, policy: Policy | str) -> None:
+        """Seat two models; the large one is prepared to draw parts of a picture.
+
+        Args:
+            large: the large transformer.
+            small: the small transformer, on the same device.
+            policy: who draws what, or its string.
+
+        Raises:
+            PolicyError: the policy cannot be read.
+            StitchError: the large transformer belongs to no known family.
+        """
+        super().__init__()
+        self._policy = as_policy(policy)
+        self.large, self.small = large, small
+        self._family = family_of(large)
+        self._family.attach()
+        self._run: Run | None = None
+        self._over = True
+        self._grid: Tensor | None = None
+        self._pipe: Callable[[], Any] = _nobody
+        self._scheduler: Callable[[], Any] = _nobody
+        self._warned: set[str] = set()
+
+    @property
+    def policy(self) -> Policy:
+        """Who draws what, from the next run on."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: Policy | str) -> None:
+        policy = as_policy(policy)
+        scheduler = self._current_scheduler()
+        if scheduler is not None:
+            check_scheduler(scheduler, policy)
+        self._policy = policy
+
+    @property
+    def trace(self) -> Trace:
+        """What the last run, or the one under way, decided and measured.
+
+        Raises:
+            StitchError: nothing was drawn yet.
+        """
+        if self._run is None:
+            raise StitchError("no picture was drawn yet, so there is no trace; call the pipeline first")
+        trace = self._run.trace()
+        return self._run.trace(trace.notes(self._run.policy)) if self._over else trace
+
+    @property
+    def config(self) -> Any:
+        """The large model's configuration, which pipelines read sizes and channels from."""
+        return self.large.config
+
+    def follow(self, pipe: Any) -> None:
+        """Observe this pipeline's scheduler from now on (weakly; found again at each run).
+
+        Args:
+            pipe: a diffusers pipeline whose `transformer` this is.
+
+        Raises:
+            SchedulerError: its scheduler cannot serve the policy.
+        """
+        check_scheduler(pipe.scheduler, self.policy)
+        self._watch(pipe.scheduler)
+        self._pipe = ref(pipe)
+
+    def leave(self) -> None:
+        """Let the large model and the scheduler be as they were found."""
+        scheduler = self._scheduler()
+        if scheduler is not None:
+            unwatch(scheduler, self)
+        self._family.detach()
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        pooled_projections: Tensor | None = None,
+        timestep: Tensor | None = None,
+        block_controlnet_hidden_states: list[Tensor] | None = None,
+        joint_attention_kwargs: dict[str, Any] | None = None,
+        return_dict: bool = True,
+        skip_layers: list[int] | None = None,
+    ) -> Transformer2DModelOutput | tuple[Tensor]:
+        """Draw one call of a step; arguments as `SD3Transformer2DModel.forward`.
+
+        Args:
+            hidden_states: noisy latent, (R, C, H, W).
+            encoder_hidden_states: text, (R, T, width).
+            pooled_projections: pooled text, (R, width).
+            timestep: 1000·σ, (R,).
+            block_controlnet_hidden_states: must be None.
+            joint_attention_kwargs: passed to both models (the LoRA scale).
+            return_dict: wrap the prediction.
+            skip_layers: layers of the large model to leave out (skip-layer guidance).
+
+        Returns:
+            the prediction, (R, C, H, W).
+
+        Raises:
+            HybridStitchError: the run cannot work, with the way out; the next run starts afresh.
+        """
+        if block_controlnet_hidden_states is not None:
+            raise StitchError(
+                "ControlNet residuals were passed; stitched steps cannot use them yet: `unstitch(pipe)` for ControlNet"
+            )
+        inputs = {
+            "hidden_states": hidden_states,
+            "encoder_hidden_states": encoder_hidden_states,
+            "pooled_projections": pooled_projections,
+            "timestep": timestep,
+            "joint_attention_kwargs": joint_attention_kwargs,
+        }
+        if skip_layers is not None:
+            inputs["skip_layers"] = skip_layers
+        try:
+            prediction = self._current_run(hidden_states.device).draw(inputs)
+        except BaseException:
+            self._over = True
+            raise
+        return Transformer2DModelOutput(sample=prediction) if return_dict else (prediction,)
+
+    def observe(self, latent: Tensor, prediction: Tensor, sigma: Tensor | float | None, returned: Tensor) -> None:
+        """The scheduler made a step; see `run.Run.observe`. Steps of other runs are not ours to count."""
+        if self._run is None or self._over or not self._run.pending:
+            return
+        try:
+            self._run.observe(latent, prediction, sigma, returned)
+        except BaseException:
+            self._over = True
+            raise
+        if len(self._run.drawn) == self._run.steps:
+            self._finish()
+
+    def _reset_stateful_cache(self, recurse: bool = True) -> None:
+        """Diffusers calls this at the end of every pipeline call, an interrupted one included."""
+        if self._run is not None and not self._over:
+            self._over = True
+            self._run.finish()
+            self._finish()
+
+    def load_lora_adapter(self, *args: Any, **kwargs: Any) -> Any:
+        """Load a LoRA into the large model (a LoRA fits one width), and say so once."""
+        self._warn(
+            "this LoRA reaches the large model only; give the small one its own with "
+            "pipe.transformer.small.load_lora_adapter(...)"
+        )
+        return self.large.load_lora_adapter(*args, **kwargs)
+
+    def _load_ip_adapter_weights(self, *args: Any, **kwargs: Any) -> None:
+        raise StitchError("IP-Adapter cannot be stitched yet; `unstitch(pipe)` before loading one")
+
+    def set_attn_processor(self, processor: Any) -> None:
+        """Refused: the processors of a stitched model keep keys and values."""
+        raise StitchError(
+            "the attention processors of a stitched model cannot be replaced; `unstitch(pipe)` first, or set those of "
+            "pipe.transformer.small"
+        )
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
+        """Write `large/`, `small/` and the policy, for `open_pair(folder)`; options as diffusers' own."""
+        folder = Path(save_directory)
+        for name, model in (("large", self.large), ("small", self.small)):
+            model.save_pretrained(folder / name, **options)
+        saved = {"_class_name": type(self).__name__, "policy": str(self.policy)}
+        (folder / CONFIG).write_text(json.dumps(saved, indent=2), encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
+        """Read what `save_pretrained` wrote; options as diffusers' own."""
+        folder = Path(pretrained_model_name_or_path) / (options.pop("subfolder", None) or "")
+        policy = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["policy"]
+        large, small = (SD3Transformer2DModel.from_pretrained(folder / name, **options) for name in ("large", "small"))
+        return cls(large, small, policy)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in DELEGATED:
+            return getattr(self.large, name)
+        return super().__getattr__(name)
+
+    def _current_run(self, device: torch.device) -> Run:
+        """The run this call belongs to: a new grid of timesteps, or the end of the last run, begins another."""
+        scheduler = self._current_scheduler()
+        if scheduler is None:
+            raise StitchError(
+                "this stitched transformer follows no pipeline, so it cannot see the scheduler's steps; call "
+                "`pipe.transformer.follow(pipe)`, or open the folder with `hybridstitch.open_pair(folder)`"
+            )
+        steps, grid = grid_of(scheduler)
+        if self._run is None or self._over or grid is not self._grid:
+            self._check(scheduler, device)
+            self._run = Run(self.policy, Models(self._family, self.small), steps, measure=measurable(scheduler))
+            self._grid, self._over = grid, False
+            self._watch(scheduler)
+        return self._run
+
+    def _current_scheduler(self) -> Any:
+        pipe = self._pipe()
+        return self._scheduler() if pipe is None else pipe.scheduler
+
+    def _watch(self, scheduler: Any) -> None:
+        before = self._scheduler()
+        if before is not None and before is not scheduler:
+            unwatch(before, self)
+        watch(scheduler, self)
+        self._scheduler = ref(scheduler)
+
+    def _check(self, scheduler: Any, device: torch.device) -> None:
+        """What must hold before a run draws anything."""
+        check_scheduler(scheduler, self.policy)
+        replaced = self._family.intact()
+        if replaced is not None:
+            raise StitchError(
+                f"attention processors were replaced after stitching ({replaced}), by fused QKV, PAG, IP-Adapter or "
+                "set_attn_processor; undo that, or `unstitch(pipe)` before it"
+            )
+        if is_parallel(self.large) or is_parallel(self.small):
+            raise StitchError("context parallelism is on; a masked step would split the wrong tokens: switch it off")
+
+    def _finish(self) -> None:
+        assert self._run is not None
+        self._over = True
+        if self._run.policy.adaptive:
+            for note in self.trace.flags:
+                self._warn(note)
+
+    def _warn(self, text: str) -> None:
+        """Say it once, whatever its numbers."""
+        kind = text.split(":")[0]
+        if kind not in self._warned:
+            self._warned.add(kind)
+            warnings.warn(text, StitchWarning, stacklevel=3)
+
+
+def as_policy(policy: Policy | str) -> Policy:
+    """A policy, or the one its string means.
+
+    Raises:
+        PolicyError: neither.
+    """
+    if isinstance(policy, str):
+        return parse(policy)
+    if not isinstance(policy, Policy):
+        raise PolicyError(
+            f"{policy!r} was given as a policy; give one such as hybridstitch.HybridStitch(), or its string"
+        )
+    return policy
+
+
+def _nobody() -> None:
+    """No pipeline or scheduler is followed."""

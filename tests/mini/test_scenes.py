@@ -45,21 +45,25 @@ def test_a_tenth_of_the_pairs_never_meet_in_training() -> None:
 
 
 def test_an_unknown_word_is_named_with_its_neighbours() -> None:
-    with pytest.raises(UnknownWordError, match="'doge'.*dog") as caught:
+    with pytest.raises(UnknownWordError, match=r"'doge'.*dog") as caught:
         Scene.parse("a big doge and a zzyzx on a meadow")
     assert [word for word, _ in caught.value.words] == ["doge", "zzyzx"]
     assert caught.value.words[1][1] == ()
     assert issubclass(UnknownWordError, ValueError)
 
 
-@pytest.mark.parametrize("caption", ["", "a dog", "on a meadow", "a dog and a cat and a pig and a fox at night"])
+@pytest.mark.parametrize(
+    "caption", ["", "a dog", "on a meadow", "a dog and a cat and a pig and a fox at night"]
+)
 def test_known_words_that_are_no_scene_are_refused(caption: str) -> None:
     with pytest.raises(CaptionError):
         Scene.parse(caption)
 
 
 def test_a_thing_without_a_size_is_big() -> None:
-    assert Scene.parse("a puppy next to a tiny kitten at dusk") == Scene.parse("a big dog left of a small cat at sunset")
+    assert Scene.parse("a puppy next to a tiny kitten at dusk") == Scene.parse(
+        "a big dog left of a small cat at sunset"
+    )
 
 
 def test_pictures_are_canonical_without_a_generator_and_jitter_with_one() -> None:

@@ -1,8 +1,9 @@
-"""Constructors of the miniature's parts: a Stable Diffusion 3 family in stock diffusers and transformers classes.
+"""Constructors of the miniature's parts: a Stable Diffusion 3 family in stock diffusers and transformers
+classes.
 
-Picture (3, 128, 128) in [-1, 1] -> latent (16, 32, 32) -> 256 image tokens (patch 2). Text: 24 tokens of two CLIP text
-encoders, 128 wide each, side by side (24, 256), and their two pooled projections (256,). No T5.
-Large: width 256, 6 layers, 14 M parameters. Small: width 128, 3 layers, 1.7 M.
+Picture (3, 128, 128) in [-1, 1] -> latent (16, 32, 32) -> 256 image tokens (patch 2). Text: 24 tokens of
+two CLIP text encoders, 128 wide each, side by side (24, 256), and their two pooled projections (256,). No
+T5. Large: width 256, 6 layers, 14 M parameters. Small: width 128, 3 layers, 1.7 M.
 """
 
 from __future__ import annotations
@@ -12,7 +13,12 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
+from diffusers import (
+    AutoencoderKL,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+)
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import (
     CLIPTextConfig,
@@ -51,7 +57,12 @@ def tokenizer(words: Iterable[str] = ()) -> CLIPTokenizer:
     merges = [tuple(merge) for merge in state["merges"]]
     vocab = state["vocab"]
     # End marker last and unlike 2: transformers reads 2 as an old, wrong configuration and pools elsewhere.
-    order = [PAD, BOS, *(token for token in sorted(vocab, key=vocab.get) if token not in (PAD, BOS, EOS)), EOS]
+    order = [
+        PAD,
+        BOS,
+        *(token for token in sorted(vocab, key=vocab.get) if token not in (PAD, BOS, EOS)),
+        EOS,
+    ]
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "vocab.json").write_text(json.dumps({token: place for place, token in enumerate(order)}))
         Path(folder, "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))

@@ -1,8 +1,10 @@
-"""The miniature world: 128x128 pictures of one to three objects on a soft gradient, and captions that say exactly that.
+"""The miniature world: 128x128 pictures of one to three objects on a soft gradient, and captions that say
+exactly that.
 
-A `Scene` is the meaning; `caption` words it, `parse` reads it back, `render` draws it. Every scene belongs to one split,
-by a hash of its meaning: "unseen_pairs" if it holds an object pair kept out of training (a tenth of all pairs), else
-"heldout" for one scene in twenty, else "train". Positions and lengths are in pixels.
+A `Scene` is the meaning; `caption` words it, `parse` reads it back, `render` draws it. Every scene
+belongs to one split, by a hash of its meaning: "unseen_pairs" if it holds an object pair kept out of
+training (a tenth of all pairs), else "heldout" for one scene in twenty, else "train". Positions and
+lengths are in pixels.
 """
 
 from __future__ import annotations
@@ -113,7 +115,9 @@ class Scene:
         sizes = ["big" if big else "small" for big in rng.random(count) < 0.6]
         layout: Layout = {1: "alone", 2: "left" if rng.random() < 0.5 else "above", 3: "row"}[count]  # pyright: ignore
         background = list(BACKGROUNDS)[int(rng.integers(len(BACKGROUNDS)))]
-        return cls(tuple(Thing(str(name), size) for name, size in zip(names, sizes, strict=True)), layout, background)
+        return cls(
+            tuple(Thing(str(name), size) for name, size in zip(names, sizes, strict=True)), layout, background
+        )
 
     def caption(self, rng: np.random.Generator | None = None) -> str:
         """One wording of the scene; without `rng` the canonical one. At most 22 words (24 tokens with both ends)."""
@@ -133,7 +137,9 @@ class Scene:
         text = " " + " ".join(_words(caption)) + " "
         background = next((name for name, phrase in _phrases() if text.endswith(f" {phrase} ")), None)
         if background is None:
-            raise CaptionError(f"{caption!r} does not end with a background, such as 'on a meadow' or 'at night'")
+            raise CaptionError(
+                f"{caption!r} does not end with a background, such as 'on a meadow' or 'at night'"
+            )
         things = tuple(_things(text.split()))
         above = any(f" {phrase} " in text for phrase in RELATIONS["above"])
         if not 1 <= len(things) <= 3:

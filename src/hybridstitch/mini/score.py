@@ -1,7 +1,7 @@
 """The honest in-domain score: a miniature CLIP that never saw a generated picture, and retrieval with it.
 
-A picture is right if its own caption scores highest among `n` (its own and n - 1 held-out captions of other scenes).
-Scores are cosines in [-1, 1]; features are unit vectors (B, 128) float32.
+A picture is right if its own caption scores highest among `n` (its own and n - 1 held-out captions of
+other scenes). Scores are cosines in [-1, 1]; features are unit vectors (B, 128) float32.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ class MiniClip:
         """For each picture, whether its prompt beats n - 1 captions of other scenes of the split (B,) bool."""
         pictures, own = self.image_features(images), self.text_features(prompts)
         others = distractors(prompts, n - 1, seed, split)
-        features = self.text_features([text for row in others for text in row]).unflatten(0, (len(prompts), n - 1))
+        features = self.text_features([text for row in others for text in row]).unflatten(
+            0, (len(prompts), n - 1)
+        )
         best_other = torch.einsum("bd,bnd->bn", pictures, features).amax(1)
         return ((pictures * own).sum(-1) > best_other).cpu().numpy()
 

@@ -1,7 +1,8 @@
-"""Sprites of the world: one sheet of 64x64 RGBA glyphs, in the order of `words.OBJECTS`, cut and scaled on demand.
+"""Sprites of the world: one sheet of 64x64 RGBA glyphs, in the order of `words.OBJECTS`, cut and scaled
+on demand.
 
-`python -m hybridstitch.mini.sprites FONT` makes the sheet again from NotoColorEmoji.ttf (Debian: fonts-noto-color-emoji).
-The glyphs are under the SIL Open Font License 1.1; see assets/OFL.txt.
+`python -m hybridstitch.mini.sprites FONT` makes the sheet again from NotoColorEmoji.ttf (Debian:
+fonts-noto-color-emoji). The glyphs are under the SIL Open Font License 1.1; see assets/OFL.txt.
 """
 
 from __future__ import annotations

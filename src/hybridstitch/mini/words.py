@@ -1,7 +1,7 @@
 """The words of the miniature world: objects, sizes, relations and backgrounds, each with its synonyms.
 
-The first word of each entry is the canonical one (what a `Scene` stores); the others may stand for it in a caption.
-Every word here becomes one token of the miniature tokenizer.
+The first word of each entry is the canonical one (what a `Scene` stores); the others may stand for it in
+a caption. Every word here becomes one token of the miniature tokenizer.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ RELATIONS: dict[str, tuple[str, ...]] = {  # between two objects; "row" joins th
 }
 
 Colour = tuple[int, int, int]
-BACKGROUNDS: dict[str, tuple[tuple[str, ...], Colour, Colour]] = {  # name: (phrases, colour at the top, at the bottom)
+BACKGROUNDS: dict[
+    str, tuple[tuple[str, ...], Colour, Colour]
+] = {  # name: (phrases, colour at the top, at the bottom)
     "meadow": (("on a meadow", "on the grass", "on a lawn"), (196, 232, 150), (98, 172, 78)),
     "sky": (("in the sky", "in the air"), (92, 164, 236), (206, 232, 250)),
     "sunset": (("at sunset", "at dusk"), (120, 72, 150), (252, 158, 84)),
@@ -98,9 +100,9 @@ def meanings() -> dict[str, tuple[str, str]]:
     """Each content word -> (kind, canonical word), kind one of "object", "size"."""
     table: dict[str, tuple[str, str]] = {}
     for name, (_, synonyms) in OBJECTS.items():
-        table |= {word: ("object", name) for word in (name, *synonyms)}
+        table |= dict.fromkeys((name, *synonyms), ("object", name))
     for name, synonyms in SIZES.items():
-        table |= {word: ("size", name) for word in (name, *synonyms)}
+        table |= dict.fromkeys((name, *synonyms), ("size", name))
     return table
 
 

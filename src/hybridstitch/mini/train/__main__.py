@@ -1,7 +1,9 @@
-"""`python -m hybridstitch.mini.train STAGE --work DIR`: the miniature pair from nothing to weights, stage by stage.
+"""`python -m hybridstitch.mini.train STAGE --work DIR`: the miniature pair from nothing to weights, stage
+by stage.
 
-Stages: clip, vae, pool (encodes training scenes), large, small, export; `all` runs them in order. Each goes on from
-where a kill left it. `--from-weights` starts from the shipped weights instead of from nothing.
+Stages: clip, vae, pool (encodes training scenes), large, small, export; `all` runs them in order. Each
+goes on from where a kill left it. `--from-weights` starts from the shipped weights instead of from
+nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m hybridstitch.mini.train", description=__doc__)
     parser.add_argument("stage", choices=[*STAGES, "all"])
-    parser.add_argument("--work", type=Path, default=Path.home() / ".cache/hybridstitch/mini", help="folder for all of it")
+    parser.add_argument(
+        "--work", type=Path, default=Path.home() / ".cache/hybridstitch/mini", help="folder for all of it"
+    )
     parser.add_argument("--images", type=int, help="images (or, for pool, scenes) to go through")
     parser.add_argument("--minutes", type=float, help="training time instead of --images")
     parser.add_argument("--batch", type=int)
@@ -35,7 +39,12 @@ def main() -> None:
     """Run the stage, or all of them."""
     args = arguments()
     shop = Workshop(args.work, torch.device(args.device), args.from_weights, args.compile)
-    knobs = {"images": args.images, "minutes": args.minutes, "batch": args.batch, "look_seconds": args.look_seconds}
+    knobs = {
+        "images": args.images,
+        "minutes": args.minutes,
+        "batch": args.batch,
+        "look_seconds": args.look_seconds,
+    }
     given = {name: value for name, value in knobs.items() if value is not None}
     for stage in STAGES if args.stage == "all" else (args.stage,):
         recipe = dataclasses.replace(RECIPES.get(stage, Recipe()), **given)

@@ -1,8 +1,9 @@
-"""The miniature CLIP: one picture tower, two text encoders, matched contrastively on scenes and their captions.
+"""The miniature CLIP: one picture tower, two text encoders, matched contrastively on scenes and their
+captions.
 
-Half of each batch are scenes, the other half the same scenes with one thing changed (an object, a size, the order, the
-place, the background), so that word order and small differences count. A training-only head names the object under
-each patch, which teaches the picture tower its objects early.
+Half of each batch are scenes, the other half the same scenes with one thing changed (an object, a size,
+the order, the place, the background), so that word order and small differences count. A training-only
+head names the object under each patch, which teaches the picture tower its objects early.
 """
 
 from __future__ import annotations
@@ -85,7 +86,9 @@ class ClipTask:
             captions = F.normalize(self.modules[name](ids).text_embeds.float(), dim=-1)  # (B, 128)
             logits = scale * pictures @ captions.T  # (B, B)
             contrast = contrast + F.cross_entropy(logits, goal) / 4 + F.cross_entropy(logits.T, goal) / 4
-            right += float((logits.argmax(1) == torch.arange(len(keys), device=self.device)).float().mean()) / 2
+            right += (
+                float((logits.argmax(1) == torch.arange(len(keys), device=self.device)).float().mean()) / 2
+            )
         figures = {"contrast": float(contrast.detach()), "head": float(head.detach()), "right": right}
         return contrast + HEAD_WEIGHT * head, figures
 

@@ -1,7 +1,9 @@
-"""Scenes as arrays: pictures in [-1, 1], token ids, the map of which object lies where; and the pool of latents.
+"""Scenes as arrays: pictures in [-1, 1], token ids, the map of which object lies where; and the pool of
+latents.
 
-The pool holds, for N training scenes: latents (N, 16, 32, 32) float16 as the autoencoder gives them, object maps
-(N, 16, 16) uint8 (0 is background, 1 + i the i-th object), and the scenes' keys. Captions are worded anew each time.
+The pool holds, for N training scenes: latents (N, 16, 32, 32) float16 as the autoencoder gives them,
+object maps (N, 16, 16) uint8 (0 is background, 1 + i the i-th object), and the scenes' keys. Captions are
+worded anew each time.
 """
 
 from __future__ import annotations
@@ -35,7 +37,11 @@ def to_tensor(images: list[Image.Image]) -> Tensor:
 def tokens(words: CLIPTokenizer, captions: list[str]) -> Tensor:
     """Captions as (B, 24) ids, padded and cut as the pipeline does it."""
     return words(
-        captions, padding="max_length", max_length=words.model_max_length, truncation=True, return_tensors="pt"
+        captions,
+        padding="max_length",
+        max_length=words.model_max_length,
+        truncation=True,
+        return_tensors="pt",
     ).input_ids
 
 

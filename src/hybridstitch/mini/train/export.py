@@ -1,4 +1,6 @@
-"""Trained parts as a diffusers folder in half precision: the stock pipeline, `small/` and `clip/` (the picture tower)."""
+"""Trained parts as a diffusers folder in half precision: the stock pipeline, `small/` and `clip/` (the
+picture tower).
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """The transformers: flow matching as Stable Diffusion 3 does it, on the pool's latents.
 
-x_t = (1 - sigma) x_0 + sigma eps, target eps - x_0, timestep 1000 sigma; x_0 = (latent - shift) * scale. sigma is the
-logistic of a normal variable, moved towards noise like the sampler's schedule. A tenth of the captions become "", which
-is what guidance is measured against. A training-only head on the middle block names the object each token will hold;
-that ties words to places early.
+x_t = (1 - sigma) x_0 + sigma eps, target eps - x_0, timestep 1000 sigma; x_0 = (latent - shift) * scale.
+sigma is the logistic of a normal variable, moved towards noise like the sampler's schedule. A tenth of
+the captions become "", which is what guidance is measured against. A training-only head on the middle
+block names the object each token will hold; that ties words to places early.
 """
 
 from __future__ import annotations

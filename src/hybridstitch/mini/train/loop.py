@@ -1,7 +1,9 @@
-"""One training loop for all parts: Muon for matrices, AdamW for the rest, EMA, decay at the end, resumable at any point.
+"""One training loop for all parts: Muon for matrices, AdamW for the rest, EMA, decay at the end,
+resumable at any point.
 
-Everything random in step i is drawn from generators seeded with (seed, i), so a resumed run takes the very steps an
-unbroken one would have taken. Progress runs from 0 to 1 over `images`, or over `minutes` of training time.
+Everything random in step i is drawn from generators seeded with (seed, i), so a resumed run takes the
+very steps an unbroken one would have taken. Progress runs from 0 to 1 over `images`, or over `minutes` of
+training time.
 """
 
 from __future__ import annotations
@@ -72,7 +74,9 @@ def optimizers(modules: nn.ModuleDict, recipe: Recipe) -> list[torch.optim.Optim
     built: list[torch.optim.Optimizer] = []
     if matrices:
         built.append(
-            torch.optim.Muon(matrices, lr=recipe.matrix_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+            torch.optim.Muon(
+                matrices, lr=recipe.matrix_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
+            )
         )
     built.append(torch.optim.AdamW(others, lr=recipe.other_rate, betas=(0.9, 0.98), weight_decay=0.0))
     return built
@@ -167,7 +171,8 @@ def train(
             speed = (clock.images - logged_images) / (now - logged)
             stamp = time.strftime("%H:%M:%S")
             print(
-                f"{stamp} {clock.progress(recipe):6.1%} images {clock.images} {text} {speed:.1f} images/s", flush=True
+                f"{stamp} {clock.progress(recipe):6.1%} images {clock.images} {text} {speed:.1f} images/s",
+                flush=True,
             )
             figures, logged, logged_images = {}, now, clock.images
         if now - saved > recipe.save_seconds:
@@ -184,5 +189,6 @@ def train(
 
 def _peaks(steppers: list[torch.optim.Optimizer], recipe: Recipe) -> list[float]:
     return [
-        recipe.matrix_rate if isinstance(stepper, torch.optim.Muon) else recipe.other_rate for stepper in steppers
+        recipe.matrix_rate if isinstance(stepper, torch.optim.Muon) else recipe.other_rate
+        for stepper in steppers
     ]

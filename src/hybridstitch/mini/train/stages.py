@@ -1,4 +1,6 @@
-"""The stages of the recipe, and the folder they share: `WORK/parts/NAME.pt` holds finished weights, `WORK/runs` the rest."""
+"""The stages of the recipe, and the folder they share: `WORK/parts/NAME.pt` holds finished weights,
+`WORK/runs` the rest.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,14 @@ from diffusers import AutoencoderKL, SD3Transformer2DModel
 from torch import Tensor
 from transformers import CLIPTextModelWithProjection, CLIPVisionModelWithProjection
 
-from .. import parts
+from .. import parts, show
+from ..scenes import heldout_prompts
 from . import keep
 from .clip import ClipTask, retrieval
 from .data import Pool, make_pool
 from .export import export
 from .flow import FlowTask, start_at_zero
 from .loop import Recipe, train
-from .sheet import sample_sheet
 from .vae import VaeTask, measure_latents
 
 RECIPES = {
@@ -143,10 +145,13 @@ def train_flow(shop: Workshop, recipe: Recipe, size: str) -> None:
     task = FlowTask(model, Pool.open(shop.work / "pool"), encoders, vae, shop.device, shop.compile)
     held = parts.transformer(size).to(shop.device)  # pyright: ignore[reportArgumentType]
 
+    prompts = heldout_prompts(12)
+
     def look(values: dict[str, Tensor], name: str) -> None:
         held.load_state_dict(model_values(values))
         pipe = parts.pipeline(held, vae, *encoders, parts.tokenizer())
-        sample_sheet(pipe).save(shop.work / f"{size}-{name}.png")
+        rows = {"real": show.real(prompts, 20, 0), size: show.draw(pipe, prompts, 20)}
+        show.grid(prompts, rows).save(shop.work / f"{size}-{name}.png")
 
     values = train(task, recipe, shop.work / f"runs/{size}.pt", shop.device, look)
     keep.save(model_values(values), shop.part(size))

@@ -1,7 +1,7 @@
 """The autoencoder: L1 + MSE on 64x64 crops, and a small KL term that keeps the latents smooth.
 
-A second stage trains the decoder alone, on nearly noise-free latents. It leaves the latents as they are, so it can run
-at any time after the pool is made.
+A second stage trains the decoder alone, on nearly noise-free latents. It leaves the latents as they are,
+so it can run at any time after the pool is made.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ class VaeTask:
 
 
 @torch.inference_mode()
-def measure_latents(vae: AutoencoderKL, device: torch.device, scenes: int = 256) -> tuple[float, float, float]:
+def measure_latents(
+    vae: AutoencoderKL, device: torch.device, scenes: int = 256
+) -> tuple[float, float, float]:
     """Mean and standard deviation of the latents, and PSNR in dB of whole pictures."""
     rng = np.random.default_rng(11)
     vae = vae.to(device).eval()  # pyright: ignore[reportAssignmentType]

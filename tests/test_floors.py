@@ -60,9 +60,7 @@ def parts_of(path: Path) -> tuple[str, ...]:
 
 
 def is_module(*parts: str) -> bool:
-    return bool(parts) and (
-        SOURCE.joinpath(*parts).is_dir() or SOURCE.joinpath(*parts).with_suffix(".py").is_file()
-    )
+    return bool(parts) and (SOURCE.joinpath(*parts).is_dir() or SOURCE.joinpath(*parts).with_suffix(".py").is_file())
 
 
 def is_type_checking(node: ast.AST) -> bool:
@@ -181,9 +179,7 @@ def is_empty(value: ast.expr | None) -> bool:
     """Whether it can only be meant to be filled later: `{}`, `[]`, `dict()`, `defaultdict(list)`."""
     if isinstance(value, ast.Call):
         return not (value.args or value.keywords) or "default" in ast.unparse(value.func)
-    return (isinstance(value, ast.Dict) and not value.keys) or (
-        isinstance(value, ast.List) and not value.elts
-    )
+    return (isinstance(value, ast.Dict) and not value.keys) or (isinstance(value, ast.List) and not value.elts)
 
 
 def shape_faults(path: Path, tree: ast.Module) -> Iterator[str]:

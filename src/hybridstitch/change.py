@@ -135,7 +135,9 @@ class Meter:
             reduction: see `distance`.
             patch: p.
         """
-        self.signal, self.reduction, self.patch = signal, reduction, patch
+        self.signal: Signal = signal
+        self.reduction: Reduction = reduction
+        self.patch = patch
         self.output: Tensor | None = None
         self.change: Tensor | None = None
         self.given: Tensor | None = None

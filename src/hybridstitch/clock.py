@@ -20,6 +20,7 @@ def seconds(start: Mark, end: Mark) -> float:
     """Time between two marks; waits for the second one."""
     if isinstance(start, float) and isinstance(end, float):
         return end - start
-    assert isinstance(start, torch.cuda.Event) and isinstance(end, torch.cuda.Event)
+    assert isinstance(start, torch.cuda.Event)
+    assert isinstance(end, torch.cuda.Event)
     end.synchronize()
     return start.elapsed_time(end) / 1000

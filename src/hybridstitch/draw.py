@@ -118,7 +118,9 @@ def draw(
             if stroke.model == "S":
                 drawn = models.small(**call.take(rows), return_dict=False)[0]
             elif stroke.masked:
-                chosen = torch.stack([tokens[image] for image in images]).repeat(len(rows) // len(images), 1)
+                chosen = torch.stack([t for image in images if (t := tokens[image]) is not None]).repeat(
+                    len(rows) // len(images), 1
+                )
                 index = None if len(rows) == cache.rows else torch.tensor(rows, device=chosen.device)
                 drawn = models.large.masked(call.take(rows), chosen, cache.layers, index, text=stroke.text)
                 cache.stamp(rows, step)

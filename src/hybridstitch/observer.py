@@ -38,7 +38,7 @@ class Observer:
         Args:
             scheduler: a diffusers scheduler.
         """
-        self._scheduler = ref(scheduler)
+        self._scheduler: Callable[[], Any] = ref(scheduler)
         self.found: Callable[..., Any] | None = vars(scheduler).get("step")
         self.listeners: WeakSet[Listener] = WeakSet()
         self.__signature__ = inspect.signature(scheduler.step)
@@ -99,15 +99,14 @@ def check_scheduler(scheduler: Any, policy: Policy) -> None:
     Raises:
         SchedulerError: several calls a step, or an adaptive or masked policy without measurable steps.
     """
-    name, advice = (
-        type(scheduler).__name__,
-        (
-            "pipe.scheduler = FlowMatchEulerDiscreteScheduler.from_config(pipe.scheduler.config, stochastic_sampling=False)"
-        ),
+    name = type(scheduler).__name__
+    advice = (
+        "pipe.scheduler = FlowMatchEulerDiscreteScheduler.from_config(pipe.scheduler.config, stochastic_sampling=False)"
     )
     if scheduler.order != 1:
         raise SchedulerError(
-            f"{name} is of order {scheduler.order} and repeats timesteps; stitching needs one call a step, as in {advice}"
+            f"{name} is of order {scheduler.order} and repeats timesteps; stitching needs one call a step, as in "
+            f"{advice}"
         )
     if (policy.adaptive or policy.can_mask) and not measurable(scheduler):
         raise SchedulerError(

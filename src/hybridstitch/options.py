@@ -1,6 +1,8 @@
 """The options of a policy: written as text, read back, and checked, each refusal with its way out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
+from itertools import pairwise
 from math import isfinite
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -32,6 +34,37 @@ def read(key: str, value: str, kind: Any) -> Any:
         ) from error
 
 
+def write_changed(name: str, options: Any) -> str:
+    """`name:field=value,…` of a dataclass, fields at their defaults left out."""
+    changed = [
+        f"{f.name.replace('_', '-')}={write(getattr(options, f.name))}"
+        for f in fields(options)
+        if f.default is MISSING or getattr(options, f.name) != f.default
+    ]
+    return name + (":" + ",".join(changed) if changed else "")
+
+
+def read_changed(name: str, kind: type, text: str) -> Mapping[str, Any]:
+    """Keyword arguments of a dataclass from what `write_changed` put behind the colon.
+
+    Raises:
+        PolicyError: an unknown option (with the nearest known one), a missing one, or a value that cannot be read.
+    """
+    types = get_type_hints(kind)
+    known = {f.name: types[f.name] for f in fields(kind)}
+    values: dict[str, Any] = {}
+    for option in filter(None, text.split(",")):
+        key, _, value = option.partition("=")
+        key = key.strip().replace("-", "_")
+        if key not in known:
+            raise PolicyError(f"policy {name!r} has no option {key!r}; {nearest(key, known)}")
+        values[key] = read(key, value.strip(), known[key])
+    missing = [f.name for f in fields(kind) if f.default is MISSING and f.name not in values]
+    if missing:
+        raise PolicyError(f"policy {name!r} needs {', '.join(missing)}: {name}:{missing[0]}=…")
+    return values
+
+
 def check_ratio(ratio: float) -> None:
     """Refuse a mask that is not a share of the picture.
 
@@ -52,7 +85,7 @@ def check_masks(masks: Sequence[float]) -> None:
     """
     for ratio in masks:
         check_ratio(ratio)
-    if not masks or any(b >= a for a, b in zip(masks, masks[1:], strict=False)):
+    if not masks or any(b >= a for a, b in pairwise(masks)):
         raise PolicyError(
             f"masks={write(tuple(masks))} was given; at least one mask is needed and each must be smaller than the "
             "one before (Eq. 8), as in masks=0.4/0.3"
@@ -71,7 +104,7 @@ def check_thresholds(thresholds: Sequence[float], count: int) -> None:
         )
     if not all(isfinite(t) and t > 0 for t in thresholds):
         raise PolicyError(f"thresholds={write(tuple(thresholds))} was given; thresholds are positive finite distances")
-    if any(b > a for a, b in zip(thresholds, thresholds[1:], strict=False)):
+    if any(b > a for a, b in pairwise(thresholds)):
         raise PolicyError(
             f"thresholds={write(tuple(thresholds))} was given; they must not increase, or a later stage would end first"
         )

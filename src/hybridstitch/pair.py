@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL, DiffusionPipeline, FlowMatchEulerDiscreteSc
 from diffusers.configuration_utils import ConfigMixin
 from torch import nn
 
-from .compat import is_offloaded, is_parallel, set_component
+from .compat import ModelMixin, is_offloaded, is_parallel, set_component
 from .errors import PairError, StitchError, StitchWarning
 from .families.sd3 import JointAttention
 from .latency import Shape, largest_useful_mask
@@ -41,7 +41,7 @@ _SAME_SCHEDULER = {"_class_name": "scheduler", "prediction_type": "prediction ty
 
 def stitch(
     pipe: DiffusionPipeline,
-    small: nn.Module | DiffusionPipeline | str | Path,
+    small: ModelMixin | DiffusionPipeline | str | Path,
     policy: Policy | str = DEFAULT,
     **options: Any,
 ) -> None:
@@ -91,7 +91,7 @@ def unstitch(pipe: DiffusionPipeline) -> None:
 
 def open_pair(
     large: str | Path,
-    small: str | Path | nn.Module | DiffusionPipeline | None = None,
+    small: str | Path | ModelMixin | DiffusionPipeline | None = None,
     policy: Policy | str | None = None,
     **options: Any,
 ) -> DiffusionPipeline:
@@ -129,7 +129,7 @@ def open_pair(
     return pipe
 
 
-def _check_pipeline(pipe: DiffusionPipeline) -> nn.Module:
+def _check_pipeline(pipe: DiffusionPipeline) -> SD3Transformer2DModel:
     """The large transformer of a pipeline that can be stitched."""
     large = getattr(pipe, "transformer", None)
     kind = type(pipe).__name__
@@ -139,7 +139,8 @@ def _check_pipeline(pipe: DiffusionPipeline) -> nn.Module:
         )
     if not isinstance(large, SD3Transformer2DModel):
         raise StitchError(
-            f"{kind} has {type(large).__name__} as its transformer; this release stitches pipelines of SD3Transformer2DModel"
+            f"{kind} has {type(large).__name__} as its transformer; this release stitches pipelines of "
+            "SD3Transformer2DModel"
         )
     if any(isinstance(processor, JointAttention) for processor in large.attn_processors.values()):
         raise StitchError(
@@ -158,9 +159,7 @@ def _check_pipeline(pipe: DiffusionPipeline) -> nn.Module:
 Parts = Mapping[str, Mapping[str, Any]]
 
 
-def _small(
-    small: nn.Module | DiffusionPipeline | str | Path, large: nn.Module, options: Mapping[str, Any]
-) -> tuple[nn.Module, Parts]:
+def _small(small: Any, large: SD3Transformer2DModel, options: Mapping[str, Any]) -> tuple[Any, Parts]:
     """The small transformer, and the configurations of the parts it came with (VAE, scheduler), for the check."""
     if isinstance(small, DiffusionPipeline):
         return small.transformer, {name: dict(getattr(small, name).config) for name in _READERS}
@@ -171,7 +170,7 @@ def _small(
     inside = {"subfolder": "transformer"} if _config(SD3Transformer2DModel, small, "transformer", reading) else {}
     parts = {name: _config(reader, small, name, reading) for name, reader in _READERS.items()}
     try:
-        module = SD3Transformer2DModel.from_pretrained(small, dtype=large.dtype, **inside, **shared)
+        module: Any = SD3Transformer2DModel.from_pretrained(small, dtype=large.dtype, **inside, **shared)
     except (OSError, ValueError) as error:
         raise PairError(
             f"no transformer was found in {small}; give a folder or hub id of a diffusers pipeline, or of an "
@@ -183,12 +182,13 @@ def _small(
 def _config(reader: type[ConfigMixin], source: str | Path, part: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of a pipeline's part, or nothing where there is none."""
     try:
-        return dict(reader.load_config(source, subfolder=part, **options))
+        config: Any = reader.load_config(source, subfolder=part, **options)
+        return dict(config)
     except OSError:
         return {}
 
 
-def _check_pair(pipe: DiffusionPipeline, large: nn.Module, small: nn.Module, parts: Parts) -> None:
+def _check_pair(pipe: DiffusionPipeline, large: SD3Transformer2DModel, small: Any, parts: Parts) -> None:
     if small is large:
         raise PairError("the small model is the large model itself; give another module")
     if not isinstance(small, type(large)):
@@ -204,7 +204,8 @@ def _check_pair(pipe: DiffusionPipeline, large: nn.Module, small: nn.Module, par
             _compare(mine, {"_class_name": mine["_class_name"], **parts[name]}, keys)
     if small.device != large.device:
         raise PairError(
-            f"the large model is on {large.device}, the small one on {small.device}; move it: small.to({str(large.device)!r})"
+            f"the large model is on {large.device}, the small one on {small.device}; move it: "
+            f"small.to({str(large.device)!r})"
         )
     if small.dtype != large.dtype:
         raise PairError(
@@ -221,36 +222,37 @@ def _compare(large: Mapping[str, Any], small: Mapping[str, Any], names: Mapping[
             )
 
 
-def shape_of(transformer: nn.Module, image_tokens: int, text_tokens: int = 333) -> Shape:
+def shape_of(transformer: SD3Transformer2DModel, image_tokens: int, text_tokens: int = 333) -> Shape:
     """The cost-deciding shape of a transformer.
 
     Args:
-        transformer: an `SD3Transformer2DModel`.
+        transformer: the model.
         image_tokens: N.
         text_tokens: T; 333 in Stable Diffusion 3 (77 of CLIP, 256 of T5).
     """
     config = transformer.config
     return Shape(
-        width=config.num_attention_heads * config.attention_head_dim,
-        layers=config.num_layers,
+        width=config["num_attention_heads"] * config["attention_head_dim"],
+        layers=config["num_layers"],
         image_tokens=image_tokens,
         text_tokens=text_tokens,
-        dual_layers=len(config.dual_attention_layers),
+        dual_layers=len(config["dual_attention_layers"]),
     )
 
 
-def _warn_of_masks(policy: Policy, large: nn.Module, small: nn.Module) -> None:
+def _warn_of_masks(policy: Policy, large: SD3Transformer2DModel, small: SD3Transformer2DModel) -> None:
     """Eq. 7, by operations: a mask that saves nothing."""
     masks = getattr(policy, "masks", ())
     if not masks:
         return
-    tokens = (large.config.sample_size // large.config.patch_size) ** 2
+    tokens = (large.config["sample_size"] // large.config["patch_size"]) ** 2
     ratio = shape_of(small, tokens).flops() / shape_of(large, tokens).flops()
     limit = largest_useful_mask(ratio)
     if masks[0] >= limit:
         warnings.warn(
             f"a mask of {masks[0]} is not worth it on this pair: a small step costs {ratio:.2f} of a large one "
-            f"(operations at {tokens} tokens), so a hybrid step is only cheaper below 1 - {ratio:.2f} = {limit:.2f} (Eq. 7)",
+            f"(operations at {tokens} tokens), so a hybrid step is only cheaper below 1 - {ratio:.2f} = {limit:.2f} "
+            "(Eq. 7)",
             StitchWarning,
             stacklevel=3,
         )

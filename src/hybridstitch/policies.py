@@ -12,12 +12,20 @@ As text a policy is its name and the fields that differ from their defaults
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from math import ceil, floor
-from typing import Any, ClassVar, Literal, get_type_hints
+from typing import ClassVar, Literal
 
 from .errors import PolicyError, nearest
-from .options import check_adaptive, check_choices, check_masks, check_steps, check_thresholds, read, write
+from .options import (
+    check_adaptive,
+    check_choices,
+    check_masks,
+    check_steps,
+    check_thresholds,
+    read_changed,
+    write_changed,
+)
 from .plan import Branches, Plan, Region, Stroke, Text, large, small
 from .program import SEGMENT, check_start, segment_at, segments
 from .trace import Seen
@@ -59,7 +67,7 @@ class Policy(ABC):
             seen: step, T, the stage so far and the distances so far.
         """
 
-    def check(self, steps: int) -> None:
+    def check(self, steps: int) -> None:  # noqa: B027 (most policies fill any number)
         """Refuse a number of steps that the policy cannot fill. Called before anything is drawn.
 
         Raises:
@@ -67,12 +75,7 @@ class Policy(ABC):
         """
 
     def __str__(self) -> str:
-        changed = [
-            f"{f.name.replace('_', '-')}={write(getattr(self, f.name))}"
-            for f in fields(self)
-            if f.default is MISSING or getattr(self, f.name) != f.default
-        ]
-        return self.name + (":" + ",".join(changed) if changed else "")
+        return write_changed(self.name, self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,6 @@ class LargeOnly(Policy):
     name = "large"
 
     def decide(self, seen: Seen) -> Plan:
-        """See `Policy`."""
         return Plan((large(),))
 
 
@@ -93,7 +95,6 @@ class SmallOnly(Policy):
     name = "small"
 
     def decide(self, seen: Seen) -> Plan:
-        """See `Policy`."""
         return Plan((small(),))
 
 
@@ -114,7 +115,6 @@ class TStitch(Policy):
             raise PolicyError(f"ratio={self.ratio} was given; T-Stitch's ratio is a share of the steps, 0 to 1")
 
     def decide(self, seen: Seen) -> Plan:
-        """See `Policy`."""
         first = floor(self.ratio * seen.steps + 0.5)
         return Plan((small(),), 0) if seen.step < first else Plan((large(),), 1)
 
@@ -144,15 +144,12 @@ class SRDiffusion(Policy):
 
     @property
     def measured(self) -> tuple[Signal, Reduction]:
-        """See `Policy`."""
         return self.signal, self.reduction
 
     def check(self, steps: int) -> None:
-        """See `Policy`."""
         check_steps(self.name, steps)
 
     def decide(self, seen: Seen) -> Plan:
-        """See `Policy`."""
         stage = next_stage(seen, (self.threshold,), self.min_large)
         return Plan((small(),), 1) if stage else Plan((large(),), 0)
 
@@ -179,12 +176,10 @@ class MaskedPolicy(Policy):
 
     @property
     def can_mask(self) -> bool:
-        """See `Policy`."""
         return True
 
     @property
     def measured(self) -> tuple[Signal, Reduction]:
-        """See `Policy`."""
         return self.signal, self.reduction
 
     def masked(self, ratio: float) -> Stroke:
@@ -219,11 +214,9 @@ class HybridStitch(MaskedPolicy):
         check_choices(self)
 
     def check(self, steps: int) -> None:
-        """See `Policy`."""
         check_steps(self.name, steps)
 
     def decide(self, seen: Seen) -> Plan:
-        """See `Policy`."""
         stage = next_stage(seen, self.thresholds, self.min_large, self.patience)
         if stage == 0:
             return Plan((large(),), 0)
@@ -253,15 +246,12 @@ class Schedule(MaskedPolicy):
 
     @property
     def can_mask(self) -> bool:
-        """See `Policy`."""
         return any(segment.ratio is not None for segment in segments(self.program))
 
     def check(self, steps: int) -> None:
-        """See `Policy`."""
         check_start(self.program, steps, unmasked=1 if self.signal == "latent" else 2)
 
     def decide(self, seen: Seen) -> Plan:
-        """See `Policy`."""
         stage, segment = segment_at(self.program, seen.step, seen.steps)
         base = {"L": (large(),), "S": (small(),), "H": (small(),), "R": (), "-": ()}[segment.letter]
         return Plan(base if segment.ratio is None else (*base, self.masked(segment.ratio)), stage)
@@ -280,11 +270,9 @@ class Replay(Policy):
 
     @property
     def can_mask(self) -> bool:
-        """See `Policy`."""
         return any(not s.region.everywhere for plans in self.plans for plan in plans for s in plan.strokes)
 
     def check(self, steps: int) -> None:
-        """See `Policy`."""
         for image, plans in enumerate(self.plans):
             if len(plans) != steps:
                 raise PolicyError(
@@ -293,7 +281,6 @@ class Replay(Policy):
                 )
 
     def decide(self, seen: Seen) -> Plan:
-        """See `Policy`."""
         if seen.image >= len(self.plans):
             raise PolicyError(
                 f"the trace has {len(self.plans)} image(s), this run has image {seen.image}; "
@@ -324,21 +311,7 @@ def parse(text: str) -> Policy:
         if SEGMENT.fullmatch(name.split()[0] if name.split() else "") and not options:
             return Schedule(name)
         raise PolicyError(f"there is no policy {name!r}; {nearest(name, POLICIES)}")
-    kind = POLICIES[name]
-    types = get_type_hints(kind)
-    known = {f.name: types[f.name] for f in fields(kind)}
-    values: dict[str, Any] = {}
-    for option in filter(None, options.split(",")):
-        key, _, value = option.partition("=")
-        key = key.strip().replace("-", "_")
-        if key not in known:
-            raise PolicyError(f"policy {name!r} has no option {key!r}; {nearest(key, known)}")
-        values[key] = read(key, value.strip(), known[key])
-    try:
-        return kind(**values)
-    except TypeError as error:
-        missing = [f.name for f in fields(kind) if f.default is MISSING and f.name not in values]
-        raise PolicyError(f"policy {name!r} needs {', '.join(missing)}: {name}:{missing[0]}=…") from error
+    return POLICIES[name](**read_changed(name, POLICIES[name], options))
 
 
 def next_stage(seen: Seen, thresholds: Sequence[float], min_large: float, patience: int = 1) -> int:

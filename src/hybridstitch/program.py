@@ -5,9 +5,9 @@ the rest; one step if missing) and for H and R a mask after `@`.
 """
 
 import re
+from dataclasses import dataclass
 from functools import lru_cache
 from math import floor
-from typing import NamedTuple
 
 from .errors import PolicyError
 from .options import check_ratio
@@ -15,7 +15,8 @@ from .options import check_ratio
 SEGMENT = re.compile(r"(?P<letter>[LSHR-])(?P<count>\d+(?:\.\d+)?%|\d+|\*)?(?:@(?P<ratio>\d*\.?\d+))?")
 
 
-class Segment(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Segment:
     """One word of a program: who draws, for how many steps (as written), with which mask."""
 
     letter: str

@@ -6,6 +6,7 @@ step the trace is complete and keys and values are gone.
 """
 
 import json
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from weakref import ref
 
 import torch
 from diffusers import SD3Transformer2DModel
-from torch import Tensor, nn
+from torch import Tensor
 
 from .compat import ModelMixin, Transformer2DModelOutput, grid_of, is_parallel
 from .draw import Models
@@ -35,7 +36,7 @@ DELEGATED = (  # what pipelines and users ask of a transformer; everything else 
 )
 
 
-def family_of(transformer: nn.Module) -> Family:
+def family_of(transformer: ModelMixin) -> Family:
     """The family of a transformer, not yet attached.
 
     Raises:
@@ -59,7 +60,7 @@ class StitchedTransformer(ModelMixin, Listener):
     _group_offload_block_modules = ("large", "small")
     _no_split_modules = SD3Transformer2DModel._no_split_modules
 
-    def __init__(self, large: nn.Module, small: nn.Module, policy: Policy | str) -> None:
+    def __init__(self, large: ModelMixin, small: ModelMixin, policy: Policy | str) -> None:
         """Seat two models; the large one is prepared to draw parts of a picture.
 
         Args:
@@ -219,16 +220,16 @@ class StitchedTransformer(ModelMixin, Listener):
             "pipe.transformer.small"
         )
 
-    def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **options: Any) -> None:
         """Write `large/`, `small/` and the policy, for `open_pair(folder)`; options as diffusers' own."""
         folder = Path(save_directory)
         for name, model in (("large", self.large), ("small", self.small)):
-            model.save_pretrained(folder / name, **options)
+            model.save_pretrained(folder / name, *args, **options)
         saved = {"_class_name": type(self).__name__, "policy": str(self.policy)}
         (folder / CONFIG).write_text(json.dumps(saved, indent=2), encoding="utf-8")
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **options: Any) -> Self:
         """Read what `save_pretrained` wrote; options as diffusers' own."""
         folder = Path(pretrained_model_name_or_path) / (options.pop("subfolder", None) or "")
         policy = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["policy"]

@@ -7,6 +7,7 @@ decide again from the recorded distances: the plans must be identical.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -119,8 +120,7 @@ class Trace:
 
     def switches(self, image: int) -> tuple[int, ...]:
         """The steps at which an image entered stages 1, 2, …"""
-        steps = self.of(image)
-        return tuple(b.index for a, b in zip(steps, steps[1:], strict=False) if b.plan.stage > a.plan.stage)
+        return tuple(b.index for a, b in pairwise(self.of(image)) if b.plan.stage > a.plan.stage)
 
     def replay(self, policy: Decides) -> tuple[tuple[Plan, ...], ...]:
         """Let a policy decide again from the recorded distances; needs no torch and draws nothing.

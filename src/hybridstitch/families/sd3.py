@@ -9,6 +9,7 @@ over image tokens only and keeps its own keys and values.
 from typing import Any
 
 import torch
+from diffusers import SD3Transformer2DModel
 from torch import Tensor, nn
 
 from ..compat import attention
@@ -112,14 +113,14 @@ class JointAttention:
 class SD3Family:
     """An attached `SD3Transformer2DModel`; see `families.Family`."""
 
-    def __init__(self, transformer: nn.Module) -> None:
+    def __init__(self, transformer: SD3Transformer2DModel) -> None:
         """Prepare; nothing is installed before `attach`.
 
         Args:
-            transformer: a `diffusers.SD3Transformer2DModel`.
+            transformer: the large model.
         """
         self.transformer = transformer
-        self.patch: int = transformer.config.patch_size
+        self.patch: int = transformer.config["patch_size"]
         self._tokens: Tensor | None = None
         self._grid_tokens = 0
         self._stock: dict[str, Any] = {}

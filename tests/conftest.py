@@ -8,8 +8,9 @@ import os
 import pytest
 from hypothesis import settings
 
-# Before torch, transformers or matplotlib are imported by a test: few threads, no network, no window.
-os.environ.setdefault("OMP_NUM_THREADS", str(min(4, os.cpu_count() or 1)))
+# Before torch, transformers or matplotlib are imported by a test: no network, no window, and one thread, on which
+# models this small are fastest (more wait for each other, longest where other programs run too).
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")

@@ -57,12 +57,24 @@ def read_changed(name: str, kind: type, text: str) -> Mapping[str, Any]:
         key, _, value = option.partition("=")
         key = key.strip().replace("-", "_")
         if key not in known:
-            raise PolicyError(f"policy {name!r} has no option {key!r}; {nearest(key, known)}")
+            raise PolicyError(
+                f"policy {name!r} has no option {key!r}; {nearest(key, known) if known else 'it has none'}"
+            )
         values[key] = read(key, value.strip(), known[key])
     missing = [f.name for f in fields(kind) if f.default is MISSING and f.name not in values]
     if missing:
         raise PolicyError(f"policy {name!r} needs {', '.join(missing)}: {name}:{missing[0]}=…")
     return values
+
+
+def check_tuple(field: str, values: object) -> None:
+    """Refuse what is not a tuple of numbers: `(0.3)` is a number, and a list cannot be compared or hashed.
+
+    Raises:
+        PolicyError: see above.
+    """
+    if not isinstance(values, tuple) or not all(isinstance(v, int | float) for v in values):
+        raise PolicyError(f"{field}={values!r} was given; write a tuple of numbers, as in {field}=(0.3,)")
 
 
 def check_ratio(ratio: float) -> None:
@@ -83,6 +95,7 @@ def check_masks(masks: Sequence[float]) -> None:
     Raises:
         PolicyError: see above.
     """
+    check_tuple("masks", masks)
     for ratio in masks:
         check_ratio(ratio)
     if not masks or any(b >= a for a, b in pairwise(masks)):
@@ -98,6 +111,7 @@ def check_thresholds(thresholds: Sequence[float], count: int) -> None:
     Raises:
         PolicyError: see above.
     """
+    check_tuple("thresholds", thresholds)
     if len(thresholds) != count:
         raise PolicyError(
             f"{len(thresholds)} threshold(s) were given, {count} are needed: one per mask and one for stage 0"

@@ -6,12 +6,14 @@ the rest; one step if missing) and for H and R a mask after `@`.
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from math import floor
 
 from .errors import PolicyError
 from .options import check_ratio
 
+HALF = Fraction(1, 2)  # shares are exact: 29 % of 50 steps are 14.5, rounded up, which floats would miss
 SEGMENT = re.compile(r"(?P<letter>[LSHR-])(?P<count>\d+(?:\.\d+)?%|\d+|\*)?(?:@(?P<ratio>\d*\.?\d+))?")
 
 
@@ -61,13 +63,13 @@ def fill(program: str, steps: int) -> tuple[int, ...]:
         PolicyError: the program fills more or fewer than `steps` steps.
     """
     counts: list[int | None] = []
-    share = 0.0
+    share = Fraction(0)
     for segment in segments(program):
         if segment.count == "*":
             counts.append(None)
         elif segment.count.endswith("%"):
-            before, share = share, share + float(segment.count[:-1]) / 100
-            counts.append(floor(share * steps + 0.5) - floor(before * steps + 0.5))
+            before, share = share, share + Fraction(segment.count[:-1]) / 100
+            counts.append(floor(share * steps + HALF) - floor(before * steps + HALF))
         else:
             counts.append(int(segment.count))
     given = sum(c for c in counts if c is not None)

@@ -115,17 +115,17 @@ class CostModel:
         large: seconds of a dense step of the large model.
         small: seconds of a step of the small model.
         masked_base: seconds of a masked step that do not depend on the mask.
-        masked_slope: seconds a masked step takes more per share of the tokens.
+        masked_slope: seconds a masked step takes more per share of the tokens; None: `L_l`, as in Eq. 3.
     """
 
     large: float
     small: float
     masked_base: float = 0.0
-    masked_slope: float = 0.0
+    masked_slope: float | None = None
 
     @classmethod
     def fit(cls, strokes: Iterable[tuple[Stroke, float]]) -> "CostModel":
-        """Least squares over measured strokes.
+        """Least squares over measured strokes, alike in text, branches and size; without masked ones Eq. 3 serves.
 
         Args:
             strokes: strokes with the seconds each took.
@@ -146,7 +146,7 @@ class CostModel:
 
     def masked(self, ratio: float) -> float:
         """Seconds of a masked step at M = `ratio`."""
-        return self.masked_base + self.masked_slope * ratio
+        return self.masked_base + (self.large if self.masked_slope is None else self.masked_slope) * ratio
 
     def stroke(self, stroke: Stroke) -> float:
         """Seconds of one stroke."""
@@ -163,10 +163,10 @@ class CostModel:
         return sum(self.plan(plan) for plan in plans)
 
 
-def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Intercept and slope through (x, y); through the origin if there is only one x."""
+def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float | None]:
+    """Intercept and slope through (x, y); through the origin if there is only one x; no slope without points."""
     if not points:
-        return 0.0, 0.0
+        return 0.0, None
     x, y = _mean([p[0] for p in points]), _mean([p[1] for p in points])
     spread = sum((p[0] - x) ** 2 for p in points)
     if spread == 0:

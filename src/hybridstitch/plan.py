@@ -76,11 +76,6 @@ class Plan:
     strokes: tuple[Stroke, ...]
     stage: int = 0
 
-    @property
-    def chooses(self) -> bool:
-        """Whether a mask has to be chosen from the last change."""
-        return any(not s.region.everywhere and s.region.tokens is None for s in self.strokes)
-
     def large_tokens(self, tokens: int) -> int:
         """Tokens the large model contributes to the picture, of `tokens`."""
         return max((s.region.count(tokens) for s in self.strokes if s.model == "L"), default=0)

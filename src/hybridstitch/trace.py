@@ -147,7 +147,7 @@ class Trace:
         """
         if not getattr(policy, "adaptive", False) or len(self.records) < self.steps * self.images:
             return ()
-        zero = tuple(replace(step, distance=0.0) for step in self.records)
+        zero = tuple(step if step.distance is None else replace(step, distance=0.0) for step in self.records)
         earliest = replace(self, records=zero).replay(policy)
         notes = []
         stuck = [image for image in range(self.images) if self.of(image)[-1].plan.stage == 0]
@@ -228,7 +228,7 @@ class Trace:
                 records=records,
                 flags=tuple(data["flags"]),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise TraceError(f"this is not a trace ({error}); write one with `trace.save(path)`") from error
 
     def save(self, path: str | Path, *, masks: bool = False) -> None:
@@ -244,7 +244,7 @@ class Trace:
         """
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
+        except ValueError as error:
             raise TraceError(f"{path} is not JSON ({error}); write a trace with `trace.save(path)`") from error
         if not isinstance(data, dict):
             raise TraceError(f"{path} holds no trace; write one with `trace.save(path)`")

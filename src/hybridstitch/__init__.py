@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .pair import open_pair, stitch, unstitch
     from .plan import Plan, Region, Stroke
     from .policies import POLICIES, HybridStitch, LargeOnly, Policy, Replay, Schedule, SmallOnly, SRDiffusion, TStitch
+    from .presets import policy_named, preset
     from .stitched import StitchedTransformer
     from .trace import Step, Trace
 
@@ -39,10 +40,12 @@ __all__ = [
     "TStitch",
     "Trace",
     "open_pair",
+    "policy_named",
+    "preset",
     "stitch",
     "unstitch",
 ]
-_HOMES = ("errors", "plan", "trace", "policies", "stitched", "pair")  # torch is needed from "stitched" on
+_HOMES = ("errors", "plan", "trace", "policies", "presets", "stitched", "pair")  # torch is needed from "stitched" on
 
 
 def __getattr__(name: str) -> Any:

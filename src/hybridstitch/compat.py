@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.attention_processor import JointAttnProcessor2_0
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.pipelines.pag.pag_utils import PAGMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor, nn
 
@@ -19,7 +21,9 @@ __all__ = [
     "grid_of",
     "is_offloaded",
     "is_parallel",
+    "perturbs_attention",
     "set_component",
+    "strange_processor",
 ]
 
 
@@ -48,6 +52,19 @@ def is_offloaded(pipe: DiffusionPipeline) -> bool:
 def is_parallel(model: nn.Module) -> bool:
     """Whether context or tensor parallelism was enabled on the model."""
     return getattr(model, "_parallel_config", None) is not None
+
+
+def perturbs_attention(pipe: DiffusionPipeline) -> bool:
+    """Whether the pipeline swaps attention processors during its call (perturbed-attention guidance)."""
+    return isinstance(pipe, PAGMixin)
+
+
+def strange_processor(model: Any) -> str | None:
+    """The first attention of a Stable Diffusion 3 transformer that does not attend the stock way, in words, or None."""
+    for name, processor in model.attn_processors.items():
+        if type(processor) is not JointAttnProcessor2_0:
+            return f"{name} has a {type(processor).__name__}"
+    return None
 
 
 def set_component(pipe: DiffusionPipeline, name: str, module: nn.Module) -> None:

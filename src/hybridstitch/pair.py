@@ -16,12 +16,13 @@ from diffusers import AutoencoderKL, DiffusionPipeline, FlowMatchEulerDiscreteSc
 from diffusers.configuration_utils import ConfigMixin
 from torch import nn
 
-from .compat import ModelMixin, is_offloaded, is_parallel, set_component
+from .compat import ModelMixin, is_offloaded, is_parallel, perturbs_attention, set_component, strange_processor
 from .errors import PairError, StitchError, StitchWarning
 from .families.sd3 import JointAttention
 from .latency import Shape, largest_useful_mask
 from .observer import check_scheduler
-from .policies import HybridStitch, Policy
+from .policies import HybridStitch, Policy, Schedule
+from .program import segments
 from .stitched import StitchedTransformer, as_policy
 
 DEFAULT = HybridStitch()
@@ -36,7 +37,7 @@ _SAME = {  # what a pair must share, and what to say when it does not
     "pooled_projection_dim": "pooled text width",
 }
 _SAME_VAE = {"scaling_factor": "VAE scale", "shift_factor": "VAE shift", "latent_channels": "VAE channels"}
-_SAME_SCHEDULER = {"_class_name": "scheduler", "prediction_type": "prediction type", "num_train_timesteps": "timesteps"}
+_SAME_SCHEDULER = {"prediction_type": "prediction type", "num_train_timesteps": "training timesteps"}
 
 
 def stitch(
@@ -147,8 +148,22 @@ def _check_pipeline(pipe: DiffusionPipeline) -> SD3Transformer2DModel:
             "this large transformer is stitched into another pipeline already; share that pipeline's parts "
             "(`Pipeline(**other.components)`) or unstitch it there"
         )
+    strange = strange_processor(large)
+    if strange is not None:
+        raise StitchError(
+            f"the large transformer does not attend the stock way ({strange}); fused QKV: `unfuse_qkv_projections()`, "
+            "IP-Adapter: `unload_ip_adapter()`, else `set_attn_processor(JointAttnProcessor2_0())`, then stitch"
+        )
     if getattr(pipe, "controlnet", None) is not None:
-        raise StitchError(f"{kind} has a ControlNet, whose residuals stitched steps cannot use yet")
+        raise StitchError(
+            f"{kind} has a ControlNet, whose residuals stitched steps cannot use yet; stitch a pipeline without one, "
+            "or run this one unstitched"
+        )
+    if perturbs_attention(pipe):
+        raise StitchError(
+            f"{kind} swaps attention processors as it runs, and stitched steps cannot use perturbed-attention guidance "
+            "yet; stitch `StableDiffusion3Pipeline.from_pipe(pipe)`"
+        )
     if is_offloaded(pipe):
         raise StitchError("CPU offloading is on already; stitch first, then `enable_model_cpu_offload()`")
     if is_parallel(large):
@@ -162,7 +177,12 @@ Parts = Mapping[str, Mapping[str, Any]]
 def _small(small: Any, large: SD3Transformer2DModel, options: Mapping[str, Any]) -> tuple[Any, Parts]:
     """The small transformer, and the configurations of the parts it came with (VAE, scheduler), for the check."""
     if isinstance(small, DiffusionPipeline):
-        return small.transformer, {name: dict(getattr(small, name).config) for name in _READERS}
+        parts = {name: getattr(small, name) for name in _READERS}
+        return small.transformer, {
+            name: {"_class_name": type(part).__name__, **part.config}
+            for name, part in parts.items()
+            if part is not None
+        }
     if isinstance(small, nn.Module):
         return small, {}
     shared = {k: v for k, v in options.items() if k in _SMALL_OPTIONS}
@@ -198,10 +218,13 @@ def _check_pair(pipe: DiffusionPipeline, large: SD3Transformer2DModel, small: An
     if any(isinstance(processor, JointAttention) for processor in small.attn_processors.values()):
         raise PairError("the small model is the large one of another stitched pipeline; load it once more for this one")
     _compare(large.config, small.config, _SAME)
-    for name, keys in (("vae", _SAME_VAE), ("scheduler", _SAME_SCHEDULER)):
-        if name in parts:
-            mine = {"_class_name": type(getattr(pipe, name)).__name__, **getattr(pipe, name).config}
-            _compare(mine, {"_class_name": mine["_class_name"], **parts[name]}, keys)
+    if "vae" in parts and pipe.vae is not None:
+        _compare(pipe.vae.config, parts["vae"], _SAME_VAE)
+    if "scheduler" in parts:
+        mine = {"_class_name": type(pipe.scheduler).__name__, **pipe.scheduler.config}
+        _compare(_predicting(mine), _predicting(parts["scheduler"]), _SAME_SCHEDULER)
+    if is_parallel(small):
+        raise PairError("context parallelism is on in the small model; switch it off")
     if small.device != large.device:
         raise PairError(
             f"the large model is on {large.device}, the small one on {small.device}; move it: "
@@ -213,12 +236,19 @@ def _check_pair(pipe: DiffusionPipeline, large: SD3Transformer2DModel, small: An
         )
 
 
+def _predicting(scheduler: Mapping[str, Any]) -> dict[str, Any]:
+    """A scheduler's configuration with its prediction type, which flow-matching classes leave unsaid."""
+    said = "flow_prediction" if "FlowMatch" in scheduler.get("_class_name", "") else "epsilon"
+    return {"prediction_type": said, **scheduler}
+
+
 def _compare(large: Mapping[str, Any], small: Mapping[str, Any], names: Mapping[str, str]) -> None:
     for key, name in names.items():
         if large.get(key) != small.get(key):
             raise PairError(
                 f"the two models do not match: {name} ({key}) is {large.get(key)} in the large one and "
-                f"{small.get(key)} in the small one; a pair must share its latent space and its text encoders"
+                f"{small.get(key)} in the small one; a pair must share latent space, text encoders and "
+                "what they predict: choose a small model trained with those of the large one"
             )
 
 
@@ -242,15 +272,19 @@ def shape_of(transformer: SD3Transformer2DModel, image_tokens: int, text_tokens:
 
 def _warn_of_masks(policy: Policy, large: SD3Transformer2DModel, small: SD3Transformer2DModel) -> None:
     """Eq. 7, by operations: a mask that saves nothing."""
-    masks = getattr(policy, "masks", ())
+    masks: tuple[float, ...] = ()
+    if isinstance(policy, HybridStitch):
+        masks = policy.masks[:1]
+    elif isinstance(policy, Schedule):
+        masks = tuple(s.ratio for s in segments(policy.program) if s.letter == "H" and s.ratio is not None)
     if not masks:
         return
     tokens = (large.config["sample_size"] // large.config["patch_size"]) ** 2
     ratio = shape_of(small, tokens).flops() / shape_of(large, tokens).flops()
     limit = largest_useful_mask(ratio)
-    if masks[0] >= limit:
+    if max(masks) >= limit:
         warnings.warn(
-            f"a mask of {masks[0]} is not worth it on this pair: a small step costs {ratio:.2f} of a large one "
+            f"a mask of {max(masks)} is not worth it on this pair: a small step costs {ratio:.2f} of a large one "
             f"(operations at {tokens} tokens), so a hybrid step is only cheaper below 1 - {ratio:.2f} = {limit:.2f} "
             "(Eq. 7)",
             StitchWarning,

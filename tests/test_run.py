@@ -1,0 +1,143 @@
+"""A run's decisions: any policy on real models replays from its trace, rises stage by stage, and refuses odd calls."""
+
+import json
+import warnings
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hybridstitch import StitchWarning, Trace, stitch
+from hybridstitch.draw import Models
+from hybridstitch.errors import RunError
+from hybridstitch.families.sd3 import SD3Family
+from hybridstitch.policies import Schedule, parse
+from hybridstitch.run import Run
+from small_models import generate, pipeline, prompt, small
+from strategies import FITTING
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    pipe = pipeline()
+    stitch(pipe, small())
+    return pipe
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+@given(policy=FITTING, steps=st.integers(6, 9), images=st.integers(1, 2), seed=st.integers(0, 9))
+def test_a_real_run_rises_stage_by_stage_and_replays(pipe, policy, steps, images, seed):
+    pipe.transformer.policy = policy
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StitchWarning)
+        generate(pipe, steps=steps, images=images, seed=seed, size=(16, 16))
+    trace = pipe.transformer.trace
+    assert len(trace.records) == steps * images
+    if policy.adaptive:
+        for image in range(images):
+            stages = [step.plan.stage for step in trace.of(image)]
+            assert stages[0] == 0
+            assert all(b - a in (0, 1) for a, b in pairwise(stages))
+    read = Trace.from_json(json.loads(json.dumps(trace.to_json(masks=True))))
+    assert read == trace
+    decided = tuple(tuple(step.plan for step in trace.of(image)) for image in range(images))
+    assert read.replay(policy) == decided
+    assert read.replay(parse(read.policy)) == decided
+
+
+def test_a_trace_counts_what_the_large_model_drew(pipe):
+    pipe.transformer.policy = "L2 H2@0.25 R2@0.5 - S*"
+    generate(pipe, steps=8)
+    steps = pipe.transformer.trace.of(0)
+    assert [step.large_tokens for step in steps] == [64, 64, 16, 16, 32, 32, 0, 0]
+    assert [None if step.mask is None else len(step.mask) for step in steps] == [None, None, 16, 16, 32, 32, None, None]
+    assert [str(step.drawn) for step in steps] == ["L", "L", *["S + L@0.25"] * 2, *["L@0.5"] * 2, "-", "S"]
+    assert all(step.fallback is None or "keys and values" in step.fallback for step in steps)
+
+
+# --- calls that no pipeline makes ---
+
+
+def run(policy="large", *, measure=True, steps=4):
+    family = SD3Family(pipeline().transformer)
+    family.attach()
+    return Run(parse(policy), Models(family, small()), steps, measure=measure)
+
+
+def inputs(rows, timestep=900.0):
+    text = prompt(rows)
+    return {
+        "hidden_states": torch.randn(rows, 4, 16, 16, generator=torch.Generator().manual_seed(1)),
+        "encoder_hidden_states": text["prompt_embeds"],
+        "pooled_projections": text["pooled_prompt_embeds"],
+        "timestep": torch.full((rows,), timestep),
+    }
+
+
+def made(run, images, step):
+    """The scheduler makes a step."""
+    latent = torch.ones(images, 4, 16, 16) * (step + 1)
+    run.observe(latent, latent / 2, 0.5, latent * 0.9)
+
+
+@torch.no_grad()
+def test_a_batch_that_shrinks_mid_run_is_refused():
+    odd = run()
+    odd.draw(inputs(2))
+    made(odd, 2, 0)
+    odd.draw(inputs(2, 800.0))
+    with pytest.raises(RunError, match="the batch changed from 2 to 1 images in the middle of a run"):
+        made(odd, 1, 1)
+
+
+@torch.no_grad()
+def test_rows_that_do_not_divide_are_refused():
+    odd = run()
+    odd.draw(inputs(2))
+    made(odd, 2, 0)
+    with pytest.raises(RunError, match="step 1 has 3 rows, which do not divide among 2 images"):
+        odd.draw(inputs(3, 800.0))
+
+
+@torch.no_grad()
+def test_a_mask_without_a_measured_change_is_refused():
+    blind = run("L2 H*@0.5", measure=False)
+    for step in range(2):
+        blind.draw(inputs(1, 900.0 - step))
+        made(blind, 1, step)
+    with pytest.raises(RunError, match="step 2 asks for a mask, but no change was measured before it"):
+        blind.draw(inputs(1, 800.0))
+
+
+@torch.no_grad()
+def test_two_equal_images_without_guidance_are_told_apart_once_the_scheduler_steps():
+    """Two equal rows look like one image with guidance until then."""
+    twins = run()
+    call = inputs(2)
+    call["hidden_states"] = call["hidden_states"][:1].repeat(2, 1, 1, 1)
+    twins.draw(call)
+    assert twins.images == 1
+    made(twins, 2, 0)
+    assert twins.images == 2
+    trace = twins.trace()
+    assert [step.image for step in trace.records] == [0, 1]
+    assert trace.records[0].seconds == pytest.approx(trace.records[1].seconds)
+
+
+@torch.no_grad()
+def test_a_run_that_ends_early_has_the_steps_it_made():
+    short = run("L*")
+    for step in range(2):
+        short.draw(inputs(1, 900.0 - step))
+        made(short, 1, step)
+    short.finish()
+    assert len(short.trace().records) == 2
+    assert short.trace().steps == 4
+
+
+def test_schedules_are_checked_before_anything_is_drawn():
+    with pytest.raises(ValueError, match="fills 2 steps, this run has 4"):
+        run("L2")
+    assert Schedule("L2 S*").check(4) is None

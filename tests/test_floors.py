@@ -30,7 +30,7 @@ RANKS = (
     (3, {"stitched"}),
     (3, {"pair"}),
     (3.5, {"mini"}),
-    (4, {"profile", "presets"}),
+    (4, {"profile", "presets", "picture"}),
     (4, {"evaluate"}),
     (4, {"calibrate", "report"}),
     (5, {"batch"}),

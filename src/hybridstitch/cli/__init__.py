@@ -1,0 +1,86 @@
+"""The command line. `main` runs one command and turns every error into one line and an exit code.
+
+0 done, 1 failed, 2 bad input, 130 interrupted. Nothing heavy is imported before a command needs it.
+"""
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from ..errors import HybridStitchError, PairError, PolicyError, SchedulerError, TraceError
+from ..picture import PictureError
+from . import say
+from .about import doctor, inspect, policies, scene
+from .asked import BadInput
+from .generate import TwoModels, generate
+
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+BAD = (BadInput, PolicyError, PairError, SchedulerError, TraceError, PictureError)
+USAGE_ERROR = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+IDEA = "Draw with two diffusion models at once: the large one where it matters, the small one everywhere else."
+
+app = typer.Typer(pretty_exceptions_enable=False)
+app.command(cls=TwoModels)(generate)
+app.command()(inspect)
+app.command()(policies)
+app.command()(scene)
+app.command()(doctor)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        say.out().print(f"hybridstitch {__version__}")
+        raise typer.Exit
+
+
+@app.callback(help=IDEA)
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Options of the program itself."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: its words; default: those of the process.
+
+    Returns:
+        the exit code.
+    """
+    words = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    try:
+        with say.plain_warnings():
+            code = app(words, prog_name="hybridstitch", standalone_mode=False, obj=tuple(words))
+    except KeyboardInterrupt:
+        say.line("error", "interrupted", "bold red")
+        return INTERRUPTED
+    except BrokenPipeError:
+        return FAILED
+    except Exception as error:
+        if "--debug" in words:
+            traceback.print_exc()
+        say.line("error", _sentence(error, words), "bold red")
+        return BAD_INPUT if isinstance(error, (*BAD, USAGE_ERROR)) else FAILED
+    return code if isinstance(code, int) else 0
+
+
+def _sentence(error: Exception, words: Sequence[str]) -> str:
+    """An error as one line, with a way out where it has none itself."""
+    if isinstance(error, USAGE_ERROR):
+        command = next((word for word in words if not word.startswith("-")), "")
+        text = str(error).rstrip(".")
+        return f"{text}; `{' '.join(filter(None, ['hybridstitch', command]))} --help` lists what there is"
+    if isinstance(error, HybridStitchError):
+        return str(error)
+    name = type(error).__name__
+    first = (str(error).strip().splitlines() or ["no message"])[0]
+    if name == "OutOfMemoryError":
+        return f"the device ran out of memory; try a smaller --size, --dtype bfloat16 or --device cpu ({first})"
+    return f"{name}: {first}" + ("" if "--debug" in words else "; --debug shows where")

@@ -1,0 +1,138 @@
+"""Commands that draw nothing with a model: `inspect`, `policies`, `scene` and `doctor`."""
+
+import json
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from ..options import write as option
+from ..picture import read, write
+from ..policies import POLICIES
+from ..presets import PRESETS
+from . import say
+from .asked import BadInput, slug, writable
+from .flags import AsJson, Debug, Out
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A PNG that hybridstitch drew.", show_default=False)],
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Say how a picture was drawn."""
+    recipe = read(file)
+    if as_json:
+        print(json.dumps(recipe.to_json()))
+        return
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, value in recipe.to_json().items():
+        if isinstance(value, dict):
+            value = "\n".join(f"{key} {each}" for key, each in value.items())
+        if value not in (None, ""):
+            table.add_row(Text(name, "dim"), Text(str(value), overflow="fold"))
+    say.out().print(table)
+
+
+def policies(as_json: AsJson = False, debug: Debug = False) -> None:
+    """List who can draw what: policies with their options, and the paper's methods by name."""
+    if as_json:
+        kinds = {name: {f.name: _default(f) for f in fields(kind)} for name, kind in POLICIES.items()}
+        named = {name: {"policy": str(p.policy), "source": p.source} for name, p in PRESETS.items()}
+        print(json.dumps({"policies": kinds, "presets": named}))
+        return
+    console = say.out()
+    console.print(Text("Policies", "bold"), Text("  --policy NAME:option=value,option=value", "dim"))
+    table = _table("name", "what it does", "options and their defaults")
+    for name, kind in POLICIES.items():
+        what = (kind.__doc__ or "").split("\n")[0].rstrip(".")
+        table.add_row(Text(name, "bold"), what, "\n".join(f"{_dashed(f)} = {_default(f)}" for f in fields(kind)))
+    console.print(table)
+    console.print(
+        Text("\nPrograms", "bold"),
+        Text("  --policy 'L10 H15@0.3 S25': 10 steps large, 15 small with large on 30 %, 25 small; * the rest", "dim"),
+    )
+    console.print(Text("\nPresets", "bold"), Text("  --policy NAME, figures as the paper prints them", "dim"))
+    table = _table("name", "policy", "speed", "FID", "CLIP", "LPIPS", right=3)
+    for name, preset in PRESETS.items():
+        row = preset.paper
+        numbers = ["", "", "", ""]
+        if row is not None:
+            numbers = [f"{row.speedup:.2f}×", f"{row.fid:.2f}", f"{row.clip:.2f}"]
+            numbers.append("" if row.lpips is None else f"{row.lpips:.2f}")
+        table.add_row(Text(name, "bold"), str(preset.policy), *numbers)
+    console.print(table)
+
+
+def scene(
+    caption: Annotated[str | None, typer.Argument(help="A caption of the miniature world.", show_default=False)] = None,
+    out: Out = Path("out"),
+    words: Annotated[bool, typer.Option("--words", help="List every word the world knows.")] = False,
+    examples: Annotated[int, typer.Option("--examples", metavar="N", help="List captions to try.")] = 0,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Draw the true picture of a caption of the miniature world, or say which word it does not know."""
+    from ..mini.scenes import CaptionError, Scene, heldout_prompts
+    from ..mini.words import vocabulary
+
+    if words or examples:
+        listed = list(vocabulary()) if words else heldout_prompts(examples)
+        print(json.dumps(listed) if as_json else (" ".join if words else "\n".join)(listed))
+        return
+    if caption is None or not caption.strip():
+        raise BadInput("no caption was given; `hybridstitch scene --examples 5` lists some")
+    try:
+        found = Scene.parse(caption)
+    except CaptionError as error:
+        raise BadInput(f"{error}; `hybridstitch scene --examples 5` lists captions it knows") from error
+    path = writable(out) / f"{slug(caption)}.scene.png"
+    write(found.render(), path)
+    if as_json:
+        print(json.dumps({"path": str(path), "caption": found.caption(), "split": found.split}))
+        return
+    say.out().print(Text.assemble((str(path), "bold"), f"  {found.caption()} ({found.split.replace('_', ' ')})"))
+
+
+def doctor(as_json: AsJson = False, debug: Debug = False) -> None:
+    """Say what is installed, what is missing, and the command that mends it."""
+    say.hush()
+    from .health import checks, facts
+
+    found = checks()
+    if as_json:
+        rows = [{"name": c.name, "state": c.state, "found": c.found, "mend": c.mend} for c in found]
+        print(json.dumps({"facts": facts(), "checks": rows}))
+    else:
+        console = say.out()
+        for name, value in facts().items():
+            console.print(Text.assemble((f"{name:<16}", "dim"), value))
+        console.print()
+        marks = {"ok": ("✓", "green"), "absent": ("–", "dim"), "broken": ("✗", "bold red")}
+        for check in found:
+            text = Text.assemble(marks[check.state], f" {check.name}: {check.found}")
+            if check.mend:
+                text.append(f"\n    {check.mend}", "cyan")
+            console.print(text)
+    if any(check.state == "broken" for check in found):
+        raise typer.Exit(1)
+
+
+def _table(*columns: str, right: int | None = None) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for place, column in enumerate(columns):
+        numeric = right is not None and place >= len(columns) - right - 1
+        table.add_column(column, justify="right" if numeric else "left", no_wrap=numeric or place == 0)
+    return table
+
+
+def _dashed(field: Field) -> str:
+    return field.name.replace("_", "-")
+
+
+def _default(field: Field) -> str:
+    return "(must be given)" if field.default is MISSING else option(field.default)

@@ -1,0 +1,130 @@
+"""Pictures drawn one by one, each from its own noise, with its trace and its time from prompt to picture."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from time import perf_counter
+from typing import Any
+
+import torch
+from PIL import Image
+
+from ..policies import HybridStitch, LargeOnly, MaskedPolicy, Policy, Schedule
+from ..program import segments
+from ..report.frames import Frames
+from ..report.takes import Exhibit, Take
+
+OnStep = Callable[[int], None]  # the step that was drawn, 0 … T−1
+
+
+def unheard(step: int) -> None:
+    """Nobody follows the steps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artist:
+    """A stitched pipeline, and how it is called for every picture.
+
+    Attributes:
+        pipe: stitched.
+        negative, steps, guidance: as the pipeline takes them.
+        size: width and height in pixels.
+        policy: who draws what.
+    """
+
+    pipe: Any
+    policy: Policy
+    negative: str
+    steps: int
+    guidance: float
+    size: tuple[int, int]
+
+    def draw(
+        self,
+        prompt: str,
+        seed: int,
+        *,
+        policy: Policy | None = None,
+        steps: int | None = None,
+        frames: bool = False,
+        on_step: OnStep = unheard,
+    ) -> Take:
+        """One picture, reproducible by itself: the noise comes from a CPU generator of its own.
+
+        Args:
+            prompt: what to draw.
+            seed: of the noise.
+            policy: instead of the artist's.
+            steps: instead of the artist's.
+            frames: keep the picture emerging.
+            on_step: called after each step.
+        """
+        stitched = self.pipe.transformer
+        stitched.policy = policy or self.policy
+        steps = steps or self.steps
+        film = Frames(steps) if frames else None
+        if film is not None:
+            film.follow(self.pipe)
+
+        def tell(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            on_step(step)
+            return tensors
+
+        start = perf_counter()
+        image: Image.Image = self.pipe(
+            prompt,
+            negative_prompt=self.negative or None,
+            num_inference_steps=steps,
+            guidance_scale=self.guidance,
+            width=self.size[0],
+            height=self.size[1],
+            generator=torch.Generator("cpu").manual_seed(seed),
+            callback_on_step_end=tell,
+        ).images[0]
+        seconds = perf_counter() - start
+        return Take(
+            image=image,
+            seconds=seconds,
+            trace=stitched.trace,
+            frames=() if film is None else film.decode(self.pipe),
+        )
+
+    def warm_up(self, prompt: str) -> None:
+        """Draw a few steps of every kind, so that no first use is timed."""
+        program = warm_up_program(self.policy)
+        self.draw(prompt, 0, policy=program, steps=len(program.program.split()))
+
+    def exhibits(
+        self, prompts: tuple[str, ...], seeds: range, *, compare: bool, frames: bool, on_step: OnStep = unheard
+    ) -> Iterator[Exhibit]:
+        """All pictures, in order; with `compare` each beside the large model's, first the one, then the other.
+
+        Args:
+            prompts: what to draw.
+            seeds: of the pictures of each prompt.
+            compare: draw with the large model alone too, interleaved, both warm.
+            frames: keep the picture emerging.
+            on_step: called after each step.
+        """
+        if compare:
+            self.warm_up(prompts[0])
+        for place, (prompt, seed) in enumerate((p, s) for p in prompts for s in seeds):
+            large = None
+            if compare and place % 2:
+                large = self.draw(prompt, seed, policy=LargeOnly(), on_step=on_step)
+            take = self.draw(prompt, seed, frames=frames, on_step=on_step)
+            if compare and large is None:
+                large = self.draw(prompt, seed, policy=LargeOnly(), on_step=on_step)
+            yield Exhibit(prompt=prompt, seed=seed, take=take, large=large)
+
+
+def warm_up_program(policy: Policy) -> Schedule:
+    """Two large steps, one step of each mask that the policy may ask for, one small step; its other options kept."""
+    if not isinstance(policy, MaskedPolicy):
+        return Schedule("L L S")
+    masks: tuple[float, ...] = ()
+    if isinstance(policy, HybridStitch):
+        masks = policy.masks
+    elif isinstance(policy, Schedule):
+        masks = tuple(dict.fromkeys(s.ratio for s in segments(policy.program) if s.ratio is not None))
+    shared = {f.name: getattr(policy, f.name) for f in fields(MaskedPolicy)}
+    return Schedule(" ".join(["L", "L", *(f"H@{mask}" for mask in masks), "S"]), **shared)

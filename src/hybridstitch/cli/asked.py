@@ -1,0 +1,185 @@
+"""What a user asked for, checked before any model is loaded: each refusal says what was given and the way out."""
+
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import HybridStitchError, nearest
+from ..picture import Recipe
+from ..policies import Policy
+from ..presets import policy_named
+
+STEPS, GUIDANCE = 50, 4.0
+DTYPES = {
+    "float32": "float32",
+    "fp32": "float32",
+    "bfloat16": "bfloat16",
+    "bf16": "bfloat16",
+    "float16": "float16",
+    "fp16": "float16",
+}
+SLUG = 48  # characters of a prompt in a file name
+
+
+class BadInput(HybridStitchError, ValueError):
+    """A command line that cannot be meant."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One call of `generate`, as far as it can be understood without a model.
+
+    Attributes:
+        prompts, negative: what to draw, and what not.
+        pair, small: as `open_pair` takes them.
+        policy: who draws what; None is the pair's own.
+        seed: picture k of each prompt is drawn from seed + k.
+        count: pictures of each prompt.
+        steps, guidance: T, and the scale of classifier-free guidance.
+        size: width and height in pixels; None is the pair's own.
+        device, dtype: where and in what precision.
+    """
+
+    prompts: tuple[str, ...]
+    negative: str
+    pair: str
+    small: str | None
+    policy: Policy | None
+    seed: int
+    count: int
+    steps: int
+    guidance: float
+    size: tuple[int, int] | None
+    device: str
+    dtype: str
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        prompts: Sequence[str] = (),
+        recipe: Recipe | None = None,
+        negative: str | None = None,
+        pair: str | None = None,
+        small: str | None = None,
+        policy: str | None = None,
+        seed: int | None = None,
+        count: int = 1,
+        steps: int | None = None,
+        guidance: float | None = None,
+        size: str | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+    ) -> "Asked":
+        """Put a command line together, what is left out taken from `recipe`, or else the default.
+
+        Raises:
+            HybridStitchError: something cannot be meant.
+        """
+        if recipe is not None:
+            prompts = prompts or (recipe.prompt,)
+            negative = recipe.negative if negative is None else negative
+            if pair is None:
+                pair, small = recipe.pair, small or recipe.small
+            policy = policy or recipe.policy
+            seed = recipe.seed if seed is None else seed
+            steps = recipe.steps if steps is None else steps
+            guidance = recipe.guidance if guidance is None else guidance
+            size = size or f"{recipe.width}x{recipe.height}"
+            device, dtype = device or recipe.device, dtype or recipe.dtype
+        steps = STEPS if steps is None else steps
+        chosen = None if policy is None else policy_named(policy)
+        _check_prompts(prompts)
+        seed = 0 if seed is None else seed
+        if count < 1:
+            raise BadInput(f"--n {count} was given; at least one picture can be drawn")
+        if not 0 <= seed <= 2**63 - count:
+            raise BadInput(f"--seed {seed} was given; a seed is between 0 and {2**63 - count}")
+        if steps < 1:
+            raise BadInput(f"--steps {steps} was given; a picture takes at least one step")
+        if chosen is not None:
+            chosen.check(steps)
+        device = _device(device)
+        return cls(
+            prompts=tuple(prompts),
+            negative=negative or "",
+            pair=pair or "mini",
+            small=small,
+            policy=chosen,
+            seed=seed,
+            count=count,
+            steps=steps,
+            guidance=GUIDANCE if guidance is None else guidance,
+            size=None if size is None else _size(size),
+            device=device,
+            dtype=_dtype(dtype, device, pair or "mini"),
+        )
+
+
+def slug(prompt: str) -> str:
+    """A prompt as a file name: words joined by hyphens, cut at a word."""
+    words = re.findall(r"[^\W_]+", prompt.lower()) or ["picture"]
+    name = words[0][:SLUG]
+    for word in words[1:]:
+        if len(name) + 1 + len(word) > SLUG:
+            break
+        name += f"-{word}"
+    return name
+
+
+def writable(folder: Path) -> Path:
+    """A folder that pictures can be written to, made if need be.
+
+    Raises:
+        BadInput: it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".hybridstitch"):
+            pass
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise BadInput(f"--out {folder} cannot be written to ({reason}); choose another folder") from error
+    return folder
+
+
+def _check_prompts(prompts: Sequence[str]) -> None:
+    if not prompts:
+        raise BadInput('no prompt was given; for example: hybridstitch generate "a big dog on a meadow"')
+    for place, prompt in enumerate(prompts, start=1):
+        if not prompt.strip():
+            raise BadInput(f"prompt {place} of {len(prompts)} is empty; say what to draw")
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)(?:[x×*](\d+))?", text.strip().lower())
+    if match is None or not all(int(part or 1) for part in match.groups()):
+        raise BadInput(f"--size {text!r} was given; write pixels as WIDTHxHEIGHT, or one number for a square")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def _device(text: str | None) -> str:
+    import torch
+
+    if text is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(text)
+    except RuntimeError as error:
+        raise BadInput(f"--device {text!r} is no device; {nearest(text, ('cpu', 'cuda', 'cuda:0', 'mps'))}") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise BadInput(f"--device {text} was given; this machine has {torch.cuda.device_count()} CUDA devices: use cpu")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise BadInput("--device mps was given; this machine has none: use cpu")
+    return text
+
+
+def _dtype(text: str | None, device: str, pair: str) -> str:
+    if text is None:
+        return "float32" if pair == "mini" or device == "cpu" else "bfloat16"
+    if text not in DTYPES:
+        raise BadInput(f"--dtype {text!r} was given; {nearest(text, DTYPES)}")
+    return DTYPES[text]

@@ -1,0 +1,160 @@
+"""What `generate` leaves in its folder, and how it tells about it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from ..picture import Recipe, pixel_digest, trace_digest, versions, write
+from ..report.takes import Exhibit, Take, decibels
+from .asked import Asked, slug
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """One exhibit on disk.
+
+    Attributes:
+        exhibit: with the paths of its pictures.
+        recipe: of the policy's picture.
+        beside: large and hybrid in one picture, or None.
+        strip: the film strip, or None.
+    """
+
+    exhibit: Exhibit
+    recipe: Recipe
+    beside: Path | None
+    strip: Path | None
+
+    def to_json(self) -> dict[str, Any]:
+        """One entry of `images`."""
+        shown = self.exhibit
+        psnr = shown.psnr
+        entry: dict[str, Any] = {
+            "path": str(shown.take.path),
+            "prompt": shown.prompt,
+            "seed": shown.seed,
+            "seconds": shown.take.seconds,
+        }
+        if shown.large is not None:
+            entry |= {"large": str(shown.large.path), "large_seconds": shown.large.seconds, "speedup": shown.speedup}
+            entry["psnr"] = psnr if psnr is not None and isfinite(psnr) else None
+            entry["beside"] = str(self.beside)
+        if self.strip is not None:
+            entry["strip"] = str(self.strip)
+        return entry
+
+    def lines(self) -> Text:
+        """For a reader."""
+        shown = self.exhibit
+        text = Text.assemble((str(shown.take.path), "bold"), f"  {shown.take.seconds:.2f} s")
+        if shown.large is not None:
+            text.append(f", large model {shown.large.seconds:.2f} s: ")
+            text.append(f"{shown.speedup:.2f}× as fast", "bold green" if (shown.speedup or 0) >= 1 else "bold red")
+            text.append(f", PSNR {decibels(shown.psnr)}")
+        return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Files:
+    """The folder, and what all its pictures share.
+
+    Attributes:
+        out: the folder.
+        asked: what was asked for.
+        models: what the pair's names stand for.
+        size: width and height in pixels.
+        metadata: write recipes into the pictures.
+    """
+
+    out: Path
+    asked: Asked
+    models: Mapping[str, str]
+    size: tuple[int, int]
+    metadata: bool
+
+    def write(self, exhibit: Exhibit, *, strip: bool) -> Written:
+        """Save the pictures of an exhibit; a picture that is already there is never overwritten.
+
+        Args:
+            exhibit: what was drawn.
+            strip: draw the film strip too.
+        """
+        stem = self._free(f"{slug(exhibit.prompt)}-{exhibit.seed}")
+        recipe = self.recipe(exhibit, exhibit.take)
+        take = self._save(exhibit.take, self.out / f"{stem}.png", recipe)
+        large = exhibit.large
+        if large is not None:
+            large = self._save(large, self.out / f"{stem}.large.png", self.recipe(exhibit, large))
+        exhibit = replace(exhibit, take=take, large=large)
+        beside = film = None
+        if large is not None:
+            from ..report.overlay import side_by_side
+
+            beside = self.out / f"{stem}.beside.png"
+            write(side_by_side(exhibit), beside)
+        if strip:
+            from ..report.filmstrip import filmstrip
+
+            film = self.out / f"{stem}.strip.png"
+            filmstrip(exhibit, film)
+        return Written(exhibit=exhibit, recipe=recipe, beside=beside, strip=film)
+
+    def recipe(self, exhibit: Exhibit, take: Take) -> Recipe:
+        """How a take was drawn."""
+        return Recipe(
+            prompt=exhibit.prompt,
+            negative=self.asked.negative,
+            pair=self.asked.pair,
+            small=self.asked.small,
+            models=self.models,
+            policy=take.trace.policy,
+            seed=exhibit.seed,
+            steps=self.asked.steps,
+            width=self.size[0],
+            height=self.size[1],
+            guidance=self.asked.guidance,
+            device=self.asked.device,
+            dtype=self.asked.dtype,
+            versions=versions(),
+            trace=trace_digest(take.trace),
+            pixels=pixel_digest(take.image),
+        )
+
+    def _save(self, take: Take, path: Path, recipe: Recipe) -> Take:
+        write(take.image, path, recipe if self.metadata else None)
+        return replace(take, path=path)
+
+    def _free(self, stem: str) -> str:
+        """The stem, numbered if there is a picture of that name."""
+        name, number = stem, 1
+        while (self.out / f"{name}.png").exists():
+            number += 1
+            name = f"{stem}-{number}"
+        return name
+
+
+def result(written: Sequence[Written], page: Path | None) -> dict[str, Any]:
+    """The one object of `--json`.
+
+    Args:
+        written: all exhibits.
+        page: the report, if there is one.
+    """
+    taken = sum(entry.exhibit.take.seconds for entry in written)
+    found: dict[str, Any] = {
+        "images": [entry.to_json() for entry in written],
+        "seconds": taken,
+        "speedup": speedup(written),
+        "trace": [entry.exhibit.take.trace.to_json() for entry in written],
+    }
+    return found if page is None else {**found, "report": str(page)}
+
+
+def speedup(written: Sequence[Written]) -> float | None:
+    """Seconds of the large model over seconds of the policy, all pictures together; None without a comparison."""
+    large = [entry.exhibit.large.seconds for entry in written if entry.exhibit.large is not None]
+    return sum(large) / sum(entry.exhibit.take.seconds for entry in written) if large else None

@@ -1,0 +1,63 @@
+"""The options of `generate`, as typer reads them. A new knob of a method is a field of its policy, not a line here."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+Prompts = Annotated[list[str] | None, Argument(help="What to draw; one picture each.", show_default=False)]
+PairName = Annotated[
+    str | None,
+    Option(
+        "--pair",
+        metavar="mini | LARGE SMALL",
+        help="The two models: 'mini', a saved pair, or two hub ids or folders.",
+        show_default="mini",
+    ),
+]
+Small = Annotated[str | None, Option("--small", hidden=True)]
+PolicyName = Annotated[
+    str | None,
+    Option(
+        "--policy",
+        metavar="NAME",
+        help="Who draws what: a name, a policy or a program; see `hybridstitch policies`.",
+        show_default="the pair's own",
+    ),
+]
+Seed = Annotated[
+    int | None,
+    Option("--seed", help="Of the noise; further pictures of a prompt take the next seeds.", show_default="0"),
+]
+Steps = Annotated[int | None, Option("--steps", help="Steps of denoising.", show_default="50")]
+Size = Annotated[
+    str | None,
+    Option("--size", metavar="WxH", help="Pixels: 128x96, or 128 for a square.", show_default="the pair's own"),
+]
+Guidance = Annotated[
+    float | None,
+    Option("--guidance", help="Scale of classifier-free guidance; 1 switches it off.", show_default="4"),
+]
+Negative = Annotated[str | None, Option("--negative", metavar="TEXT", help="What not to draw.")]
+Count = Annotated[int, Option("--n", help="Pictures of each prompt.")]
+Out = Annotated[Path, Option("--out", metavar="DIR", help="Where to write.")]
+Device = Annotated[
+    str | None, Option("--device", help="cpu, cuda, cuda:1 or mps.", show_default="cuda if there is one")
+]
+Dtype = Annotated[
+    str | None,
+    Option(
+        "--dtype",
+        help="float32, bfloat16 or float16.",
+        show_default="bfloat16, or float32 on a CPU and for mini",
+    ),
+]
+Compare = Annotated[bool, Option("--compare", help="Also draw with the large model alone; compare times and pictures.")]
+Explain = Annotated[bool, Option("--explain", help="Also write a film strip of each picture and one HTML page.")]
+Source = Annotated[
+    Path | None,
+    Option("--from", metavar="FILE", help="Draw a picture again from its file; other options change it."),
+]
+Metadata = Annotated[bool, Option("--metadata/--no-metadata", help="Write into the PNG how it was drawn.")]
+AsJson = Annotated[bool, Option("--json", help="Print one JSON object and nothing else.")]
+Debug = Annotated[bool, Option("--debug", help="Show the traceback of an error.")]

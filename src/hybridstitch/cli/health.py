@@ -1,0 +1,106 @@
+"""What `doctor` looks at: versions, devices, attention, weights; and for what is missing the command that mends it."""
+
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
+from typing import Literal
+
+from packaging.requirements import Requirement
+
+from ..mini import opened
+
+EXTRAS = {  # what each is for, and the module that shows it is there
+    "lora": ("LoRA weights", "peft"),
+    "tune": ("searching for thresholds", "optuna"),
+    "eval": ("FID, CLIP score and LPIPS", "torchmetrics"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at: "ok", "absent" (and not needed to draw) or "broken"."""
+
+    name: str
+    state: Literal["ok", "absent", "broken"]
+    found: str
+    mend: str = ""
+
+
+def facts() -> dict[str, str]:
+    """What this is running on."""
+    import torch
+    from diffusers.utils.constants import DIFFUSERS_ATTN_BACKEND
+
+    kernels = {"flash": torch.backends.cuda.flash_sdp_enabled(), "math": torch.backends.cuda.math_sdp_enabled()}
+    kernels |= {"memory-efficient": torch.backends.cuda.mem_efficient_sdp_enabled()}
+    return {
+        "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+        "cpu": f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads",
+        "gpu": "; ".join(_gpus()) or "none",
+        "attention": f"{DIFFUSERS_ATTN_BACKEND} (allowed kernels: {', '.join(k for k, on in kernels.items() if on)})",
+        "miniature pair": str(opened.mini_folder()),
+        "hub": "offline" if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0") else "online",
+    }
+
+
+def checks() -> list[Check]:
+    """Everything that can be missing."""
+    return [*_packages(), _weights(), *_extras()]
+
+
+def _gpus() -> Iterator[str]:
+    import torch
+
+    for index in range(torch.cuda.device_count()):
+        about = torch.cuda.get_device_properties(index)
+        yield f"cuda:{index} {about.name}, {about.total_memory / 2**30:.0f} GiB"
+    if torch.backends.mps.is_available():
+        yield "mps"
+
+
+def _packages() -> Iterator[Check]:
+    """Each package hybridstitch needs, against the range it was tested with."""
+    try:
+        needed = [Requirement(text) for text in requires("hybridstitch") or ()]
+    except PackageNotFoundError:
+        yield Check("hybridstitch", "broken", "is not installed", "pip install -e .")
+        return
+    yield Check("hybridstitch", "ok", version("hybridstitch"))
+    for need in needed:
+        if need.marker is not None and not need.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            found = version(need.name)
+        except PackageNotFoundError:
+            yield Check(need.name, "broken", "is not installed", f"pip install '{need.name}{need.specifier}'")
+            continue
+        if need.specifier.contains(found, prereleases=True):
+            yield Check(need.name, "ok", found)
+        else:
+            mend = f"pip install '{need.name}{need.specifier}'"
+            yield Check(need.name, "broken", f"{found} is outside {need.specifier}", mend)
+
+
+def _weights() -> Check:
+    folder = opened.mini_folder()
+    files = [
+        "model_index.json",
+        *(f"{part}/config.json" for part in ("transformer", "small", "vae", "text_encoder", "text_encoder_2")),
+    ]
+    missing = [name for name in files if not (folder / name).is_file()]
+    if missing:
+        mend = "pip install --force-reinstall hybridstitch, or train it: python -m hybridstitch.mini.train all"
+        return Check("miniature pair", "broken", f"{', '.join(missing)} not in {folder}", mend)
+    size = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+    return Check("miniature pair", "ok", f"{size / 1e6:.0f} MB of weights")
+
+
+def _extras() -> Iterator[Check]:
+    for extra, (what, module) in EXTRAS.items():
+        if find_spec(module) is not None:
+            yield Check(what, "ok", f"{module} {version(module)}")
+        else:
+            yield Check(what, "absent", f"{module} is not installed", f"pip install 'hybridstitch[{extra}]'")

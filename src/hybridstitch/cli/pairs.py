@@ -1,0 +1,232 @@
+"""The pair a user named: what it can draw, read from its configurations, and how it is opened.
+
+Folders are looked at before anything is loaded; of a hub id nothing is known before it is opened.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..mini.opened import is_mini, mini_folder, open_mini
+from ..pair import open_pair
+from ..policies import Policy
+from .asked import BadInput
+
+T5_TOKENS = 256  # the stock pipeline's `max_sequence_length`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a pair can draw, in pixels.
+
+    Attributes:
+        multiple: of width and height.
+        native: side of a picture when no size is asked for.
+        largest: side of the largest picture, which the position embedding sets.
+    """
+
+    multiple: int
+    native: int
+    largest: int
+
+    @classmethod
+    def of(cls, vae: Mapping[str, Any], transformer: Mapping[str, Any]) -> "Limits":
+        """From the configurations of the two parts that decide."""
+        scale, patch = 2 ** (len(vae["block_out_channels"]) - 1), transformer["patch_size"]
+        return cls(
+            multiple=scale * patch,
+            native=scale * transformer["sample_size"],
+            largest=scale * patch * transformer["pos_embed_max_size"],
+        )
+
+    def check(self, size: tuple[int, int] | None) -> tuple[int, int]:
+        """The size to draw.
+
+        Args:
+            size: asked for, or None.
+
+        Raises:
+            BadInput: not a multiple, or too large; names the nearest size that is neither.
+        """
+        if size is None:
+            return self.native, self.native
+        fit = [min(max(round(side / self.multiple), 1) * self.multiple, self.largest) for side in size]
+        if any(side % self.multiple for side in size):
+            raise BadInput(
+                f"--size {size[0]}x{size[1]} was given; this pair draws multiples of {self.multiple} pixels "
+                f"(VAE × patch): {fit[0]}x{fit[1]} is near"
+            )
+        if max(size) > self.largest:
+            raise BadInput(
+                f"--size {size[0]}x{size[1]} was given; this pair draws at most {self.largest} pixels a side"
+            )
+        return size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A pair that was named.
+
+    Attributes:
+        large, small: as named.
+        folder: where the large one (or all) lies, None for a hub id.
+        mini: whether it is a miniature pair.
+    """
+
+    large: str
+    small: str | None
+    folder: Path | None
+    mini: bool
+
+    @classmethod
+    def of(cls, large: str, small: str | None) -> "Pair":
+        """Look at a name.
+
+        Raises:
+            BadInput: a folder that is no pair, or one model where two are needed.
+        """
+        if large == "mini":
+            if small is not None:
+                raise BadInput("--pair mini brings its small model; leave --small out")
+            folder = mini_folder()
+            if not (folder / "model_index.json").is_file():
+                raise BadInput(
+                    f"the miniature pair's weights are not in {folder}; install hybridstitch again, or train them with "
+                    "`python -m hybridstitch.mini.train all`"
+                )
+            return cls(large=large, small=None, folder=folder, mini=True)
+        folder = Path(large)
+        if not folder.exists() and large.count("/") == 1 and not large.startswith((".", "~")):
+            if small is None:
+                raise BadInput(f"--pair {large} names one model; a pair is two: --pair {large} SMALL")
+            return cls(large=large, small=small, folder=None, mini=False)
+        if not (folder / "model_index.json").is_file():
+            what = "is not a pair: it has no model_index.json" if folder.is_dir() else "is no folder"
+            raise BadInput(f"--pair {large} {what}; name mini, a saved pair, or two diffusers pipelines LARGE SMALL")
+        mini = small is None and is_mini(folder)
+        saved = (folder / "transformer" / "large").is_dir()
+        if small is None and not mini and not saved:
+            raise BadInput(f"--pair {large} holds one model; a pair is two: --pair {large} SMALL")
+        return cls(large=large, small=small, folder=folder, mini=mini)
+
+    @property
+    def models(self) -> dict[str, str]:
+        """What the names stand for now."""
+        from ..picture import identity
+
+        names = {"large": str(self.folder or self.large)} | ({} if self.small is None else {"small": self.small})
+        return {role: identity(name) for role, name in names.items()}
+
+    def limits(self) -> Limits | None:
+        """What it can draw; None for a hub id."""
+        if self.folder is None:
+            return None
+        inside = self.folder / "transformer"
+        transformer = inside / "large" if (inside / "large").is_dir() else inside
+        return Limits.of(_config(self.folder / "vae"), _config(transformer))
+
+    def check_size(self, size: tuple[int, int] | None) -> None:
+        """Refuse a size that a folder's pair cannot draw.
+
+        Args:
+            size: width and height in pixels, or None.
+
+        Raises:
+            BadInput: as `Limits.check`.
+        """
+        limits = self.limits()
+        if limits is not None:
+            limits.check(size)
+
+    def native_size(self) -> tuple[int, int] | None:
+        """Width and height of a picture when no size is asked for; None for a hub id."""
+        limits = self.limits()
+        return None if limits is None else limits.check(None)
+
+    def check_opened(self, pipe: Any, size: tuple[int, int] | None, texts: Mapping[str, str]) -> tuple[int, int]:
+        """What could not be checked before: the size, and for a hub id the texts.
+
+        Args:
+            pipe: the opened pair.
+            size: asked for, or None.
+            texts: as `check_text`.
+
+        Returns:
+            width and height in pixels.
+
+        Raises:
+            BadInput: as `check_size` and `check_text`.
+        """
+        if self.folder is None and pipe.text_encoder_3 is None:
+            check_tokens(pipe.tokenizer, texts, pipe.tokenizer.model_max_length)
+        if self.folder is None and pipe.text_encoder_3 is not None:
+            check_tokens(pipe.tokenizer_3, texts, T5_TOKENS)
+        return Limits.of(pipe.vae.config, pipe.transformer.config).check(size)
+
+    def check_text(self, texts: Mapping[str, str]) -> None:
+        """Refuse texts that the tokenizer of a folder would cut off.
+
+        Args:
+            texts: what each text is ("prompt 1"), and the text.
+
+        Raises:
+            BadInput: says how many tokens there are and how many fit.
+        """
+        if self.folder is None or not (self.folder / "tokenizer").is_dir():
+            return
+        from transformers import AutoTokenizer
+
+        index = _config(self.folder, "model_index.json")
+        if index.get("tokenizer_3", [None])[0] is not None and (self.folder / "tokenizer_3").is_dir():
+            check_tokens(AutoTokenizer.from_pretrained(self.folder / "tokenizer_3"), texts, T5_TOKENS)
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(self.folder / "tokenizer")
+            check_tokens(tokenizer, texts, tokenizer.model_max_length)
+
+    def open(self, policy: Policy | None, *, device: str, dtype: str) -> Any:
+        """The stitched pipeline, quiet.
+
+        Raises:
+            HybridStitchError: as `open_pair`.
+        """
+        import torch
+
+        kind = getattr(torch, dtype)
+        if self.mini:
+            pipe = open_mini(policy, device=device, dtype=kind, folder=self.folder)
+        else:
+            index = {} if self.folder is None else _config(self.folder, "model_index.json")
+            absent = {name: None for name in ("text_encoder_3", "tokenizer_3") if index.get(name, [0])[0] is None}
+            pipe: Any = open_pair(self.large, self.small, policy, dtype=kind, **absent).to(device)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+
+def check_tokens(tokenizer: Any, texts: Mapping[str, str], most: int) -> None:
+    """Refuse texts of more than `most` tokens, end marks included.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        texts: what each text is ("prompt 1"), and the text.
+        most: tokens the encoder takes.
+
+    Raises:
+        BadInput: says how many tokens there are and how many fit.
+    """
+    marks = len(tokenizer("", truncation=False).input_ids)
+    for name, text in texts.items():
+        tokens = len(tokenizer(text, truncation=False, verbose=False).input_ids) - marks
+        if tokens > most - marks:
+            raise BadInput(
+                f"{name} has {tokens} tokens and the text encoder takes {most - marks}; "
+                f"leave out {tokens - most + marks}: {text[:60]!r}…"
+            )
+
+
+def _config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    try:
+        return json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{folder} is not part of a diffusers pipeline: {name} cannot be read ({error})") from error

@@ -1,0 +1,133 @@
+"""One HTML page over pictures: before and after under one slider, film strips, stages, and the command behind it.
+
+The page is one file with everything inside it: no script, font, style or picture is fetched from anywhere.
+"""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import groupby
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from ..trace import Trace
+from .colours import KINDS, NAMES, kind
+from .filmstrip import filmstrip
+from .overlay import difference, who_drew
+from .takes import Exhibit, decibels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """Consecutive steps that drew alike, as the page's table shows them."""
+
+    colour: str
+    drew: str
+    first: int
+    last: int
+    share: float
+    distances: tuple[float | None, float | None]
+    seconds: float
+
+
+def page(exhibits: Sequence[Exhibit], path: str | Path, *, command: str, versions: str) -> None:
+    """Write the page.
+
+    Args:
+        exhibits: one section each; takes with frames get a film strip.
+        path: where.
+        command: what drew them.
+        versions: one line on what it ran with.
+    """
+    environment = Environment(
+        loader=PackageLoader("hybridstitch", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    large = [exhibit.large.seconds for exhibit in exhibits if exhibit.large is not None]
+    taken = sum(exhibit.take.seconds for exhibit in exhibits)
+    text = environment.get_template("page.html").render(
+        sections=[_section(exhibit) for exhibit in exhibits],
+        policies=sorted({exhibit.take.trace.policy for exhibit in exhibits}),
+        command=command,
+        versions=versions,
+        seconds=taken,
+        large_seconds=sum(large) if large else None,
+        legend=[(KINDS[name], NAMES[name]) for name in ("L", "S+L", "S")],
+    )
+    Path(path).write_text(text, encoding="utf-8")
+
+
+def stages(trace: Trace) -> list[Stage]:
+    """The stretches of one image's steps that were drawn alike."""
+    found = []
+    for _, group in groupby(trace.of(0), key=lambda step: step.drawn):
+        part = list(group)
+        found.append(
+            Stage(
+                colour=KINDS[kind(part[0].drawn)],
+                drew=str(part[0].drawn),
+                first=part[0].index,
+                last=part[-1].index,
+                share=sum(step.large_tokens for step in part) / (len(part) * trace.tokens),
+                distances=(part[0].distance, part[-1].distance),
+                seconds=sum(step.seconds for step in part),
+            )
+        )
+    return found
+
+
+def _section(exhibit: Exhibit) -> dict[str, object]:
+    """What the template shows of one exhibit."""
+    take, large = exhibit.take, exhibit.large
+    steps = take.trace.of(0)
+    masked = [step for step in steps if step.mask is not None]
+    overlay = who_drew(take.image, (masked or steps)[-1], take.trace.grid)
+    name = take.trace.policy.partition(":")[0]
+    if large is not None:
+        before, after = ("large model", large.image), (name, take.image)
+        thumbs = [("difference ×4", difference(take.image, large.image))]
+    else:
+        before, after = (name, take.image), ("who drew where", overlay)
+        thumbs = []
+    if masked and large is not None:
+        thumbs.append((f"who drew where, step {masked[-1].index}", overlay))
+    return {
+        "prompt": exhibit.prompt,
+        "seed": exhibit.seed,
+        "name": name,
+        "seconds": take.seconds,
+        "large_seconds": None if large is None else large.seconds,
+        "speedup": exhibit.speedup,
+        "psnr": decibels(exhibit.psnr),
+        "share": sum(step.large_tokens for step in steps) / max(1, len(steps) * take.trace.tokens),
+        "width": take.image.width,
+        "height": take.image.height,
+        "before": (before[0], _inline(before[1])),
+        "after": (after[0], _inline(after[1])),
+        "thumbs": [(label, _inline(image)) for label, image in thumbs],
+        "strip": _strip(exhibit) if take.frames else None,
+        "stages": stages(take.trace),
+        "summary": take.trace.summary(),
+        "flags": take.trace.flags,
+        "file": None if take.path is None else take.path.name,
+    }
+
+
+def _strip(exhibit: Exhibit) -> str:
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "strip.png")
+        filmstrip(exhibit, path)
+        return _address(path.read_bytes())
+
+
+def _inline(image: Image.Image) -> str:
+    file = BytesIO()
+    image.save(file, format="PNG")
+    return _address(file.getvalue())
+
+
+def _address(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()

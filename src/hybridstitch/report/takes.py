@@ -1,0 +1,77 @@
+"""What was drawn, as plain data: a `Take` is one picture with its trace, an `Exhibit` one beside the large model's."""
+
+from dataclasses import dataclass
+from math import inf, log10
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..policies import HybridStitch, Policy, SRDiffusion
+from ..trace import Trace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Take:
+    """One picture.
+
+    Attributes:
+        image: as saved.
+        seconds: from the prompt to the picture, text encoders and decoder included.
+        trace: who drew what, of this one image.
+        frames: (step, the picture as it was expected then), ascending; empty unless asked for.
+        path: where it lies.
+    """
+
+    image: Image.Image
+    seconds: float
+    trace: Trace
+    frames: tuple[tuple[int, Image.Image], ...] = ()
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exhibit:
+    """A picture, and the large model's from the same noise if that was drawn too.
+
+    Attributes:
+        prompt, seed: what it was drawn from.
+        take: the policy's picture.
+        large: the large model's.
+    """
+
+    prompt: str
+    seed: int
+    take: Take
+    large: Take | None = None
+
+    @property
+    def speedup(self) -> float | None:
+        """Seconds of the large model over seconds of the policy."""
+        return None if self.large is None else self.large.seconds / self.take.seconds
+
+    @property
+    def psnr(self) -> float | None:
+        """Between the two pictures, in dB."""
+        return None if self.large is None else psnr(self.take.image, self.large.image)
+
+
+def psnr(first: Image.Image, second: Image.Image) -> float:
+    """Peak signal-to-noise ratio of two RGB pictures of one size, in dB; infinite for equal ones."""
+    a, b = (np.asarray(image.convert("RGB"), dtype=np.float64) for image in (first, second))
+    error = float(np.mean((a - b) ** 2))
+    return inf if error == 0 else 10 * log10(255**2 / error)
+
+
+def decibels(value: float | None) -> str:
+    """A PSNR in words."""
+    if value is None:
+        return "-"
+    return "identical" if value == inf else f"{value:.1f} dB"
+
+
+def thresholds_of(policy: Policy) -> tuple[float, ...]:
+    """τ_0 … τ_n of an adaptive policy, or nothing."""
+    if isinstance(policy, HybridStitch):
+        return policy.thresholds
+    return (policy.threshold,) if isinstance(policy, SRDiffusion) else ()

@@ -61,20 +61,17 @@ SRDIFFUSIONS = st.builds(
     signal=MASKED["signal"],
     reduction=MASKED["reduction"],
 )
-ANY = st.one_of(
-    st.just(LargeOnly()),
-    st.just(SmallOnly()),
-    st.builds(TStitch, st.floats(0, 1)),
-    SRDIFFUSIONS,
-    hybrids(),
-    st.builds(Schedule, PROGRAMS, **MASKED),
-)
+BY_POLICY = {  # every policy with every option
+    LargeOnly: st.just(LargeOnly()),
+    SmallOnly: st.just(SmallOnly()),
+    TStitch: st.builds(TStitch, st.floats(0, 1)),
+    SRDiffusion: SRDIFFUSIONS,
+    HybridStitch: hybrids(),
+    Schedule: st.builds(Schedule, PROGRAMS, **MASKED),
+}
+ANY = st.one_of(*BY_POLICY.values())
 DISTANCES = st.lists(st.one_of(st.none(), st.floats(0, 2), st.sampled_from([0.0, 0.3, 0.5])), max_size=30)
-FITTING = st.one_of(  # fill any run of 6 steps or more
-    st.just(LargeOnly()),
-    st.just(SmallOnly()),
-    st.builds(TStitch, st.floats(0, 1)),
-    SRDIFFUSIONS,
-    hybrids(),
-    st.builds(Schedule, st.sampled_from(["L2 H30%@0.3 -10% R10%@0.2 S*", "S* L20%", "L33% R@0.5 L*"]), **MASKED),
-)
+PROGRAMS_THAT_FIT = st.sampled_from(["L2 H30%@0.3 -10% R10%@0.2 S*", "S* L20%", "L33% R@0.5 L*"])
+FITTING = st.one_of(
+    *{**BY_POLICY, Schedule: st.builds(Schedule, PROGRAMS_THAT_FIT, **MASKED)}.values()
+)  # 6 steps or more

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from hybridstitch.errors import PolicyError
-from hybridstitch.policies import HybridStitch, LargeOnly, Schedule, SmallOnly, SRDiffusion, TStitch, parse
+from hybridstitch.policies import POLICIES, HybridStitch, LargeOnly, Schedule, SmallOnly, SRDiffusion, TStitch, parse
 from hybridstitch.presets import PAPER, PRESETS, TABLE_1, TABLE_2, TABLE_3, outside, policy_named, preset
 from hybridstitch.program import fill
 
@@ -108,7 +108,7 @@ def test_policy_named_reads_presets_strings_and_programs(text, policy):
         ("hybridstitch-3O", "there is no preset or policy 'hybridstitch-3O'; did you mean 'hybridstitch-30'?"),
         ("tstitch", "there is no preset or policy 'tstitch'; did you mean 't-stitch'?"),
         ("flow-blending", "did you mean 'flowblending'?"),
-        ("zzz", "there is no preset or policy 'zzz'; known: flowblending, hybrid-stitch, hybridstitch-10,"),
+        ("zzz", f"there is no preset or policy 'zzz'; known: {', '.join(sorted({*PRESETS, *POLICIES}))}"),
         (
             "hybridstitch-30:text=cached",
             "preset 'hybridstitch-30' takes no options; write its policy out and change that",

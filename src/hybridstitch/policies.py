@@ -16,16 +16,8 @@ from dataclasses import dataclass
 from math import ceil, floor
 from typing import ClassVar, Literal
 
+from . import options
 from .errors import PolicyError, nearest
-from .options import (
-    check_adaptive,
-    check_choices,
-    check_masks,
-    check_steps,
-    check_thresholds,
-    read_changed,
-    write_changed,
-)
 from .plan import Branches, Plan, Region, Stroke, Text, large, small
 from .program import SEGMENT, check_start, segment_at, segments
 from .trace import Seen
@@ -67,15 +59,17 @@ class Policy(ABC):
             seen: step, T, the stage so far and the distances so far.
         """
 
-    def check(self, steps: int) -> None:  # noqa: B027 (most policies fill any number)
+    def check(self, steps: int) -> None:
         """Refuse a number of steps that the policy cannot fill. Called before anything is drawn.
 
         Raises:
-            PolicyError: `steps` does not fit.
+            PolicyError: `steps` does not fit; by default, fewer than 3 for an adaptive policy.
         """
+        if self.adaptive:
+            options.check_steps(self.name, steps)
 
     def __str__(self) -> str:
-        return write_changed(self.name, self)
+        return options.write_changed(self.name, self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +132,13 @@ class SRDiffusion(Policy):
 
     def __post_init__(self) -> None:
         """Refuse thresholds that cannot be meant."""
-        check_thresholds((self.threshold,), 1)
-        check_adaptive(self.min_large, 1)
-        check_choices(self)
+        options.check_thresholds((self.threshold,), 1)
+        options.check_adaptive(self.min_large, 1)
+        options.check_choices(self)
 
     @property
     def measured(self) -> tuple[Signal, Reduction]:
         return self.signal, self.reduction
-
-    def check(self, steps: int) -> None:
-        check_steps(self.name, steps)
 
     def decide(self, seen: Seen) -> Plan:
         stage = next_stage(seen, (self.threshold,), self.min_large)
@@ -208,13 +199,10 @@ class HybridStitch(MaskedPolicy):
 
     def __post_init__(self) -> None:
         """Refuse masks and thresholds that cannot be meant."""
-        check_masks(self.masks)
-        check_thresholds(self.thresholds, len(self.masks) + 1)
-        check_adaptive(self.min_large, self.patience)
-        check_choices(self)
-
-    def check(self, steps: int) -> None:
-        check_steps(self.name, steps)
+        options.check_masks(self.masks)
+        options.check_thresholds(self.thresholds, len(self.masks) + 1)
+        options.check_adaptive(self.min_large, self.patience)
+        options.check_choices(self)
 
     def decide(self, seen: Seen) -> Plan:
         stage = next_stage(seen, self.thresholds, self.min_large, self.patience)
@@ -242,7 +230,7 @@ class Schedule(MaskedPolicy):
     def __post_init__(self) -> None:
         """Refuse a program that does not parse."""
         segments(self.program)
-        check_choices(self)
+        options.check_choices(self)
 
     @property
     def can_mask(self) -> bool:
@@ -306,12 +294,12 @@ def parse(text: str) -> Policy:
     Raises:
         PolicyError: an unknown name or option (with the nearest known one), or a value that cannot be meant.
     """
-    name, _, options = text.strip().partition(":")
+    name, _, changed = text.strip().partition(":")
     if name not in POLICIES:
-        if SEGMENT.fullmatch(name.split()[0] if name.split() else "") and not options:
+        if SEGMENT.fullmatch(name.split()[0] if name.split() else "") and not changed:
             return Schedule(name)
         raise PolicyError(f"there is no policy {name!r}; {nearest(name, POLICIES)}")
-    return POLICIES[name](**read_changed(name, POLICIES[name], options))
+    return POLICIES[name](**options.read_changed(name, POLICIES[name], changed))
 
 
 def next_stage(seen: Seen, thresholds: Sequence[float], min_large: float, patience: int = 1) -> int:

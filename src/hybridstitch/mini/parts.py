@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 
 from diffusers import (
@@ -37,7 +36,7 @@ SIZES = {"large": (6, 4, 64), "small": (3, 2, 64)}  # layers, heads, width of a 
 SHIFT = 2.0  # of the flow-matching schedule
 
 
-def tokenizer(words: Iterable[str] = ()) -> CLIPTokenizer:
+def tokenizer() -> CLIPTokenizer:
     """A CLIP tokenizer that knows each word of the world as one token, and spells out any other text.
 
     The merges are trained on the words themselves, until each has become one token.
@@ -52,7 +51,7 @@ def tokenizer(words: Iterable[str] = ()) -> CLIPTokenizer:
     )
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.Whitespace()
-    trained.train_from_iterator(list(words) or list(vocabulary()), trainer)
+    trained.train_from_iterator(list(vocabulary()), trainer)
     state = json.loads(trained.to_str())["model"]
     merges = [tuple(merge) for merge in state["merges"]]
     vocab = state["vocab"]
@@ -71,6 +70,11 @@ def tokenizer(words: Iterable[str] = ()) -> CLIPTokenizer:
         )
 
 
+def token_id(words: CLIPTokenizer, token: str) -> int:
+    """The id of one token."""
+    return words.get_vocab()[token]
+
+
 def text_encoder(words: CLIPTokenizer) -> CLIPTextModelWithProjection:
     """One text encoder: 128 wide, 3 layers; the pipeline reads its last but one hidden state."""
     return CLIPTextModelWithProjection(
@@ -83,9 +87,9 @@ def text_encoder(words: CLIPTokenizer) -> CLIPTextModelWithProjection:
             num_attention_heads=4,
             max_position_embeddings=TEXT_TOKENS,
             hidden_act="gelu",
-            pad_token_id=words.pad_token_id,
-            bos_token_id=words.bos_token_id,
-            eos_token_id=words.eos_token_id,
+            pad_token_id=token_id(words, PAD),
+            bos_token_id=token_id(words, BOS),
+            eos_token_id=token_id(words, EOS),
         )
     )
 
@@ -109,9 +113,9 @@ def image_tower() -> CLIPVisionModelWithProjection:
 def autoencoder() -> AutoencoderKL:
     """(3, 128, 128) <-> (16, 32, 32): factor 4, no attention. Scale and shift are set once it is trained."""
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(16, 48, 64),
+        down_block_types=("DownEncoderBlock2D",) * 3,  # pyright: ignore[reportArgumentType]
+        up_block_types=("UpDecoderBlock2D",) * 3,  # pyright: ignore[reportArgumentType]
+        block_out_channels=(16, 48, 64),  # pyright: ignore[reportArgumentType]
         layers_per_block=1,
         latent_channels=16,
         norm_num_groups=8,

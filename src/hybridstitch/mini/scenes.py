@@ -115,9 +115,7 @@ class Scene:
         sizes = ["big" if big else "small" for big in rng.random(count) < 0.6]
         layout: Layout = {1: "alone", 2: "left" if rng.random() < 0.5 else "above", 3: "row"}[count]  # pyright: ignore
         background = list(BACKGROUNDS)[int(rng.integers(len(BACKGROUNDS)))]
-        return cls(
-            tuple(Thing(str(name), size) for name, size in zip(names, sizes, strict=True)), layout, background
-        )
+        return cls(tuple(Thing(str(name), size) for name, size in zip(names, sizes, strict=True)), layout, background)
 
     def caption(self, rng: np.random.Generator | None = None) -> str:
         """One wording of the scene; without `rng` the canonical one. At most 22 words (24 tokens with both ends)."""
@@ -137,9 +135,7 @@ class Scene:
         text = " " + " ".join(_words(caption)) + " "
         background = next((name for name, phrase in _phrases() if text.endswith(f" {phrase} ")), None)
         if background is None:
-            raise CaptionError(
-                f"{caption!r} does not end with a background, such as 'on a meadow' or 'at night'"
-            )
+            raise CaptionError(f"{caption!r} does not end with a background, such as 'on a meadow' or 'at night'")
         things = tuple(_things(text.split()))
         above = any(f" {phrase} " in text for phrase in RELATIONS["above"])
         if not 1 <= len(things) <= 3:

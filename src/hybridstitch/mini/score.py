@@ -91,9 +91,7 @@ class MiniClip:
         """For each picture, whether its prompt beats n - 1 captions of other scenes of the split (B,) bool."""
         pictures, own = self.image_features(images), self.text_features(prompts)
         others = distractors(prompts, n - 1, seed, split)
-        features = self.text_features([text for row in others for text in row]).unflatten(
-            0, (len(prompts), n - 1)
-        )
+        features = self.text_features([text for row in others for text in row]).unflatten(0, (len(prompts), n - 1))
         best_other = torch.einsum("bd,bnd->bn", pictures, features).amax(1)
         return ((pictures * own).sum(-1) > best_other).cpu().numpy()
 

@@ -54,9 +54,7 @@ def real(prompts: list[str], steps: int, seed: int) -> list[Image.Image]:
     return [Scene.parse(prompt).render() for prompt in prompts]
 
 
-def shipped(
-    size: str, prompts: list[str], steps: int, seed: int, folder: Path | None = None
-) -> list[Image.Image]:
+def shipped(size: str, prompts: list[str], steps: int, seed: int, folder: Path | None = None) -> list[Image.Image]:
     """Pictures of the large or the small transformer in `folder` (by default the shipped weights)."""
     folder = folder or weights_dir()
     options = {}
@@ -88,9 +86,7 @@ def grid(prompts: list[str], rows: dict[str, list[Image.Image]]) -> Image.Image:
     return sheet
 
 
-def table(
-    names: Iterable[str], steps: int, count: int, seed: int, splits: Iterable[Split]
-) -> dict[str, dict]:
+def table(names: Iterable[str], steps: int, count: int, seed: int, splits: Iterable[Split]) -> dict[str, dict]:
     """Retrieval accuracy (right caption among 100) of each method on each split."""
     clip, rows = MiniClip.load(), {}
     for split in splits:
@@ -113,9 +109,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--split", default="heldout", choices=["heldout", "unseen_pairs"])
     parser.add_argument("--out", type=Path, default=Path("miniature.png"))
-    parser.add_argument(
-        "--score", type=int, default=0, metavar="N", help="also score N pictures a method and split"
-    )
+    parser.add_argument("--score", type=int, default=0, metavar="N", help="also score N pictures a method and split")
     args = parser.parse_args()
     names = args.methods.split(",")
     if strange := [name for name in names if name not in METHODS]:

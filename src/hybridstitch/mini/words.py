@@ -77,9 +77,7 @@ RELATIONS: dict[str, tuple[str, ...]] = {  # between two objects; "row" joins th
 }
 
 Colour = tuple[int, int, int]
-BACKGROUNDS: dict[
-    str, tuple[tuple[str, ...], Colour, Colour]
-] = {  # name: (phrases, colour at the top, at the bottom)
+BACKGROUNDS: dict[str, tuple[tuple[str, ...], Colour, Colour]] = {  # name: (phrases, colour at the top, at the bottom)
     "meadow": (("on a meadow", "on the grass", "on a lawn"), (196, 232, 150), (98, 172, 78)),
     "sky": (("in the sky", "in the air"), (92, 164, 236), (206, 232, 250)),
     "sunset": (("at sunset", "at dusk"), (120, 72, 150), (252, 158, 84)),

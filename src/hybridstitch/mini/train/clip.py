@@ -86,9 +86,7 @@ class ClipTask:
             captions = F.normalize(self.modules[name](ids).text_embeds.float(), dim=-1)  # (B, 128)
             logits = scale * pictures @ captions.T  # (B, B)
             contrast = contrast + F.cross_entropy(logits, goal) / 4 + F.cross_entropy(logits.T, goal) / 4
-            right += (
-                float((logits.argmax(1) == torch.arange(len(keys), device=self.device)).float().mean()) / 2
-            )
+            right += float((logits.argmax(1) == torch.arange(len(keys), device=self.device)).float().mean()) / 2
         figures = {"contrast": float(contrast.detach()), "head": float(head.detach()), "right": right}
         return contrast + HEAD_WEIGHT * head, figures
 

@@ -92,7 +92,7 @@ def make_pool(folder: Path, vae: AutoencoderKL, scenes: int, device: torch.devic
             file.truncate(done * bytes_each)
     listed = (folder / "keys.txt").read_text().splitlines()[:done] if done else []
     (folder / "keys.txt").write_text("".join(key + "\n" for key in listed))
-    vae = vae.to(device, memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
+    vae = vae.to(device, memory_format=torch.channels_last).eval()  # pyright: ignore
     start, before = time.monotonic(), done
     while done < scenes:
         rng = np.random.default_rng((7, done))

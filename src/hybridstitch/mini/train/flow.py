@@ -8,6 +8,8 @@ block names the object each token will hold; that ties words to places early.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, SD3Transformer2DModel
@@ -26,7 +28,7 @@ HEAD_WEIGHT = 0.1
 
 
 @torch.no_grad()
-def encode_text(encoders: list[CLIPTextModelWithProjection], ids: Tensor) -> tuple[Tensor, Tensor]:
+def encode_text(encoders: Sequence[CLIPTextModelWithProjection], ids: Tensor) -> tuple[Tensor, Tensor]:
     """What the stock pipeline hands the transformer, without T5: (B, 24, 256) and pooled (B, 256)."""
     states = [encoder(ids, output_hidden_states=True) for encoder in encoders]
     words = torch.cat([state.hidden_states[-2] for state in states], dim=-1)
@@ -39,8 +41,8 @@ def start_at_zero(model: SD3Transformer2DModel) -> None:
     for block in model.transformer_blocks:
         layers += [block.norm1.linear, block.norm1_context.linear]  # pyright: ignore
     for layer in layers:
-        nn.init.zeros_(layer.weight)  # pyright: ignore[reportArgumentType]
-        nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
+        nn.init.zeros_(layer.weight)  # pyright: ignore
+        nn.init.zeros_(layer.bias)  # pyright: ignore
 
 
 class FlowTask:
@@ -50,7 +52,7 @@ class FlowTask:
         self,
         model: SD3Transformer2DModel,
         pool: Pool,
-        encoders: list[CLIPTextModelWithProjection],
+        encoders: Sequence[CLIPTextModelWithProjection],
         vae: AutoencoderKL,
         device: torch.device,
         compile: bool = False,

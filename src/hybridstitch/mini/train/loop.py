@@ -74,9 +74,7 @@ def optimizers(modules: nn.ModuleDict, recipe: Recipe) -> list[torch.optim.Optim
     built: list[torch.optim.Optimizer] = []
     if matrices:
         built.append(
-            torch.optim.Muon(
-                matrices, lr=recipe.matrix_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
-            )
+            torch.optim.Muon(matrices, lr=recipe.matrix_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
         )
     built.append(torch.optim.AdamW(others, lr=recipe.other_rate, betas=(0.9, 0.98), weight_decay=0.0))
     return built
@@ -188,7 +186,4 @@ def train(
 
 
 def _peaks(steppers: list[torch.optim.Optimizer], recipe: Recipe) -> list[float]:
-    return [
-        recipe.matrix_rate if isinstance(stepper, torch.optim.Muon) else recipe.other_rate
-        for stepper in steppers
-    ]
+    return [recipe.matrix_rate if isinstance(stepper, torch.optim.Muon) else recipe.other_rate for stepper in steppers]

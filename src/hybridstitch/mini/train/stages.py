@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, SD3Transformer2DModel
@@ -46,7 +47,7 @@ class Workshop:
         """Finished weights of a part."""
         return self.work / "parts" / f"{name}.pt"
 
-    def load(self, name: str) -> dict[str, Tensor]:
+    def load(self, name: str) -> dict[str, Any]:
         """The finished weights of a part; says which stage makes them if they are missing."""
         state = keep.load(self.part(name), self.device)
         if state is None:
@@ -59,15 +60,16 @@ class Workshop:
         vae = parts.autoencoder()
         vae.load_state_dict(state["weights"])
         vae.register_to_config(scaling_factor=state["scaling_factor"], shift_factor=state["shift_factor"])
-        return vae.to(self.device).eval()  # pyright: ignore[reportReturnType]
+        return vae.to(self.device).eval()  # pyright: ignore
 
-    def text_encoders(self) -> list[CLIPTextModelWithProjection]:
+    def text_encoders(self) -> tuple[CLIPTextModelWithProjection, CLIPTextModelWithProjection]:
         """Both trained text encoders."""
-        encoders = [parts.text_encoder(parts.tokenizer()) for _ in range(2)]
-        for encoder, name in zip(encoders, ("text", "text_2"), strict=True):
-            encoder.load_state_dict(self.load(name))
-            encoder.to(self.device).eval()  # pyright: ignore[reportArgumentType]
-        return encoders
+        return self._text_encoder("text"), self._text_encoder("text_2")
+
+    def _text_encoder(self, name: str) -> CLIPTextModelWithProjection:
+        encoder = parts.text_encoder(parts.tokenizer())
+        encoder.load_state_dict(self.load(name))
+        return encoder.to(self.device).eval()  # pyright: ignore
 
     def image_tower(self) -> CLIPVisionModelWithProjection:
         """The trained picture side of the miniature CLIP."""

@@ -51,12 +51,10 @@ class VaeTask:
 
 
 @torch.inference_mode()
-def measure_latents(
-    vae: AutoencoderKL, device: torch.device, scenes: int = 256
-) -> tuple[float, float, float]:
+def measure_latents(vae: AutoencoderKL, device: torch.device, scenes: int = 256) -> tuple[float, float, float]:
     """Mean and standard deviation of the latents, and PSNR in dB of whole pictures."""
     rng = np.random.default_rng(11)
-    vae = vae.to(device).eval()  # pyright: ignore[reportAssignmentType]
+    vae = vae.to(device).eval()  # pyright: ignore
     codes, errors = [], []
     for _ in range(scenes // 32):
         pixels = to_tensor([Scene.sample(rng, "heldout").render(rng) for _ in range(32)]).to(device)

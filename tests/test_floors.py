@@ -27,6 +27,7 @@ RANKS = (
     (3, {"draw"}),
     (3, {"record"}),
     (3, {"run"}),
+    (3, {"observer"}),
     (3, {"stitched"}),
     (3, {"pair"}),
     (3.5, {"mini"}),

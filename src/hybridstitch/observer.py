@@ -1,7 +1,8 @@
 """The second seat: seeing the scheduler's steps, where guided prediction, σ and both latents are known exactly.
 
 An observer stands in for one scheduler's `step`, calls the original and reports. It holds its scheduler and its
-listeners weakly, and a deep copy of the scheduler takes a copy of it along that steps the copy.
+listeners weakly. A deep copy of the scheduler takes a copy of it along that steps the copy and has no listeners yet; a
+shallow copy gets its own when it is watched.
 """
 
 import copy
@@ -39,7 +40,8 @@ class Observer:
             scheduler: a diffusers scheduler.
         """
         self._scheduler: Callable[[], Any] = ref(scheduler)
-        self.found: Callable[..., Any] | None = vars(scheduler).get("step")
+        found = vars(scheduler).get("step")
+        self.found: Callable[..., Any] | None = found.found if isinstance(found, Observer) else found
         self.listeners: WeakSet[Listener] = WeakSet()
         self.__signature__ = inspect.signature(scheduler.step)
         self.__doc__, self.__name__ = scheduler.step.__doc__, "step"
@@ -58,17 +60,21 @@ class Observer:
         return result
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Follow the scheduler into its copy, with the same listeners."""
+        """Follow the scheduler into its copy."""
         copied = copy.copy(self)
         copied._scheduler = ref(memo[id(self._scheduler())])
-        copied.listeners = WeakSet(self.listeners)
+        copied.listeners = WeakSet()
         return copied
+
+    def stands_in_for(self, scheduler: Any) -> bool:
+        """Whether it is this scheduler's step that is made, not that of one it was copied from."""
+        return self._scheduler() is scheduler
 
 
 def watch(scheduler: Any, listener: Listener) -> None:
     """Tell `listener` of every step the scheduler makes from now on."""
     step = vars(scheduler).get("step")
-    if not isinstance(step, Observer):
+    if not isinstance(step, Observer) or not step.stands_in_for(scheduler):
         step = scheduler.step = Observer(scheduler)
     step.listeners.add(listener)
 

@@ -5,6 +5,7 @@ and draws; the pipeline guides and calls `scheduler.step`, which an observer rep
 step the trace is complete and keys and values are gone.
 """
 
+import copy
 import json
 import os
 import warnings
@@ -75,8 +76,8 @@ class StitchedTransformer(ModelMixin, Listener):
         super().__init__()
         self._policy = as_policy(policy)
         self.large, self.small = large, small
-        self._family = family_of(large)
-        self._family.attach()
+        self.family = family_of(large)
+        self.family.attach()
         self._run: Run | None = None
         self._over = True
         self._grid: Tensor | None = None
@@ -129,10 +130,10 @@ class StitchedTransformer(ModelMixin, Listener):
 
     def leave(self) -> None:
         """Let the large model and the scheduler be as they were found."""
-        scheduler = self._scheduler()
-        if scheduler is not None:
-            unwatch(scheduler, self)
-        self._family.detach()
+        for scheduler in (self._scheduler(), self._current_scheduler()):
+            if scheduler is not None:
+                unwatch(scheduler, self)
+        self.family.detach()
 
     def forward(
         self,
@@ -187,6 +188,9 @@ class StitchedTransformer(ModelMixin, Listener):
         """The scheduler made a step; see `run.Run.observe`. Steps of other runs are not ours to count."""
         if self._run is None or self._over or not self._run.pending:
             return
+        if grid_of(self._current_scheduler())[1] is not self._grid:  # another pair's run, after ours was broken off
+            self._over = True
+            return
         try:
             self._run.observe(latent, prediction, sigma, returned)
         except BaseException:
@@ -236,6 +240,15 @@ class StitchedTransformer(ModelMixin, Listener):
         large, small = (SD3Transformer2DModel.from_pretrained(folder / name, **options) for name in ("large", "small"))
         return cls(large, small, policy)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A pair of its own that has drawn nothing yet; in the copy of a pipeline it follows that copy."""
+        left = {"_run": None, "_over": True, "_grid": None, "_scheduler": _nobody}
+        pipe = memo.get(id(self._pipe()))
+        left["_pipe"] = _nobody if pipe is None else ref(pipe)
+        copied = memo[id(self)] = type(self).__new__(type(self))
+        copied.__setstate__({k: left[k] if k in left else copy.deepcopy(v, memo) for k, v in self.__dict__.items()})
+        return copied
+
     def __getattr__(self, name: str) -> Any:
         if name in DELEGATED:
             return getattr(self.large, name)
@@ -252,7 +265,7 @@ class StitchedTransformer(ModelMixin, Listener):
         steps, grid = grid_of(scheduler)
         if self._run is None or self._over or grid is not self._grid:
             self._check(scheduler, device)
-            self._run = Run(self.policy, Models(self._family, self.small), steps, measure=measurable(scheduler))
+            self._run = Run(self.policy, Models(self.family, self.small), steps, measure=measurable(scheduler))
             self._grid, self._over = grid, False
             self._watch(scheduler)
         return self._run
@@ -271,7 +284,7 @@ class StitchedTransformer(ModelMixin, Listener):
     def _check(self, scheduler: Any, device: torch.device) -> None:
         """What must hold before a run draws anything."""
         check_scheduler(scheduler, self.policy)
-        replaced = self._family.intact()
+        replaced = self.family.intact()
         if replaced is not None:
             raise StitchError(
                 f"attention processors were replaced after stitching ({replaced}), by fused QKV, PAG, IP-Adapter or "

@@ -9,6 +9,9 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
+
+from hybridstitch import stitch
 
 TEXT, TEXT_WIDTH, POOLED = 7, 24, 20
 KINDS = {
@@ -120,3 +123,33 @@ def generate(
         **call,
     }
     return pipe(**arguments)[0]
+
+
+def stitched(policy: Any = "large", kind: str = "sd3", **changes: Any) -> Any:
+    """`pipeline`, stitched with `small`."""
+    pipe = pipeline(kind, **changes)
+    stitch(pipe, small(kind), policy)
+    return pipe
+
+
+def worded(pipe: Any) -> Any:
+    """The same pipeline with random text encoders, whose tokens are letters: its prompts are words."""
+    letters = [*map(chr, range(ord("a"), ord("z") + 1))]
+    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    tokenizer = CLIPTokenizer(vocab={word: place for place, word in enumerate(words)}, merges=[], model_max_length=TEXT)
+    config = CLIPTextConfig(
+        vocab_size=len(words),
+        hidden_size=TEXT_WIDTH // 2,
+        projection_dim=POOLED // 2,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=TEXT,
+        eos_token_id=len(words) - 1,
+    )
+    torch.manual_seed(6)
+    first, second = (CLIPTextModelWithProjection(config).eval() for _ in range(2))
+    texts = {"text_encoder": first, "text_encoder_2": second, "tokenizer": tokenizer, "tokenizer_2": tokenizer}
+    worded = type(pipe)(**{**pipe.components, **texts})
+    worded.set_progress_bar_config(disable=True)
+    return worded

@@ -1,15 +1,17 @@
 """The miniature pair, opened: stock pipelines without T5 tokens."""
 
+import inspect
+
 import diffusers
 import pytest
 import torch
-from mini_folder import save
 
 from hybridstitch import open_pair
 from hybridstitch.errors import PairError, PolicyError
 from hybridstitch.mini import opened
 from hybridstitch.mini.opened import MINI_POLICY, is_mini, open_mini
 from hybridstitch.mini.parts import TEXT_TOKENS
+from mini_folder import save
 
 KINDS = (
     diffusers.StableDiffusion3Pipeline,
@@ -41,7 +43,7 @@ def text_tokens(pipe, **call):
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_no_t5_token_reaches_the_transformer_by_default(folder, kind):
-    pipe = open_mini(folder=folder, pipeline=kind)
+    pipe = open_mini("large", folder=folder, pipeline=kind)
     extra = {}
     if "image" in pipe.__call__.__signature__.parameters:
         extra = {"image": torch.zeros(1, 3, 32, 32), "strength": 1.0}
@@ -53,11 +55,11 @@ def test_no_t5_token_reaches_the_transformer_by_default(folder, kind):
 
 
 def test_only_the_default_changes(folder):
-    pipe = open_mini(folder=folder)
+    pipe = open_mini("large", folder=folder)
     assert text_tokens(pipe, max_sequence_length=5) == {TEXT_TOKENS + 5}
     ours = type(pipe).__call__.__signature__.parameters
-    stock = diffusers.StableDiffusion3Pipeline.__call__.__signature__.parameters if False else None
-    assert stock is None
+    stock = inspect.signature(diffusers.StableDiffusion3Pipeline.__call__).parameters
+    assert {name for name in stock if ours[name] != stock[name]} == {"max_sequence_length"}
     assert ours["max_sequence_length"].default == 0
     assert pipe.encode_prompt("a dog", None, None)[0].shape == (1, TEXT_TOKENS, 256)
 

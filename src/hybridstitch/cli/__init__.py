@@ -6,7 +6,7 @@
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -59,8 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with say.plain_warnings():
             code = app(words, prog_name="hybridstitch", standalone_mode=False, obj=tuple(words))
     except KeyboardInterrupt:
-        say.line("error", "interrupted", "bold red")
-        return INTERRUPTED
+        code = INTERRUPTED
     except BrokenPipeError:
         return FAILED
     except Exception as error:
@@ -68,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         say.line("error", _sentence(error, words), "bold red")
         return BAD_INPUT if isinstance(error, (*BAD, USAGE_ERROR)) else FAILED
+    if code == INTERRUPTED:  # typer turns an interruption into this code by itself
+        say.line("error", "interrupted; the pictures drawn so far are saved", "bold red")
     return code if isinstance(code, int) else 0
 
 
@@ -75,7 +76,7 @@ def _sentence(error: Exception, words: Sequence[str]) -> str:
     """An error as one line, with a way out where it has none itself."""
     if isinstance(error, USAGE_ERROR):
         command = next((word for word in words if not word.startswith("-")), "")
-        text = str(error).rstrip(".")
+        text = _formatted(error).rstrip(".")
         return f"{text}; `{' '.join(filter(None, ['hybridstitch', command]))} --help` lists what there is"
     if isinstance(error, HybridStitchError):
         return str(error)
@@ -84,3 +85,8 @@ def _sentence(error: Exception, words: Sequence[str]) -> str:
     if name == "OutOfMemoryError":
         return f"the device ran out of memory; try a smaller --size, --dtype bfloat16 or --device cpu ({first})"
     return f"{name}: {first}" + ("" if "--debug" in words else "; --debug shows where")
+
+
+def _formatted(error: Any) -> str:
+    """A usage error with the name of the option, which its `str` leaves out."""
+    return error.format_message()

@@ -1,6 +1,6 @@
 """One colour for each model and method, everywhere: told apart with any colour vision, and in grey.
 
-The hues are Okabe and Ito's, some darkened. What the large model draws is warm, what the small one draws is cool, and
+Differences were measured as seen without red or green cones. What the large model draws is warm, what the small one draws is cool, and
 where both draw is between them. Rivals that appear beside them in plots have their own.
 """
 
@@ -14,10 +14,10 @@ METHODS = {  # for plots that compare methods
     "large": LARGE,
     "hybrid-stitch": BOTH,
     "small": SMALL,
-    "sr-diffusion": "#009e73",
-    "t-stitch": "#b8860b",
+    "sr-diffusion": "#00805d",
+    "t-stitch": "#5c3a00",
     "fewer-steps": "#1a1a1a",
-    "schedule": "#0072b2",
+    "schedule": "#3b5bdb",
     "random-mask": "#b8b8b8",
     "oracle-mask": "#f0c000",
 }

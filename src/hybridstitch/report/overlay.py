@@ -1,7 +1,9 @@
 """Masks laid over pictures, and pictures side by side."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import matplotlib
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
@@ -91,9 +93,9 @@ def sheet(images: Sequence[Image.Image], labels: Sequence[str], *, side: int) ->
     for place, (image, label) in enumerate(zip(big, labels, strict=True)):
         left = GAP + place * (width + GAP)
         points = 15
-        while points > 8 and pen.textlength(label, ImageFont.load_default(points)) > width:
+        while points > 8 and pen.textlength(label, _font(points)) > width:
             points -= 1
-        pen.text((left, LABEL / 2), label, fill=INK, font=ImageFont.load_default(points), anchor="lm")
+        pen.text((left, LABEL / 2), label, fill=INK, font=_font(points), anchor="lm")
         whole.paste(image, (left, LABEL))
     return whole
 
@@ -103,3 +105,8 @@ def enlarged(image: Image.Image, side: int) -> Image.Image:
     factor = max(1, -(-side // image.height))
     size = (image.width * factor, image.height * factor)
     return image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+
+
+def _font(points: int) -> ImageFont.FreeTypeFont:
+    """The font that matplotlib brings: Pillow's own has no ×."""
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), points)

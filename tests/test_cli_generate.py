@@ -1,0 +1,169 @@
+"""`generate`, on an untrained pair: what it writes, says and reproduces."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from hybridstitch import picture
+from hybridstitch.cli import main
+from hybridstitch.mini import opened
+from hybridstitch.policies import parse
+from hybridstitch.trace import Trace
+from mini_folder import save
+
+PROMPT = "a big dog on a meadow"
+SHORT = ("--steps", "5", "--size", "32x16", "--policy", "L2 H2@0.3 S")
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("mini"))
+
+
+@pytest.fixture
+def run(mini, monkeypatch, tmp_path, capsys):
+    """Run `generate --json` in an empty folder: the object, lines of stderr."""
+    monkeypatch.setenv(opened.FOLDER, str(mini))
+    monkeypatch.chdir(tmp_path)
+
+    def command(*words):
+        assert main(["generate", *map(str, words), "--json"]) == 0
+        said = capsys.readouterr()
+        return json.loads(said.out), said.err.splitlines()
+
+    return command
+
+
+def pixels(path):
+    return Image.open(path).tobytes()
+
+
+def test_one_object_and_nothing_else(run, tmp_path):
+    found, err = run(PROMPT, "a unicorn in the snow", *SHORT)
+    assert err == []
+    assert set(found) == {"images", "seconds", "speedup", "trace"}
+    assert [image["path"] for image in found["images"]] == [
+        "out/a-big-dog-on-a-meadow-0.png",
+        "out/a-unicorn-in-the-snow-0.png",
+    ]
+    assert found["speedup"] is None
+    assert found["seconds"] == sum(image["seconds"] for image in found["images"])
+    assert str(Trace.from_json(found["trace"][0]).of(0)[2].drawn) == "S + L@0.3"
+    assert Image.open(found["images"][0]["path"]).size == (32, 16)
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def test_lines_for_a_reader(run, capsys):
+    assert main(["generate", PROMPT, *SHORT, "--compare"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert len(out.splitlines()) == 1
+    assert out.startswith("out/a-big-dog-on-a-meadow-0.png  0.")
+    assert "× as fast, PSNR " in out
+
+
+def test_pictures_take_the_next_seeds_and_each_is_reproduced_alone(run):
+    found, _ = run(PROMPT, *SHORT, "--n", 2, "--seed", 7)
+    assert [image["seed"] for image in found["images"]] == [7, 8]
+    alone, _ = run(PROMPT, *SHORT, "--seed", 8, "--out", "alone")
+    assert pixels(alone["images"][0]["path"]) == pixels(found["images"][1]["path"])
+    assert pixels(found["images"][0]["path"]) != pixels(found["images"][1]["path"])
+
+
+def test_no_picture_is_overwritten(run):
+    first, _ = run(PROMPT, *SHORT)
+    second, _ = run(PROMPT, *SHORT)
+    assert second["images"][0]["path"] == "out/a-big-dog-on-a-meadow-0-2.png"
+    assert pixels(first["images"][0]["path"]) == pixels(second["images"][0]["path"])
+
+
+def test_compare_draws_the_large_model_too(run):
+    found, _ = run(PROMPT, *SHORT, "--compare")
+    image = found["images"][0]
+    assert image["speedup"] == found["speedup"] == image["large_seconds"] / image["seconds"]
+    assert 0 < image["psnr"] < 100
+    alone, _ = run(PROMPT, *SHORT[:-1], "large", "--out", "alone")
+    assert pixels(image["large"]) == pixels(alone["images"][0]["path"])
+    assert Image.open(image["beside"]).width > 2 * 384
+    assert picture.read(image["large"]).policy == "large"
+
+
+def test_comparing_the_large_model_with_itself(run):
+    found, _ = run(PROMPT, *SHORT[:-1], "large", "--compare")
+    assert found["images"][0]["psnr"] is None  # infinite
+
+
+def test_explain_writes_a_strip_and_a_page_that_needs_no_network(run):
+    found, _ = run(PROMPT, *SHORT, "--explain")
+    assert Image.open(found["images"][0]["strip"]).width == 1560
+    text = Path(found["report"]).read_text(encoding="utf-8")
+    assert "http://" not in text
+    assert "https://" not in text
+    assert "generate &#39;a big dog on a meadow&#39;" in text
+    assert text.count("data:image/png;base64,") == 3  # before, after, strip
+
+
+@pytest.mark.parametrize("policy", ["hybrid-stitch:masks=0.4/0.2,thresholds=9/8/7", "L2 R2@0.3 S"])
+def test_from_reproduces_bit_for_bit(run, policy):
+    first, _ = run(
+        PROMPT, "--steps", 5, "--size", 32, "--policy", policy, "--seed", 3, "--negative", "rain", "--guidance", 2.5
+    )
+    path = first["images"][0]["path"]
+    again, err = run("--from", path)
+    assert pixels(again["images"][0]["path"]) == pixels(path)
+    assert f"note: the same pixels as {path}" in err
+    before, after = picture.read(path), picture.read(again["images"][0]["path"])
+    assert before == after
+    assert before.policy == str(parse(policy))
+
+
+def test_from_says_what_was_changed(run):
+    path = run(PROMPT, *SHORT)[0]["images"][0]["path"]
+    again, err = run("--from", path, "--seed", 5, "--policy", "large")
+    assert picture.read(again["images"][0]["path"]).prompt == PROMPT
+    assert err == [f"note: a variation of {path}: another policy, seed"]
+
+
+def test_from_says_when_versions_differ(run, monkeypatch):
+    path = run(PROMPT, *SHORT)[0]["images"][0]["path"]
+    recipe = picture.read(path)
+    old = {**recipe.to_json(), "versions": {**recipe.versions, "torch": "1.0"}, "pixels": "0" * 64}
+    picture.write(Image.open(path), "old.png", picture.Recipe.from_json(old))
+    _, err = run("--from", "old.png")
+    assert len(err) == 1
+    assert err[0].startswith("warning: not the same pixels as old.png: torch 1.0, now ")
+
+
+def test_no_metadata(run):
+    path = run(PROMPT, *SHORT, "--no-metadata")[0]["images"][0]["path"]
+    assert not Image.open(path).info
+    assert main(["generate", "--from", path]) == 2
+
+
+def test_words_outside_the_world_are_warned_of_and_drawn(run):
+    found, err = run("a big dgo on a meadow", *SHORT)
+    assert len(found["images"]) == 1
+    assert err[0].startswith("warning: prompt 1: the miniature world does not know 'dgo'; near: dog")
+
+
+def test_a_preset_away_from_home_is_warned_of(run):
+    _, err = run(PROMPT, "--steps", 5, "--size", 32, "--policy", "hybridstitch-30")
+    assert err[0].startswith(
+        "warning: The thresholds of 'hybridstitch-30' were chosen where the large model is stabilityai/"
+    )
+
+
+def test_warnings_of_a_run_are_single_lines(run):
+    _, err = run(PROMPT, "--steps", 5, "--size", 32, "--policy", "hybrid-stitch:thresholds=1e-9/1e-9")
+    assert any(line.startswith("warning: never left the large model") for line in err)
+    assert all(line.startswith("warning: ") for line in err)
+
+
+def test_a_saved_pair_opens_with_its_policy(run, mini, tmp_path):
+    opened.open_mini("L2 H2@0.3 S", folder=mini).save_pretrained(tmp_path / "saved")
+    found, _ = run("--pair", "saved", PROMPT, *SHORT[:4])
+    assert found["trace"][0]["policy"] == "schedule:program=L2 H2@0.3 S"
+    mini_again, _ = run(PROMPT, *SHORT, "--out", "again")
+    assert pixels(found["images"][0]["path"]) == pixels(mini_again["images"][0]["path"])

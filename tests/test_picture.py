@@ -1,0 +1,115 @@
+"""Pictures that say how they were drawn."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from hybridstitch import picture
+from hybridstitch.errors import HybridStitchError
+from hybridstitch.picture import PictureError, Recipe
+from hybridstitch.plan import Plan, large
+from hybridstitch.trace import Step, Trace
+
+RECIPE = Recipe(
+    prompt="a big dog, smiling\n犬 on a meadow",
+    negative="rain",
+    pair="mini",
+    models={"large": "files 0123"},
+    policy="hybrid-stitch:masks=0.3,thresholds=0.1/0.05",
+    seed=2**40,
+    steps=50,
+    width=128,
+    height=96,
+    guidance=4.5,
+    device="cpu",
+    dtype="float32",
+    versions={"hybridstitch": "0.1.0", "torch": "2.13.0"},
+    trace="ab" * 32,
+    pixels="cd" * 32,
+)
+
+
+def test_a_recipe_comes_back_from_the_file(tmp_path):
+    picture.write(Image.new("RGB", (8, 8)), tmp_path / "a.png", RECIPE)
+    assert picture.read(tmp_path / "a.png") == RECIPE
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]  # nothing half-written is left
+
+
+def test_other_tools_find_the_parameters_they_know(tmp_path):
+    picture.write(Image.new("RGB", (8, 8)), tmp_path / "a.png", RECIPE)
+    with Image.open(tmp_path / "a.png") as image:
+        lines = image.info["parameters"].splitlines()
+    assert lines[:3] == ["a big dog, smiling", "犬 on a meadow", "Negative prompt: rain"]
+    assert lines[3].startswith(
+        "Steps: 50, Sampler: Euler flow matching, CFG scale: 4.5, Seed: 1099511627776, Size: 128x96,"
+    )
+    assert 'Policy: "hybrid-stitch:masks=0.3,thresholds=0.1/0.05"' in lines[3]
+
+
+def test_without_a_recipe_there_is_no_text(tmp_path):
+    picture.write(Image.new("RGB", (8, 8)), tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        assert not image.info
+
+
+def text_chunk(path, text):
+    info = picture.PngInfo()
+    info.add_text(picture.CHUNK, text)
+    Image.new("RGB", (8, 8)).save(path, pnginfo=info)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "has no 'hybridstitch' text chunk"),
+        ("{", "is damaged"),
+        ("[]", "is no recipe"),
+        (json.dumps({"version": 99}), "has version 99, this release reads version 1"),
+        (json.dumps({"version": 1, "prompt": "a"}), "is incomplete"),
+    ],
+)
+def test_a_file_without_a_recipe_is_refused(tmp_path, text, message):
+    path = tmp_path / "a.png"
+    text_chunk(path, text) if text is not None else Image.new("RGB", (8, 8)).save(path)
+    with pytest.raises(PictureError, match=message):
+        picture.read(path)
+
+
+def test_what_is_no_picture_is_refused(tmp_path):
+    with pytest.raises(PictureError, match="there is no file"):
+        picture.read(tmp_path / "none.png")
+    (tmp_path / "text.png").write_text("not a picture")
+    with pytest.raises(PictureError, match="cannot be read as a picture"):
+        picture.read(tmp_path / "text.png")
+    assert issubclass(PictureError, HybridStitchError)
+
+
+def test_the_trace_digest_leaves_seconds_out():
+    step = Step(
+        index=0, image=0, sigma=1.0, plan=Plan((large(),)), drawn=Plan((large(),)), distance=0.5, seconds=1.0,
+        large_tokens=4,
+    )  # fmt: skip
+    trace = Trace(policy="large", steps=1, images=1, grid=(2, 2), records=(step,))
+    slower = replace(trace, records=(replace(step, seconds=2.0),))
+    other = replace(trace, records=(replace(step, distance=0.25),))
+    assert picture.trace_digest(slower) == picture.trace_digest(trace) != picture.trace_digest(other)
+
+
+def test_identity_changes_with_the_files(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"1" * 10)
+    before = picture.identity(str(tmp_path))
+    assert before == picture.identity(str(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(b"2" * 10)
+    assert picture.identity(str(tmp_path)) != before
+    assert picture.identity("nobody/has-this") == "unknown"
+
+
+def test_differences_name_what_changed():
+    now = replace(RECIPE, versions={**RECIPE.versions, "torch": "2.14.0"}, models={"large": "files 4567"})
+    assert picture.differences(RECIPE, RECIPE) == ()
+    assert picture.differences(RECIPE, now) == (
+        "torch 2.13.0, now 2.14.0",
+        "model large files 0123, now files 4567",
+    )

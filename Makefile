@@ -1,4 +1,5 @@
 # `make test` and `make check` set up what they need in .venv; nothing but Python 3.11+ has to be there.
+# `make demo` draws three pictures with as little installed as that takes.
 # `make test PYTEST_ARGS="-k kv -x"` passes options on; `make test DIFFUSERS=0.40.0` runs against that release.
 PYTHON      ?= python3
 PYTEST_ARGS ?=
@@ -18,20 +19,34 @@ endif
 BIN   := $(VENV)/bin
 PIP   := $(BIN)/python -m pip --disable-pip-version-check --quiet
 STAMP := $(VENV)/.ready
+DRAWS := $(VENV)/.draws
 
-.PHONY: setup test check fmt coverage diffusers-range clean
+.PHONY: setup demo test check fmt coverage diffusers-range clean
 
 setup: $(STAMP)
 
 # torch first and alone: its exact pin keeps pip from looking for another build of it.
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): $(DRAWS)
+	@echo "adding the test tools to $(VENV)"
+	@$(PIP) install -c $(VENV)/constraints.txt -e '.[dev]'
+	@touch $@
+
+# What drawing takes, without the test tools.
+$(DRAWS): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("hybridstitch needs Python 3.11 or newer")'
 	@echo "setting up $(VENV) (a few minutes the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PINS) constraints.txt > $(VENV)/constraints.txt
 	@$(PIP) install "$$(grep '^torch==' constraints.txt)"
-	@$(PIP) install -c $(VENV)/constraints.txt -e '.[dev]'
+	@$(PIP) install -c $(VENV)/constraints.txt -e .
 	@touch $@
+
+DEMO_OUT     ?= out/demo
+DEMO_PROMPTS ?= "a big dog left of a small cat on a meadow" "a robot above a pizza at sunset" "a penguin, a rocket and a star in a row at night"
+
+demo: $(DRAWS)
+	@echo "drawing three pictures with two models, and each again with the large one alone"
+	@$(BIN)/hybridstitch generate $(DEMO_PROMPTS) --compare --explain --out $(DEMO_OUT)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)

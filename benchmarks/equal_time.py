@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 import hybridstitch
 from benchmarks.machine import machine
@@ -84,7 +85,7 @@ class Studio:
 
     def __init__(self) -> None:
         """Open the miniature pair."""
-        self.pipe = hybridstitch.open_pair("mini")
+        self.pipe: Any = hybridstitch.open_pair("mini")
         self.pipe.set_progress_bar_config(disable=True)
 
     def draw(self, prompt: str, policy: str, steps: int, seed: int) -> tuple[np.ndarray, float]:
@@ -134,7 +135,7 @@ def scored(rows: list[Method], prompts: list[str]) -> Iterator[dict[str, Any]]:
     clip = MiniClip.load()
     reference = rows[0].pictures
     for row in rows:
-        fits = clip.scores(row.pictures, prompts)
+        fits = clip.scores([Image.fromarray(picture) for picture in row.pictures], prompts)
         for index, picture in enumerate(row.pictures):
             yield {
                 "method": row.name,

@@ -47,9 +47,7 @@ def transformer(width: int, layers: int) -> SD3Transformer2DModel:
 class Walk:
     """A denoising loop that takes one step at a time."""
 
-    def __init__(
-        self, transformer: Any, scheduler: FlowMatchEulerDiscreteScheduler, steps: int, images: int = 1
-    ) -> None:
+    def __init__(self, transformer: Any, scheduler: Any, steps: int, images: int = 1) -> None:
         """Begin at noise."""
         generator = torch.Generator().manual_seed(1)
         self.transformer, self.scheduler = transformer, scheduler
@@ -62,7 +60,7 @@ class Walk:
     def __call__(self) -> float:
         """Take one step; returns its seconds."""
         start = perf_counter()
-        timestep = self.scheduler.timesteps[self.step]
+        timestep: Any = self.scheduler.timesteps[self.step]
         prediction = self.transformer(
             hidden_states=torch.cat([self.latent] * 2),
             timestep=timestep.expand(2 * len(self.latent)),
@@ -79,7 +77,7 @@ class Walk:
 
 def stitched(large: SD3Transformer2DModel, policy: str) -> StableDiffusion3Pipeline:
     """A pipeline around two transformers, for its scheduler and its seat."""
-    none = dict.fromkeys(("vae", *(f"{p}{n}" for p in ("text_encoder", "tokenizer") for n in ("", "_2", "_3"))))
+    none: Any = dict.fromkeys(("vae", *(f"{p}{n}" for p in ("text_encoder", "tokenizer") for n in ("", "_2", "_3"))))
     pipe = StableDiffusion3Pipeline(transformer=large, scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0), **none)
     hybridstitch.stitch(pipe, transformer(128, 2), policy)
     return pipe

@@ -23,9 +23,11 @@ import hybridstitch
 from benchmarks.machine import machine
 from hybridstitch.latency import CostModel, break_even
 from hybridstitch.mini.scenes import heldout_prompts
+from hybridstitch.policies import Reduction, Signal
 from hybridstitch.profile import Trajectory, costs, follow
 
-SIGNALS, REDUCTIONS = ("denoised", "latent"), ("token", "norm", "elementwise")
+SIGNALS: tuple[Signal, ...] = ("denoised", "latent")
+REDUCTIONS: tuple[Reduction, ...] = ("token", "norm", "elementwise")
 RATIOS = (0.1, 0.15, 0.2, 0.3, 0.4)
 KINDS = ("oracle", "denoised", "latent", "frozen@10", "random")
 GUIDANCE = 4.0

@@ -5,6 +5,7 @@ torchmetrics', on a data range of 1.
 """
 
 from math import inf, log10
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,4 +35,5 @@ def ssim(picture: Picture, reference: Picture) -> float:
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     both = [torch.from_numpy(p.copy()).permute(2, 0, 1)[None].double() / 255 for p in (picture, reference)]
-    return float(structural_similarity_index_measure(both[0], both[1], data_range=1.0))
+    similarity: Any = structural_similarity_index_measure(both[0], both[1], data_range=1.0)
+    return float(similarity)

@@ -12,7 +12,7 @@ class Interval(NamedTuple):
     mean: float
     low: float
     high: float
-    count: int
+    number: int
 
     def __str__(self) -> str:
         return f"{self.mean:.3g} [{self.low:.3g}, {self.high:.3g}]"

@@ -7,7 +7,7 @@ import torch
 from diffusers import StableDiffusion3Img2ImgPipeline, StableDiffusion3InpaintPipeline, StableDiffusion3Pipeline
 
 from hybridstitch import HybridStitch, Schedule, stitch, unstitch
-from seen import SIZES, pair
+from seen import SIZES, pair, plain
 from small_models import KINDS, generate, pipeline, small, vae
 
 ADAPTIVE = HybridStitch(masks=(0.4, 0.2), thresholds=(0.9, 0.8, 0.7))  # three images leave stage 0 at different steps
@@ -68,7 +68,7 @@ def test_large_only_is_the_plain_pipeline_through_every_door(door, dtype):
 
 
 def test_keeping_keys_and_values_changes_no_bit():
-    expected = generate(pipeline(), images=3)
+    expected = generate(plain(), images=3)
     pipe = pair(HybridStitch(thresholds=(1e-9, 1e-9)))
     with pytest.warns(UserWarning, match="never left the large model"):
         assert torch.equal(generate(pipe, images=3), expected)
@@ -169,4 +169,4 @@ def test_a_run_after_a_broken_run_is_a_run(broken):
     assert torch.equal(generate(pipe, images=3), expected)
     broken(pipe)
     unstitch(pipe)
-    assert torch.equal(generate(pipe, images=3), generate(pipeline(), images=3))
+    assert torch.equal(generate(pipe, images=3), generate(plain(), images=3))

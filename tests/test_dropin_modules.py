@@ -40,8 +40,12 @@ def test_model_cpu_offload_after_stitching():
         pipe.transformer.policy = policy
         for _ in range(2):
             assert torch.equal(generate(pipe), picture)
-    pipe.remove_all_hooks()
+    with pytest.raises(HybridStitchError, match=r"`pipe\.remove_all_hooks\(\)` first"):
+        unstitch(pipe)
     assert torch.equal(generate(pipe), expected[1])
+    pipe.remove_all_hooks()
+    unstitch(pipe)
+    assert torch.equal(generate(pipe), expected[0])
 
 
 @pytest.mark.dropin("model_cpu_offload")

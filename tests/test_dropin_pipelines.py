@@ -7,6 +7,7 @@ import threading
 import pytest
 import torch
 from diffusers import (
+    AutoPipelineForImage2Image,
     FlowMatchEulerDiscreteScheduler,
     StableDiffusion3Img2ImgPipeline,
     StableDiffusion3InpaintPipeline,
@@ -74,6 +75,19 @@ def test_from_pipe(cls):
     expected = generate(quiet(cls.from_pipe(plain)), **call)
     pipe = stitched()
     other = quiet(cls.from_pipe(pipe, transformer=pipe.transformer))
+    assert other.transformer is pipe.transformer
+    assert torch.equal(generate(other, **call), expected)
+    other.transformer.policy = HYBRID
+    generate(other, **call)
+    assert drawn(other) == DRAWN
+
+
+@pytest.mark.dropin("AutoPipelineForImage2Image.from_pipe(pipe)")
+def test_auto_pipeline():
+    call = {"image": picture(), "strength": 1.0}
+    expected = generate(quiet(AutoPipelineForImage2Image.from_pipe(pipeline())), **call)
+    pipe = stitched()
+    other = quiet(AutoPipelineForImage2Image.from_pipe(pipe))
     assert other.transformer is pipe.transformer
     assert torch.equal(generate(other, **call), expected)
     other.transformer.policy = HYBRID

@@ -79,12 +79,17 @@ def unstitch(pipe: DiffusionPipeline) -> None:
         pipe: a stitched pipeline.
 
     Raises:
-        StitchError: it is not stitched.
+        StitchError: it is not stitched, or CPU offloading is on.
     """
     stitched = getattr(pipe, "transformer", None)
     if not isinstance(stitched, StitchedTransformer):
         raise StitchError(
             f"this {type(pipe).__name__} is not stitched; `hybridstitch.stitch(pipe, small=…)` stitches it"
+        )
+    if is_offloaded(pipe):
+        raise StitchError(
+            "CPU offloading is on and would not move the large model alone; `pipe.remove_all_hooks()` first, and "
+            "`enable_model_cpu_offload()` again after unstitching"
         )
     stitched.leave()
     set_component(pipe, "transformer", stitched.large)

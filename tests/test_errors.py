@@ -412,7 +412,7 @@ def test_fused_projections_after_stitching():
     pipe.transformer.large.fuse_qkv_projections()
     says = (
         "attention processors were replaced after stitching (transformer_blocks.0.attn.processor has a FusedJointAttn",
-        "fused QKV, PAG, IP-Adapter or set_attn_processor; undo that, or",
+        "fused QKV, PAG, IP-Adapter or set_attn_processor; undo that, or `unstitch(pipe)`, which puts the found",
     )
     with refused(StitchError, *says, pipe=pipe, picture=False):
         generate(pipe, steps=STEPS)

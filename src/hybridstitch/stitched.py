@@ -288,7 +288,7 @@ class StitchedTransformer(ModelMixin, Listener):
         if replaced is not None:
             raise StitchError(
                 f"attention processors were replaced after stitching ({replaced}), by fused QKV, PAG, IP-Adapter or "
-                "set_attn_processor; undo that, or `unstitch(pipe)` before it"
+                "set_attn_processor; undo that, or `unstitch(pipe)`, which puts the found ones back, and stitch again"
             )
         if is_parallel(self.large) or is_parallel(self.small):
             raise StitchError("context parallelism is on; a masked step would split the wrong tokens: switch it off")

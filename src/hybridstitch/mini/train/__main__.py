@@ -28,6 +28,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=int, help="images (or, for pool, scenes) to go through")
     parser.add_argument("--minutes", type=float, help="training time instead of --images")
     parser.add_argument("--batch", type=int)
+    parser.add_argument("--matrix-rate", type=float, help="peak rate of Muon")
     parser.add_argument("--look-seconds", type=float, help="seconds between two sample sheets")
     parser.add_argument("--from-weights", action="store_true", help="start from the shipped weights")
     parser.add_argument("--compile", action="store_true", help="torch.compile the transformer's blocks")
@@ -39,13 +40,8 @@ def main() -> None:
     """Run the stage, or all of them."""
     args = arguments()
     shop = Workshop(args.work, torch.device(args.device), args.from_weights, args.compile)
-    knobs = {
-        "images": args.images,
-        "minutes": args.minutes,
-        "batch": args.batch,
-        "look_seconds": args.look_seconds,
-    }
-    given = {name: value for name, value in knobs.items() if value is not None}
+    names = ("images", "minutes", "batch", "matrix_rate", "look_seconds")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     for stage in STAGES if args.stage == "all" else (args.stage,):
         recipe = dataclasses.replace(RECIPES.get(stage, Recipe()), **given)
         print(f"{stage}: {recipe}", flush=True)

@@ -7,6 +7,7 @@ untouched, and the same picture from the same seed. Policies, programs and trace
 import warnings
 from contextlib import contextmanager
 
+import diffusers
 import pytest
 import torch
 from diffusers import (
@@ -599,6 +600,22 @@ def test_a_pipeline_without_a_transformer_this_release_knows():
         family_of(nn.Linear(1, 1))
 
 
+def test_a_scheduler_gets_its_own_step_back():
+    """Also one that was replaced on the object before stitching."""
+    pipe = pipeline()
+    mine = pipe.scheduler.step = lambda *args, **kwargs: type(pipe.scheduler).step(pipe.scheduler, *args, **kwargs)
+    before = generate(pipe, steps=STEPS)
+    stitch(pipe, small(), "large")
+    assert torch.equal(generate(pipe, steps=STEPS), before)
+    unstitch(pipe)
+    assert vars(pipe.scheduler)["step"] is mine
+
+
+def test_a_family_knows_its_transformer():
+    model = transformer()
+    assert family_of(model).module() is model
+
+
 def test_a_trace_before_the_first_picture():
     pipe = stitched_pipeline()
     with refused(
@@ -700,6 +717,7 @@ def test_the_nearest_name(word, help_):
 def test_every_public_name_can_be_reached_and_no_other():
     for name in hybridstitch.__all__:
         assert getattr(hybridstitch, name) is not None
+    assert hybridstitch.ModelMixin is diffusers.ModelMixin  # diffusers looks for it here as it loads a saved pair
     with pytest.raises(AttributeError, match="module 'hybridstitch' has no attribute 'stich'"):
         _ = hybridstitch.stich
     assert isinstance(hybridstitch.policy_named("L2 S*"), Schedule)

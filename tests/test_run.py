@@ -14,6 +14,7 @@ from hybridstitch.draw import Models
 from hybridstitch.errors import RunError
 from hybridstitch.families.sd3 import SD3Family
 from hybridstitch.policies import Schedule, parse
+from hybridstitch.record import Drawn
 from hybridstitch.run import Run
 from small_models import generate, pipeline, prompt, small
 from strategies import FITTING
@@ -55,6 +56,33 @@ def test_a_trace_counts_what_the_large_model_drew(pipe):
     assert [None if step.mask is None else len(step.mask) for step in steps] == [None, None, 16, 16, 32, 32, None, None]
     assert [str(step.drawn) for step in steps] == ["L", "L", *["S + L@0.25"] * 2, *["L@0.5"] * 2, "-", "S"]
     assert all(step.fallback is None or "keys and values" in step.fallback for step in steps)
+
+
+def test_a_static_mask_is_chosen_once_a_stage(pipe):
+    pipe.transformer.policy = Schedule("L2 H3@0.25 H*@0.5", update_mask=False)
+    generate(pipe, steps=8)
+    masks = [step.mask for step in pipe.transformer.trace.of(0)]
+    assert len(set(masks[2:5])) == 1
+    assert len(set(masks[5:])) == 1
+    assert masks[4] != masks[5]
+    pipe.transformer.policy = Schedule("L2 H*@0.25")
+    generate(pipe, steps=8)
+    assert len({step.mask for step in pipe.transformer.trace.of(0)[2:]}) > 1
+
+
+def test_a_mask_over_a_repeated_prediction_follows_the_latent_only_by_its_literal_signal(pipe):
+    """Outside the mask a repeated prediction leaves the denoised estimate where it is: no token there can enter it."""
+    masks = {}
+    for signal in ("denoised", "latent"):
+        pipe.transformer.policy = Schedule("L3 R*@0.25", signal=signal)
+        generate(pipe, steps=10)
+        masks[signal] = {step.mask for step in pipe.transformer.trace.of(0)[3:]}
+    assert len(masks["denoised"]) == 1
+    assert len(masks["latent"]) > 1
+
+
+def test_a_step_that_failed_before_it_drew_is_not_recorded():
+    assert Drawn([], []).steps(0, 64) == ()
 
 
 # --- calls that no pipeline makes ---

@@ -52,7 +52,8 @@ class Observer:
         step = self.found or type(scheduler).step.__get__(scheduler)
         result = step(*args, **kwargs)
         if self.listeners:
-            given = self.__signature__.bind(*args, **kwargs).arguments
+            # by the class's names: a step that its user replaced may take (*args, **kwargs)
+            given = inspect.signature(type(scheduler).step).bind(scheduler, *args, **kwargs).arguments
             returned = result[0] if isinstance(result, tuple) else result.prev_sample
             sigma = scheduler.sigmas[scheduler.step_index - 1] if measurable(scheduler) else None
             for listener in list(self.listeners):

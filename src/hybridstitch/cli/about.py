@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ..options import write as option
 from ..picture import read, write
-from ..policies import POLICIES
+from ..policies import POLICIES, Policy
 from ..presets import PRESETS
 from . import say
 from .asked import BadInput, slug, writable
@@ -50,7 +50,7 @@ def policies(as_json: AsJson = False, debug: Debug = False) -> None:
     table = _table("name", "what it does", "options and their defaults")
     for name, kind in POLICIES.items():
         what = (kind.__doc__ or "").split("\n")[0].rstrip(".")
-        table.add_row(Text(name, "bold"), what, "\n".join(f"{_dashed(f)} = {_default(f)}" for f in fields(kind)))
+        table.add_row(Text(name, "bold"), what, "\n".join(f"{_dashed(f)} = {_default(f)}" for f in _options(kind)))
     console.print(table)
     console.print(
         Text("\nPrograms", "bold"),
@@ -128,6 +128,11 @@ def _table(*columns: str, right: int | None = None) -> Table:
         numeric = right is not None and place >= len(columns) - right - 1
         table.add_column(column, justify="right" if numeric else "left", no_wrap=numeric or place == 0)
     return table
+
+
+def _options(kind: type[Policy]) -> list[Field]:
+    """A policy's fields, its own before those it shares with others."""
+    return sorted(fields(kind), key=lambda field: field.name not in kind.__annotations__)
 
 
 def _dashed(field: Field) -> str:

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from ..picture import Recipe, differences, read, versions
+from ..policies import Policy
 from ..presets import PRESETS, outside
 from . import flags, say
 from .asked import Asked, writable
@@ -83,6 +84,8 @@ def generate(
 
     named = Pair.of(asked.pair, asked.small)
     named.check_size(asked.size)
+    chosen = asked.policy or named.policy
+    chosen.check(asked.steps)
     writable(out)
     texts = {f"prompt {place}": prompt for place, prompt in enumerate(asked.prompts, start=1)}
     texts |= {"the negative prompt": asked.negative}
@@ -91,7 +94,9 @@ def generate(
         _warn_of_words(texts)
     if policy in PRESETS:
         _warn_of_preset(policy, asked, named)
-    written = _draw(asked, named, texts, out=out, compare=compare, explain=explain, metadata=metadata, quiet=as_json)
+    written = _draw(
+        asked, named, chosen, texts, out=out, compare=compare, explain=explain, metadata=metadata, quiet=as_json
+    )
     page = _page(written, out / PAGE, ctx.obj) if explain else None
     if recipe is not None and source is not None:
         _tell_apart(source, recipe, written)
@@ -106,6 +111,7 @@ def generate(
 def _draw(
     asked: Asked,
     named: "Pair",
+    policy: Policy,
     texts: Mapping[str, str],
     *,
     out: Path,
@@ -120,10 +126,8 @@ def _draw(
 
     with say.progress(sys.stderr) as bar:
         task = bar.add_task("opening the pair", total=None)
-        pipe = named.open(asked.policy, device=asked.device, dtype=asked.dtype)
+        pipe = named.open(policy, device=asked.device, dtype=asked.dtype)
         size = named.check_opened(pipe, asked.size, texts)
-        policy = asked.policy or pipe.transformer.policy
-        policy.check(asked.steps)
         artist = Artist(
             pipe=pipe, policy=policy, negative=asked.negative, steps=asked.steps, guidance=asked.guidance, size=size
         )

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..mini.opened import is_mini, mini_folder, open_mini
-from ..pair import open_pair
-from ..policies import Policy
+from ..mini.opened import MINI_POLICY, is_mini, mini_folder, open_mini
+from ..pair import DEFAULT, open_pair
+from ..policies import Policy, parse
 from .asked import BadInput
 
 T5_TOKENS = 256  # the stock pipeline's `max_sequence_length`
@@ -119,6 +119,13 @@ class Pair:
         names = {"large": str(self.folder or self.large)} | ({} if self.small is None else {"small": self.small})
         return {role: identity(name) for role, name in names.items()}
 
+    @property
+    def policy(self) -> Policy:
+        """Who draws what when nobody says: a saved pair's policy, the miniature's, or the library's default."""
+        if self.folder is not None and (self.folder / "transformer" / "large").is_dir():
+            return parse(_config(self.folder / "transformer")["policy"])
+        return MINI_POLICY if self.mini else DEFAULT
+
     def limits(self) -> Limits | None:
         """What it can draw; None for a hub id."""
         if self.folder is None:
@@ -185,7 +192,7 @@ class Pair:
             tokenizer = AutoTokenizer.from_pretrained(self.folder / "tokenizer")
             check_tokens(tokenizer, texts, tokenizer.model_max_length)
 
-    def open(self, policy: Policy | None, *, device: str, dtype: str) -> Any:
+    def open(self, policy: Policy, *, device: str, dtype: str) -> Any:
         """The stitched pipeline, quiet.
 
         Raises:

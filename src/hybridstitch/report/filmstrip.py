@@ -154,7 +154,8 @@ def _scores(axes: Axes, steps: Sequence[Step], thresholds: Sequence[float]) -> N
             axes.plot([part[0].index - 0.5, part[-1].index + 0.5], [threshold] * 2, color=INK, linewidth=1.8)
         axes.annotate(
             f"τ{'₀₁₂₃₄₅₆₇₈₉'[stage % 10]} = {threshold:g}", (1, threshold), xycoords=("axes fraction", "data"),
-            xytext=(-4, 3), textcoords="offset points", fontsize=8.5, color=INK, ha="right",
+            xytext=(-4, 4), textcoords="offset points", fontsize=8.5, color=INK, ha="right", zorder=5,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
         )  # fmt: skip
     _plain(axes, "D (Eq. 9)")
     axes.yaxis.set_major_locator(LogLocator(numticks=6))

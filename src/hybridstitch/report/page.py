@@ -84,7 +84,8 @@ def _section(exhibit: Exhibit) -> dict[str, object]:
     take, large = exhibit.take, exhibit.large
     steps = take.trace.of(0)
     masked = [step for step in steps if step.mask is not None]
-    overlay = who_drew(take.image, (masked or steps)[-1], take.trace.grid)
+    shown = masked[len(masked) // 2] if masked else steps[-1]
+    overlay = who_drew(take.image, shown, take.trace.grid)
     name = take.trace.policy.partition(":")[0]
     if large is not None:
         before, after = ("large model", large.image), (name, take.image)
@@ -93,7 +94,7 @@ def _section(exhibit: Exhibit) -> dict[str, object]:
         before, after = (name, take.image), ("who drew where", overlay)
         thumbs = []
     if masked and large is not None:
-        thumbs.append((f"who drew where, step {masked[-1].index}", overlay))
+        thumbs.append((f"who drew where, step {shown.index}", overlay))
     return {
         "prompt": exhibit.prompt,
         "seed": exhibit.seed,

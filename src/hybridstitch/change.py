@@ -152,6 +152,7 @@ class Meter:
             sigma: σ_i.
             returned: x_{i+1}; all (B, C, H, W).
         """
+        returned = returned.clone()  # a callback may write into the scheduler's tensor
         if self.signal == "denoised":
             output, before = denoised(latent, prediction, sigma), self.output
         else:
@@ -165,7 +166,7 @@ class Meter:
         Args:
             latent: (B, C, H, W).
         """
-        if self._returned is not None and latent is not self._returned:
+        if self._returned is not None:
             self.given = given_tokens(self._returned, latent, self.patch)
 
     def read(self) -> Tensor:

@@ -18,6 +18,9 @@ from .errors import SchedulerError
 from .policies import Policy
 
 
+FIRST = ("model_output", "timestep", "sample")  # what every diffusers scheduler's step begins with
+
+
 class Listener(Protocol):
     """Whoever wants to know about steps."""
 
@@ -52,8 +55,7 @@ class Observer:
         step = self.found or type(scheduler).step.__get__(scheduler)
         result = step(*args, **kwargs)
         if self.listeners:
-            # by the class's names: a step that its user replaced may take (*args, **kwargs)
-            given = inspect.signature(type(scheduler).step).bind(scheduler, *args, **kwargs).arguments
+            given = {**dict(zip(FIRST, args, strict=False)), **kwargs}
             returned = result[0] if isinstance(result, tuple) else result.prev_sample
             sigma = scheduler.sigmas[scheduler.step_index - 1] if measurable(scheduler) else None
             for listener in list(self.listeners):

@@ -17,7 +17,6 @@ from torch import Tensor
 from .errors import SchedulerError
 from .policies import Policy
 
-
 FIRST = ("model_output", "timestep", "sample")  # what every diffusers scheduler's step begins with
 
 

@@ -1,7 +1,7 @@
-"""One colour for each model and method, everywhere: told apart with any colour vision, and in grey.
+"""One colour for each model and method, everywhere: told apart without red or green cones, too.
 
-Differences were measured as seen without red or green cones. What the large model draws is warm, what the small one draws is cool, and
-where both draw is between them. Rivals that appear beside them in plots have their own.
+What the large model draws is warm, what the small one draws is cool, and where both draw is between them. Rivals that
+appear beside them in plots have their own.
 """
 
 from ..plan import Plan

@@ -119,6 +119,8 @@ def open_pair(
         from .mini.opened import open_mini
 
         return open_mini(policy, **options)
+    if options.get("variant") is not None and (Path(large) / "transformer" / "small").is_dir():
+        raise PairError(f"{large} is a saved pair, which has no variants; leave variant={options['variant']!r} out")
     pipe = DiffusionPipeline.from_pretrained(large, **options)
     stitched = pipe.transformer
     if isinstance(stitched, StitchedTransformer):
@@ -206,6 +208,8 @@ def _small(small: Any, large: SD3Transformer2DModel, options: Mapping[str, Any])
 
 def _config(reader: type[ConfigMixin], source: str | Path, part: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of a pipeline's part, or nothing where there is none."""
+    if Path(source).is_dir() and not (Path(source) / part).is_dir():
+        return {}  # diffusers would read the folder's own
     try:
         config: Any = reader.load_config(source, subfolder=part, **options)
         return dict(config)

@@ -224,8 +224,19 @@ class StitchedTransformer(ModelMixin, Listener):
             "pipe.transformer.small"
         )
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **options: Any) -> None:
-        """Write `large/`, `small/` and the policy, for `open_pair(folder)`; options as diffusers' own."""
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], *args: Any, variant: str | None = None, **options: Any
+    ) -> None:
+        """Write `large/`, `small/` and the policy, for `open_pair(folder)`; options as diffusers' own.
+
+        Raises:
+            StitchError: a variant was asked for.
+        """
+        if variant is not None:
+            raise StitchError(
+                f"variant={variant!r}: diffusers looks for variants in one folder a model, and a pair has two; save "
+                "without one, in another folder"
+            )
         folder = Path(save_directory)
         for name, model in (("large", self.large), ("small", self.small)):
             model.save_pretrained(folder / name, *args, **options)

@@ -122,10 +122,14 @@ class Run:
         """
         if self._meter is not None and self._meter.output is not None and not self.pending:
             self.drawn[-1].measured = self._meter.read()
+        self.let_go()
+        self._distances()
+
+    def let_go(self) -> None:
+        """Free keys, values, predictions and inputs; the trace stays. A broken-off run does only this."""
         self._meter = None
         self._caches.clear()
         self._predictions.clear()
-        self._distances()
         for done in self.drawn[-1:]:
             done.release()
 

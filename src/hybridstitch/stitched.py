@@ -180,7 +180,7 @@ class StitchedTransformer(ModelMixin, Listener):
         try:
             prediction = self._current_run(hidden_states.device).draw(inputs)
         except BaseException:
-            self._over = True
+            self._break_off()
             raise
         return Transformer2DModelOutput(sample=prediction) if return_dict else (prediction,)
 
@@ -189,12 +189,12 @@ class StitchedTransformer(ModelMixin, Listener):
         if self._run is None or self._over or not self._run.pending:
             return
         if grid_of(self._current_scheduler())[1] is not self._grid:  # another pair's run, after ours was broken off
-            self._over = True
+            self._break_off()
             return
         try:
             self._run.observe(latent, prediction, sigma, returned)
         except BaseException:
-            self._over = True
+            self._break_off()
             raise
         if len(self._run.drawn) == self._run.steps:
             self._finish()
@@ -303,6 +303,12 @@ class StitchedTransformer(ModelMixin, Listener):
             )
         if is_parallel(self.large) or is_parallel(self.small):
             raise StitchError("context parallelism is on; a masked step would split the wrong tokens: switch it off")
+
+    def _break_off(self) -> None:
+        """After an error: the next call begins a run, and this one holds no memory until then."""
+        self._over = True
+        if self._run is not None:
+            self._run.let_go()
 
     def _finish(self) -> None:
         assert self._run is not None

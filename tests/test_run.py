@@ -171,16 +171,22 @@ def test_schedules_are_checked_before_anything_is_drawn():
     assert Schedule("L2 S*").check(4) is None
 
 
-def test_skip_layer_guidance_of_images_in_different_stages(pipe):
-    """One image drawn by L everywhere, one by L on a mask, one by S: each as it is drawn alone."""
+def test_skip_layer_guidance_of_images_in_different_stages():
+    """One image drawn by L everywhere, one by L on a mask, one by S: each as it is drawn alone.
+
+    In float64: random models amplify the rounding of float32, the plain pipeline's own as well, to whole per cents.
+    """
+    pipe, second = pipeline(), small().double()
+    pipe.transformer.double()
+    stitch(pipe, second)
     recorded = []
     for program in ("L*", "L3 H*@0.25", "L3 S*"):
         pipe.transformer.policy = program
         generate(pipe, steps=6, images=3)
         recorded.append(pipe.transformer.trace.plans(masks=True)[len(recorded)])
     skipping = {"skip_guidance_layers": [1], "skip_layer_guidance_scale": 2.0, "skip_layer_guidance_stop": 1.0}
-    latents = torch.randn(3, 4, 16, 16, generator=torch.Generator().manual_seed(2))
-    text = prompt(3)
+    latents = torch.randn(3, 4, 16, 16, generator=torch.Generator().manual_seed(2)).double()
+    text = prompt(3, dtype=torch.float64)
 
     def drawn(images):
         pipe.transformer.policy = Replay(tuple(recorded[image] for image in images))
@@ -190,26 +196,4 @@ def test_skip_layer_guidance_of_images_in_different_stages(pipe):
     together = drawn([0, 1, 2])
     for image in range(3):
         alone = drawn([image])
-        assert (together[image] - alone[0]).abs().max() <= 1e-4 * alone.abs().max()
-
-
-def test_a_run_broken_off_by_a_model_holds_no_memory(pipe):
-    calls = []
-
-    def fail(*_):
-        calls.append(len(calls))
-        if len(calls) == 2:
-            raise MemoryError("full")
-
-    pipe.transformer.policy = "L3 H3@0.3 S2"
-    hook = pipe.transformer.small.register_forward_pre_hook(fail)
-    try:
-        with pytest.raises(MemoryError):
-            generate(pipe, steps=8, size=(16, 16))
-    finally:
-        hook.remove()
-    run = pipe.transformer._run
-    assert not run._caches
-    assert not run._predictions
-    assert all(not call.inputs for done in run.drawn for call in done.calls)
-    assert len(pipe.transformer.trace.records) == 5
+        assert (together[image] - alone[0]).abs().max() <= 1e-6 * alone.abs().max()

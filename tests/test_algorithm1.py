@@ -55,6 +55,7 @@ def as_replay(steps, tokens):
     return [(step.drawn.stage, mask) for step, mask in zip(steps, masks, strict=True)]
 
 
+@pytest.mark.filterwarnings("ignore::hybridstitch.errors.StitchWarning")
 @pytest.mark.parametrize(("kind", "name", "size", "guidance"), ALL)
 def test_the_pipeline_is_the_plain_loop(kind, name, size, guidance):
     policy = POLICIES[name]

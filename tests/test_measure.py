@@ -86,6 +86,7 @@ def test_distances_and_masks_are_those_of_the_formulas(size, guidance, signal, r
                 assert step.mask == chosen(score, 0.3)
 
 
+@pytest.mark.filterwarnings("ignore::hybridstitch.errors.StitchWarning")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 def test_bf16_distances_and_masks_are_those_of_float32(kind, size):

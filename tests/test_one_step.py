@@ -123,6 +123,7 @@ def test_cached_text_ignores_the_text_and_its_keys_and_values_stay():
     assert any(t.numel() and not torch.equal(t, then) for t, then in zip(joint, text, strict=True))
 
 
+@pytest.mark.filterwarnings("ignore::hybridstitch.errors.StitchWarning")
 def test_only_policies_that_can_mask_keep_keys_and_values(monkeypatch):
     kept = []
     dense = SD3Family.dense

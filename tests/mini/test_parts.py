@@ -56,9 +56,7 @@ def test_captions_fit_and_are_pooled_at_their_end() -> None:
 
 def test_only_24_text_tokens_reach_the_transformer(pipe: StableDiffusion3Pipeline) -> None:
     seen: list[torch.Size] = []
-    hook = pipe.transformer.context_embedder.register_forward_pre_hook(
-        lambda _, args: seen.append(args[0].shape)
-    )
+    hook = pipe.transformer.context_embedder.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape))
     image = pipe("a dog at night", max_sequence_length=0, num_inference_steps=2, guidance_scale=4.0).images[0]
     hook.remove()
     assert seen == [(2, parts.TEXT_TOKENS, 2 * parts.TEXT_WIDTH)] * 2

@@ -52,9 +52,7 @@ def test_an_unknown_word_is_named_with_its_neighbours() -> None:
     assert issubclass(UnknownWordError, ValueError)
 
 
-@pytest.mark.parametrize(
-    "caption", ["", "a dog", "on a meadow", "a dog and a cat and a pig and a fox at night"]
-)
+@pytest.mark.parametrize("caption", ["", "a dog", "on a meadow", "a dog and a cat and a pig and a fox at night"])
 def test_known_words_that_are_no_scene_are_refused(caption: str) -> None:
     with pytest.raises(CaptionError):
         Scene.parse(caption)

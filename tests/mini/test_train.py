@@ -69,9 +69,7 @@ def test_the_object_map_lies_on_the_objects() -> None:
 
 def test_the_first_prediction_is_zero(pool: Pool) -> None:
     model = flow(pool).modules["model"]
-    out = model(
-        torch.randn(1, 16, 32, 32), torch.randn(1, 24, 256), torch.randn(1, 256), torch.tensor([500.0])
-    )
+    out = model(torch.randn(1, 16, 32, 32), torch.randn(1, 24, 256), torch.randn(1, 256), torch.tensor([500.0]))
     assert out.sample.abs().max() == 0
 
 

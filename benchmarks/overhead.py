@@ -25,7 +25,7 @@ from hybridstitch.plan import Plan, Region, Stroke
 from hybridstitch.policies import Replay
 from hybridstitch.run import Run
 
-WIDTH, LAYERS, SIDE, TEXT, GUIDANCE = 512, 6, 64, 77, 4.0
+WIDTH, LAYERS, SIDE, TEXT, GUIDANCE = 512, 4, 64, 77, 4.0
 
 
 def transformer(width: int, layers: int) -> SD3Transformer2DModel:

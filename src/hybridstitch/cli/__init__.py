@@ -11,21 +11,24 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
+from ..batch.job import JobsError
 from ..errors import HybridStitchError, PairError, PolicyError, SchedulerError, TraceError
 from ..picture import PictureError
 from . import say
 from .about import doctor, inspect, policies, scene
 from .asked import BadInput
+from .batch import batch
 from .generate import TwoModels, generate
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
-BAD = (BadInput, PolicyError, PairError, SchedulerError, TraceError, PictureError)
+BAD = (BadInput, JobsError, PolicyError, PairError, SchedulerError, TraceError, PictureError)
 USAGE_ERROR = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 IDEA = "Draw with two diffusion models at once: the large one where it matters, the small one everywhere else."
 
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command(cls=TwoModels)(generate)
+app.command(cls=TwoModels)(batch)
 app.command()(inspect)
 app.command()(policies)
 app.command()(scene)

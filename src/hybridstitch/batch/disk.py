@@ -1,0 +1,99 @@
+"""Writes that survive a kill: a file is there whole or not at all, and a line is on the disk before work goes on."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from .job import JobsError
+
+PART = ".part"
+
+
+def keep(path: Path, data: bytes) -> None:
+    """Write a file: to a temporary one in the same folder, to the disk, then under its name, then the folder.
+
+    Args:
+        path: its name; replaced if it is there.
+        data: all of it.
+
+    Raises:
+        OSError: it could not be written; nothing of it is left.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
+    try:
+        with part.open("wb", buffering=0) as file:
+            pour(file.fileno(), data)
+            settle(file.fileno())
+        rename(part, path)
+        settle_folder(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def append(file: int, line: bytes) -> None:
+    """Write a line to the end of a file, and to the disk.
+
+    Args:
+        file: its descriptor.
+        line: with its line break.
+    """
+    pour(file, line)
+    settle(file)
+
+
+def pour(file: int, data: bytes) -> None:
+    """Write all of `data`."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(file, rest) :]
+
+
+def settle(file: int) -> None:
+    """Wait until what was written is on the disk."""
+    os.fsync(file)
+
+
+def rename(part: Path, path: Path) -> None:
+    """Give a file its name, in one stroke."""
+    os.replace(part, path)
+
+
+def settle_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
+    if os.name == "nt":  # folders cannot be opened there
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writes that were killed left behind."""
+    for part in folder.glob(f".*{PART}"):
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder, so that no two batches draw the same jobs at a time; a killed holder holds nothing.
+
+    Raises:
+        JobsError: somebody holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows: twice the work, once the result
+        yield
+        return
+    with (folder / ".lock").open("wb") as file:
+        with suppress(OSError):  # a file system without locks
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise JobsError(
+                    f"another batch is drawing into {folder}; wait for it, or choose another --out"
+                ) from error
+        yield

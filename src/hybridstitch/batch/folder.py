@@ -1,0 +1,137 @@
+"""A batch's folder: what was asked for, and which jobs have a valid picture already.
+
+DIR/<id>.png          one picture a job
+DIR/jobs.jsonl        the jobs of the last call, in order, with their ids
+DIR/batch.json        where they came from, and the setting they share
+DIR/manifest/*.jsonl  what became of each try
+"""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..errors import HybridStitchError
+from ..picture import pixel_digest
+from ..picture import read as recipe_in
+from . import disk, ledger
+from .job import Job, Setting, id_of
+from .ledger import Ledger, Row
+
+END = b"IEND\xaeB`\x82"  # of a whole PNG
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What is there.
+
+    Attributes:
+        done: rows of valid pictures, by id.
+        unlisted: rows made up for valid pictures that the manifest does not know: the kill fell before their line.
+        broken: what is wrong with a picture that must be drawn again, by id.
+        damaged_lines: of the manifest.
+    """
+
+    done: Mapping[str, Row]
+    unlisted: tuple[Row, ...]
+    broken: Mapping[str, str]
+    damaged_lines: int
+
+
+def name_of(job_id: str) -> str:
+    """The file of a job."""
+    return f"{job_id}.png"
+
+
+def look(out: Path, jobs: Mapping[str, Job], setting: Setting, *, verify: bool) -> Found:
+    """Which jobs are done. Writes nothing.
+
+    Args:
+        out: the folder; may be absent.
+        jobs: by id.
+        setting: theirs.
+        verify: hash every picture, instead of comparing its size with the manifest.
+    """
+    rows, damaged = ledger.read(out)
+    listed: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.status == "done":
+            listed[row.id].append(row)
+    done: dict[str, Row] = {}
+    unlisted: list[Row] = []
+    broken: dict[str, str] = {}
+    for key, job in jobs.items():
+        path = out / name_of(key)
+        if not path.is_file():
+            if key in listed:
+                broken[key] = "is gone"
+            continue
+        size = path.stat().st_size
+        match = [row for row in listed[key] if row.file_bytes == size]
+        if match and verify:
+            found = sha256(path)
+            match = [row for row in match if row.sha256 == found]
+        if match:
+            done[key] = match[-1]
+        elif says_it_is(path, key):
+            unlisted.append(
+                Row(
+                    id=key, status="done", job=job.to_json(), setting=setting.digest,
+                    file=path.name, file_bytes=size, sha256=sha256(path), device=setting.device,
+                )
+            )  # fmt: skip
+            done[key] = unlisted[-1]
+        else:
+            broken[key] = "is not what was drawn"
+    return Found(done=done, unlisted=tuple(unlisted), broken=broken, damaged_lines=damaged)
+
+
+def begin(out: Path, jobs: Mapping[str, Job], setting: Setting, origin: Mapping[str, Any], found: Found) -> None:
+    """Write down what is asked for, and tidy up behind a kill.
+
+    Args:
+        out: the folder; is there.
+        jobs: by id.
+        setting: theirs.
+        origin: where they came from.
+        found: what `look` saw.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    disk.sweep(out)
+    lines = [json.dumps({"id": key, "file_name": name_of(key), **job.to_json()}) for key, job in jobs.items()]
+    disk.keep(out / "jobs.jsonl", "".join(f"{line}\n" for line in lines).encode())
+    about = {"origin": dict(origin), "setting": setting.to_json()}
+    disk.keep(out / "batch.json", (json.dumps(about, indent=2) + "\n").encode())
+    book = Ledger(out)
+    try:
+        for row in found.unlisted:
+            book.add(row)
+    finally:
+        book.close()
+
+
+def says_it_is(path: Path, job_id: str) -> bool:
+    """Whether a picture's own recipe is that of a job, and its pixels are those of its recipe."""
+    try:
+        if not path.read_bytes().endswith(END):  # Pillow does not mind
+            return False
+        recipe = recipe_in(path)
+        if id_of(recipe) != job_id:
+            return False
+        with Image.open(path) as image:
+            return pixel_digest(image) == recipe.pixels
+    except (HybridStitchError, OSError, ValueError, TypeError, SyntaxError):  # Pillow's word for a broken PNG
+        return False
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

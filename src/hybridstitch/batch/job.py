@@ -1,0 +1,127 @@
+"""One picture to draw, and the id that everything deciding it has.
+
+id = SHA-256 of canonical JSON: the job, the pair (names and revisions, or content), dtype, kind of device, versions of
+the packages. A picture's own recipe says all of that too, so that a file can be told by itself (`id_of`).
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from ..errors import HybridStitchError
+from ..picture import PACKAGES, Recipe
+from ..policies import Policy, parse
+
+
+class JobsError(HybridStitchError, ValueError):
+    """A list of jobs, or a folder for them, that cannot be meant."""
+
+
+class WorkError(HybridStitchError, RuntimeError):
+    """Work that cannot go on: a disk is full, or a worker does not come up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What to draw.
+
+    Attributes:
+        prompt, negative: what, and what not.
+        seed: of the noise.
+        width, height: pixels.
+        steps, guidance: T, and the scale of classifier-free guidance.
+        policy: who draws what.
+        source: where the job comes from (ids of a captions file); decides nothing.
+    """
+
+    prompt: str
+    negative: str = ""
+    seed: int
+    width: int
+    height: int
+    steps: int
+    guidance: float
+    policy: Policy
+    source: Mapping[str, int | str] = field(default_factory=dict, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """For lists and manifests."""
+        shown = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in {"policy", "source"}}
+        return {**shown, "policy": str(self.policy), **({"source": dict(self.source)} if self.source else {})}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What all jobs of a batch share.
+
+    Attributes:
+        pair, small: as named.
+        models: what the names stand for, see `picture.identity`.
+        device: its kind, "cpu" or "cuda": workers on several devices of a kind draw one batch.
+        dtype: of the models.
+        versions: see `picture.versions`.
+    """
+
+    pair: str
+    small: str | None
+    models: Mapping[str, str]
+    device: str
+    dtype: str
+    versions: Mapping[str, str]
+
+    def id_of(self, job: Job) -> str:
+        """The id of a job in this setting, 64 hexadecimal digits."""
+        return _digest({**_what(job, job.policy), **_where(self)})
+
+    @property
+    def digest(self) -> str:
+        """Tells this setting from others."""
+        return _digest(_where(self))[:16]
+
+    def to_json(self) -> dict[str, Any]:
+        """For the folder."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+def id_of(recipe: Recipe) -> str:
+    """The id of the job that a picture with this recipe was drawn for.
+
+    Raises:
+        PolicyError: its policy cannot be read.
+    """
+    return _digest({**_what(recipe, parse(recipe.policy)), **_where(recipe)})
+
+
+def _what(job: Job | Recipe, policy: Policy) -> dict[str, Any]:
+    options = {f.name: getattr(policy, f.name) for f in fields(policy)}  # defaults too: they may change one day
+    return {
+        "prompt": job.prompt,
+        "negative": job.negative,
+        "seed": job.seed,
+        "width": job.width,
+        "height": job.height,
+        "steps": job.steps,
+        "guidance": float(job.guidance),
+        "policy": {"name": policy.name, **options},
+    }
+
+
+def _where(shared: Setting | Recipe) -> dict[str, Any]:
+    names = {"large": shared.pair, "small": shared.small}
+    return {
+        # a folder's content says all, wherever it lies
+        "models": {
+            role: what if what.startswith("files ") else f"{names.get(role)} {what}"
+            for role, what in shared.models.items()
+        },
+        "device": shared.device,
+        "dtype": shared.dtype,
+        "versions": {package: shared.versions.get(package, "unknown") for package in PACKAGES},
+    }
+
+
+def _digest(facts: Mapping[str, Any]) -> str:
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,228 @@
+"""Jobs from a file: a list with a column for each thing a job may say, or a sample of a captions file.
+
+A list is JSONL or CSV with the columns of `COLUMNS`; only `prompt` is needed, and what a row leaves out is the
+default. A captions file has the layout of COCO's (`annotations` with `id`, `image_id`, `caption`). Of each image one
+caption is taken and of all images n, both in the order of SHA-256(seed/id): a smaller sample is the beginning of a
+larger one, on any machine. The k-th caption is drawn from seed + k, so that noise differs from picture to picture.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from ..errors import PolicyError, nearest
+from ..policies import Policy
+from ..presets import policy_named
+from .job import Job, JobsError
+
+COLUMNS = ("prompt", "negative", "seed", "size", "steps", "guidance", "policy")
+SUFFIXES = (".jsonl", ".csv", ".json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defaults:
+    """What a row means that leaves something out.
+
+    Attributes:
+        negative, seed, steps, guidance, policy: see `Job`.
+        size: width and height in pixels.
+    """
+
+    negative: str
+    seed: int
+    size: tuple[int, int]
+    steps: int
+    guidance: float
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """A file of jobs, read.
+
+    Attributes:
+        jobs: in order.
+        origin: the file, its hash, and how a sample was taken.
+    """
+
+    jobs: tuple[Job, ...]
+    origin: Mapping[str, Any]
+
+
+def read(path: Path, defaults: Defaults, *, n: int | None = None, captions_seed: int = 0) -> Listing:
+    """Read a file of jobs.
+
+    Args:
+        path: .jsonl, .csv, or .json for captions.
+        defaults: of rows that leave something out.
+        n: images of a captions file; None takes all.
+        captions_seed: of the sample.
+
+    Raises:
+        JobsError: no such file, or one that cannot be meant; names the line.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise JobsError(f"{path} is no list of jobs: {nearest(suffix, SUFFIXES)} (.json is a captions file)")
+    try:
+        data = path.read_bytes()
+        text = data.decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise JobsError(f"there is no file {path}") from error
+    except OSError as error:
+        raise JobsError(f"{path} cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise JobsError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    origin: dict[str, Any] = {"file": path.name, "sha256": hashlib.sha256(data).hexdigest()}
+    if suffix == ".json":
+        jobs = tuple(_captions(path, text, defaults, n, captions_seed))
+        origin |= {"captions_seed": captions_seed, "n": len(jobs)}
+    else:
+        if n is not None:
+            raise JobsError(f"--n {n} was given; it samples a captions file (.json), and {path} is a list: shorten it")
+        rows = _json_lines(path, text) if suffix == ".jsonl" else _csv_lines(path, text)
+        jobs = tuple(_job(where, row, defaults) for where, row in rows)
+    if not jobs:
+        raise JobsError(f'{path} holds no job; a line of a list is for example {{"prompt": "a big dog"}}')
+    return Listing(jobs=jobs, origin=origin)
+
+
+def _json_lines(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            where = f"{path} line {number}"
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise JobsError(f"{where} is not JSON ({error.msg} at character {error.pos + 1})") from error
+            if not isinstance(row, dict):
+                raise JobsError(f'{where} is no object; write for example {{"prompt": "a big dog", "seed": 1}}')
+            yield where, row
+
+
+def _csv_lines(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        _check_columns(f"{path} line 1", table.fieldnames or ())
+        for row in table:
+            where = f"{path} line {table.line_num}"
+            if None in row:
+                raise JobsError(f"{where} has more cells than there are columns; quote a prompt that has a comma")
+            yield where, {key: cell for key, cell in row.items() if cell}
+    except csv.Error as error:
+        raise JobsError(f"{path} line {table.line_num} is not CSV ({error})") from error
+
+
+def _check_columns(where: str, columns: Any) -> None:
+    for column in columns:
+        if column not in COLUMNS:
+            raise JobsError(f"{where}: there is no column {column!r}; {nearest(str(column), COLUMNS)}")
+
+
+def _job(where: str, row: Mapping[str, Any], defaults: Defaults) -> Job:
+    _check_columns(where, row)
+    row = {key: value for key, value in row.items() if value is not None}
+    prompt, negative = row.get("prompt", ""), row.get("negative", defaults.negative)
+    for name, value in (("prompt", prompt), ("negative", negative)):
+        if not isinstance(value, str):
+            raise JobsError(f"{where}: {name} is {value!r}; it is a text")
+    if not prompt.strip():
+        raise JobsError(f"{where} has no prompt; say what to draw")
+    size, policy = row.get("size"), row.get("policy")
+    width, height = defaults.size if size is None else _size(where, size)
+    job = Job(
+        prompt=prompt,
+        negative=negative,
+        seed=_whole(where, "seed", row.get("seed", defaults.seed), 0),
+        width=width,
+        height=height,
+        steps=_whole(where, "steps", row.get("steps", defaults.steps), 1),
+        guidance=_number(where, row.get("guidance", defaults.guidance)),
+        policy=defaults.policy if policy is None else _policy(where, policy),
+    )
+    try:
+        job.policy.check(job.steps)
+    except PolicyError as error:
+        raise JobsError(f"{where}: {error}") from error
+    return job
+
+
+def _size(where: str, value: Any) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)(?:[x×*](\d+))?", str(value).strip().lower())
+    if match is None or isinstance(value, bool) or not all(int(part or 1) for part in match.groups()):
+        raise JobsError(f"{where}: size is {value!r}; write pixels as WIDTHxHEIGHT, or one number for a square")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def _whole(where: str, name: str, value: Any, least: int) -> int:
+    text = str(value).strip()
+    if isinstance(value, bool) or not re.fullmatch(r"\d{1,19}", text) or not least <= int(text) < 2**63:
+        raise JobsError(f"{where}: {name} is {value!r}; it is a whole number from {least} on")
+    return int(text)
+
+
+def _number(where: str, value: Any) -> float:
+    try:
+        number = float("nan" if isinstance(value, bool) else value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not isfinite(number):
+        raise JobsError(f"{where}: guidance is {value!r}; it is a number")
+    return number
+
+
+def _policy(where: str, value: Any) -> Policy:
+    try:
+        return policy_named(str(value))
+    except PolicyError as error:
+        raise JobsError(f"{where}: {error}") from error
+
+
+def _captions(path: Path, text: str, defaults: Defaults, n: int | None, seed: int) -> Iterator[Job]:
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise JobsError(f"{path} is not JSON (line {error.lineno}: {error.msg})") from error
+    notes = data.get("annotations") if isinstance(data, dict) else None
+    if not isinstance(notes, list):
+        raise JobsError(
+            f"{path} is no captions file: it has no list 'annotations', as COCO's captions_val2014.json has"
+        )
+    of_image: dict[int | str, list[tuple[str, int | str, str]]] = {}
+    for place, note in enumerate(notes):
+        try:
+            image, caption_id, caption = note["image_id"], note["id"], " ".join(note["caption"].split())
+        except (TypeError, KeyError, AttributeError) as error:
+            raise JobsError(
+                f"{path}: annotation {place} is no caption; each has id, image_id and caption (captions_*.json, not "
+                "instances_*.json)"
+            ) from error
+        if caption:
+            of_image.setdefault(image, []).append((_order(seed, caption_id), caption_id, caption))
+    if n is not None and not 1 <= n <= len(of_image):
+        raise JobsError(f"--n {n} was given; {path} has captions of {len(of_image)} images")
+    defaults.policy.check(defaults.steps)
+    for place, image in enumerate(sorted(of_image, key=lambda image: _order(seed, image))[:n]):
+        _, caption_id, caption = min(of_image[image])
+        yield Job(
+            prompt=caption,
+            negative=defaults.negative,
+            seed=defaults.seed + place,
+            width=defaults.size[0],
+            height=defaults.size[1],
+            steps=defaults.steps,
+            guidance=defaults.guidance,
+            policy=defaults.policy,
+            source={"image_id": image, "caption_id": caption_id},
+        )
+
+
+def _order(seed: int, key: int | str) -> str:
+    return hashlib.sha256(f"{seed}/{key}".encode()).hexdigest()

@@ -1,0 +1,425 @@
+"""Batches without models: lists of jobs, ids, manifests, and who does the work."""
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from batch_workers import POINTS, Flat, full, torn
+from hybridstitch.batch import disk, folder, ledger, listing
+from hybridstitch.batch.drawing import TRIES, draw_all
+from hybridstitch.batch.estimate import Kind, Sample, earlier, predict, unknown
+from hybridstitch.batch.executor import Here, Processes, local
+from hybridstitch.batch.job import Job, JobsError, Setting, WorkError, id_of
+from hybridstitch.batch.work import Desk, Task
+from hybridstitch.picture import PACKAGES, read
+from hybridstitch.policies import HybridStitch, LargeOnly
+
+JOB = Job(prompt="a dog", seed=1, width=32, height=16, steps=5, guidance=4.0, policy=HybridStitch())
+SETTING = Setting(
+    pair="mini",
+    small=None,
+    models={"large": "files 0123"},
+    device="cpu",
+    dtype="float32",
+    versions={"python": "3", "machine": "x", **dict.fromkeys(PACKAGES, "1")},
+)
+DEFAULTS = listing.Defaults(negative="", seed=7, size=(64, 64), steps=5, guidance=4.0, policy=LargeOnly())
+
+
+def desks(out, *devices):
+    return [Desk(out=out, setting=SETTING, device=device, open=Flat(out)) for device in devices or ("cpu",)]
+
+
+def some(*prompts):
+    jobs = [replace(JOB, prompt=prompt, seed=seed) for seed, prompt in enumerate(prompts)]
+    return {SETTING.id_of(job): job for job in jobs}
+
+
+def run(out, jobs, executor=None, verify=False):
+    """What `hybridstitch batch` does, without its words."""
+    found = folder.look(out, jobs, SETTING, verify=verify)
+    folder.begin(out, jobs, SETTING, {}, found)
+    left = {key: job for key, job in jobs.items() if key not in found.done}
+    return found, draw_all(left, executor or Here(desks(out)[0]), lambda outcome: None)
+
+
+def check(out, jobs):
+    """Every picture is there once and whole, with a row that says so."""
+    assert {path.name for path in out.glob("*.png")} == {folder.name_of(key) for key in jobs}
+    assert list(out.glob(".*.part")) == []
+    rows, _ = ledger.read(out)
+    done = Counter(row.id for row in rows if row.status == "done")
+    assert done == dict.fromkeys(jobs, 1)
+    for row in rows:
+        if row.status == "done":
+            assert hashlib.sha256((out / row.file).read_bytes()).hexdigest() == row.sha256
+    for key, job in jobs.items():
+        with Image.open(out / folder.name_of(key)) as image:
+            assert image.convert("RGB").getpixel((0, 0)) == (job.seed, 2, 3)
+
+
+# --- ids ---
+
+OTHERS = {
+    "prompt": "a cat",
+    "negative": "rain",
+    "seed": 2,
+    "width": 64,
+    "height": 32,
+    "steps": 6,
+    "guidance": 1.0,
+    "policy": HybridStitch(masks=(0.2,)),
+}
+
+
+@pytest.mark.parametrize("field", OTHERS)
+def test_whatever_decides_the_picture_decides_the_id(field):
+    assert SETTING.id_of(replace(JOB, **{field: OTHERS[field]})) != SETTING.id_of(JOB)
+
+
+def test_where_a_job_comes_from_and_how_its_guidance_is_written_decide_nothing():
+    assert SETTING.id_of(replace(JOB, source={"image_id": 1}, guidance=4)) == SETTING.id_of(JOB)
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"models": {"large": "files 4567"}}, False),
+        ({"device": "cuda"}, False),
+        ({"dtype": "bfloat16"}, False),
+        ({"versions": {**SETTING.versions, "torch": "2"}}, False),
+        ({"versions": {**SETTING.versions, "python": "4"}}, True),
+        ({"pair": "/another/place/of/the/same/files"}, True),
+    ],
+)
+def test_the_setting_decides_too(change, same):
+    assert (replace(SETTING, **change).id_of(JOB) == SETTING.id_of(JOB)) is same
+
+
+def test_of_hub_ids_name_and_revision_decide():
+    hub = replace(SETTING, pair="a/large", small="a/small", models={"large": "revision 1", "small": "revision 1"})
+    ids = {s.id_of(JOB) for s in (hub, replace(hub, pair="b/large"), replace(hub, small="b/small"))}
+    ids.add(replace(hub, models={"large": "revision 1", "small": "revision 2"}).id_of(JOB))
+    assert len(ids) == 4
+
+
+def test_a_picture_tells_the_id_of_its_job(tmp_path):
+    (key,) = jobs = some("a dog")
+    run(tmp_path, jobs)
+    assert id_of(read(tmp_path / folder.name_of(key))) == key
+
+
+# --- lists ---
+
+
+def listed(tmp_path, text, name="jobs.jsonl", **sample):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return listing.read(path, DEFAULTS, **sample)
+
+
+def test_a_row_says_what_differs_from_the_defaults(tmp_path):
+    row = {"prompt": "a dog", "size": "64x32", "seed": 3, "steps": 4, "guidance": 1, "policy": "L S*", "negative": "x"}
+    first, second = listed(tmp_path, f'{{"prompt": "a cat", "seed": null}}\n\n{json.dumps(row)}\n').jobs
+    assert (first.prompt, first.seed, first.width, first.policy) == ("a cat", 7, 64, LargeOnly())
+    assert (second.width, second.height, second.seed, second.steps, second.guidance) == (64, 32, 3, 4, 1.0)
+    assert (str(second.policy), second.negative) == ("schedule:program=L S*", "x")
+
+
+def test_csv_and_jsonl_say_the_same(tmp_path):
+    rows = '{"prompt": "a dog, wet", "seed": 1, "size": 32}\n{"prompt": "a cat", "policy": "small"}\n'
+    table = 'prompt,seed,size,policy\r\n"a dog, wet",1,32,\r\na cat,,,small\r\n'
+    assert listed(tmp_path, table, "jobs.csv").jobs == listed(tmp_path, rows).jobs
+
+
+BAD = {
+    "empty": ("", "holds no job"),
+    "no JSON": ('{"prompt": "a"}\n{"prompt"\n', "jobs.jsonl line 2 is not JSON"),
+    "no object": ('["a"]', "line 1 is no object"),
+    "unknown column": ('{"promt": "a"}', "line 1: there is no column 'promt'; did you mean 'prompt'?"),
+    "no prompt": ('{"seed": 1}', "line 1 has no prompt"),
+    "prompt no text": ('{"prompt": 3}', "prompt is 3; it is a text"),
+    "seed": ('{"prompt": "a", "seed": -1}', "seed is -1; it is a whole number from 0 on"),
+    "steps": ('{"prompt": "a", "steps": true}', "steps is True"),
+    "size": ('{"prompt": "a", "size": "big"}', "size is 'big'"),
+    "guidance": ('{"prompt": "a", "guidance": "high"}', "guidance is 'high'"),
+    "policy": (
+        '{"prompt": "a", "policy": "lage"}',
+        "line 1: there is no preset or policy 'lage'; did you mean 'large'?",
+    ),
+    "too few steps": ('{"prompt": "a", "policy": "hybrid-stitch", "steps": 2}', "line 1: hybrid-stitch decides"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_list_that_cannot_be_meant(case, tmp_path):
+    text, said = BAD[case]
+    with pytest.raises(JobsError) as error:
+        listed(tmp_path, text)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("jobs.csv", "prompt,sed\na,1\n", "line 1: there is no column 'sed'; did you mean 'seed'?"),
+        ("jobs.csv", "prompt,seed\na,1,2\n", "line 2 has more cells than there are columns"),
+        ("jobs.csv", 'prompt\n"a\n', "is not CSV"),
+        ("jobs.jsnl", "", "is no list of jobs: did you mean '.jsonl'?"),
+        ("c.json", "{", "c.json is not JSON (line 1"),
+        ("c.json", '{"images": []}', "is no captions file: it has no list 'annotations'"),
+        ("c.json", '{"annotations": [{"id": 1, "image_id": 2, "bbox": []}]}', "annotation 0 is no caption"),
+        ("c.json", '{"annotations": []}', "holds no job"),
+    ],
+)
+def test_other_files_that_cannot_be_meant(name, text, said, tmp_path):
+    with pytest.raises(JobsError) as error:
+        listed(tmp_path, text, name)
+    assert said in str(error.value)
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(JobsError, match="there is no file"):
+        listing.read(tmp_path / "none.csv", DEFAULTS)
+    (tmp_path / "latin.csv").write_bytes(b"prompt\ncaf\xe9\n")
+    with pytest.raises(JobsError, match="is not UTF-8"):
+        listing.read(tmp_path / "latin.csv", DEFAULTS)
+    with pytest.raises(JobsError, match="it samples a captions file"):
+        listed(tmp_path, '{"prompt": "a"}', n=1)
+
+
+CAPTIONS = {
+    "info": {},
+    "images": [{"id": image} for image in range(10)],
+    "annotations": [
+        {"id": 100 + k, "image_id": k % 10, "caption": f" Caption {k // 10} of\n image {k % 10}. "} for k in range(50)
+    ],
+}
+
+
+def test_a_sample_of_captions(tmp_path):
+    text = json.dumps(CAPTIONS)
+    every = listed(tmp_path, text, "captions_val2014.json")
+    assert len(every.jobs) == 10
+    assert every.origin == {
+        "file": "captions_val2014.json",
+        "sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "captions_seed": 0,
+        "n": 10,
+    }
+    assert {job.source["image_id"] for job in every.jobs} == set(range(10))
+    assert [job.seed for job in every.jobs] == list(range(7, 17))
+    by_id = {note["id"]: note for note in CAPTIONS["annotations"]}
+    for job in every.jobs:
+        note = by_id[job.source["caption_id"]]
+        assert note["image_id"] == job.source["image_id"]
+        assert job.prompt == " ".join(note["caption"].split())
+    few = listed(tmp_path, text, "c.json", n=4)
+    assert few.jobs == every.jobs[:4]
+    shuffled = {**CAPTIONS, "annotations": CAPTIONS["annotations"][::-1]}
+    assert listed(tmp_path, json.dumps(shuffled), "c.json", n=4).jobs == few.jobs
+    assert listed(tmp_path, text, "c.json", n=4, captions_seed=1).jobs != few.jobs
+    with pytest.raises(JobsError, match=r"--n 11 was given; .* has captions of 10 images"):
+        listed(tmp_path, text, "c.json", n=11)
+
+
+# --- what is there ---
+
+
+def test_a_second_run_draws_nothing(tmp_path):
+    jobs = some("a", "b", "c")
+    _, drawn = run(tmp_path, jobs)
+    assert list(drawn.done) == list(jobs)
+    found, drawn = run(tmp_path, jobs, verify=True)
+    assert (set(found.done), dict(drawn.done)) == (set(jobs), {})
+    check(tmp_path, jobs)
+    lines = [json.loads(line) for line in (tmp_path / "jobs.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == list(jobs)
+    assert [line["prompt"] for line in lines] == ["a", "b", "c"]
+
+
+def test_a_damaged_picture_is_drawn_again(tmp_path):
+    first, second, third = jobs = some("a", "b", "c")
+    run(tmp_path, jobs)
+    before = {key: (tmp_path / folder.name_of(key)).read_bytes() for key in jobs}
+    flipped = bytearray(before[first])
+    flipped[-30] ^= 1  # same size
+    (tmp_path / folder.name_of(first)).write_bytes(flipped)
+    (tmp_path / folder.name_of(second)).write_bytes(before[second][:-9])
+    (tmp_path / folder.name_of(third)).unlink()
+    found = folder.look(tmp_path, jobs, SETTING, verify=False)
+    assert (set(found.done), set(found.broken)) == ({first}, {second, third})
+    found, drawn = run(tmp_path, jobs, verify=True)
+    assert found.broken == {first: "is not what was drawn", second: "is not what was drawn", third: "is gone"}
+    assert set(drawn.done) == set(jobs)
+    assert {key: (tmp_path / folder.name_of(key)).read_bytes() for key in jobs} == before
+
+
+def test_a_picture_of_another_job_is_no_picture_of_this_one(tmp_path):
+    jobs = some("a")
+    run(tmp_path, jobs)
+    (mine,) = jobs
+    (other,) = some("b")
+    (tmp_path / folder.name_of(mine)).rename(tmp_path / folder.name_of(other))
+    assert folder.look(tmp_path, some("b"), SETTING, verify=False).broken == {other: "is not what was drawn"}
+
+
+def test_pictures_speak_for_themselves_when_the_manifest_is_lost(tmp_path):
+    jobs = some("a", "b")
+    run(tmp_path, jobs)
+    for shard in (tmp_path / ledger.FOLDER).iterdir():
+        shard.unlink()
+    found, drawn = run(tmp_path, jobs)
+    assert len(found.unlisted) == 2
+    assert not drawn.done
+    check(tmp_path, jobs)
+
+
+def test_torn_and_damaged_lines(tmp_path):
+    jobs = some("a")
+    torn(tmp_path)
+    run(tmp_path, jobs)
+    assert ledger.read(tmp_path)[1] == 0
+    torn(tmp_path, b'nonsense\n[1]\n{"id": "x"}\n{"id": "ab')
+    rows, damaged = ledger.read(tmp_path)
+    assert ([row.id for row in rows], damaged) == (list(jobs), 3)
+
+
+def test_two_batches_do_not_share_a_folder(tmp_path):
+    with disk.alone(tmp_path), pytest.raises(JobsError, match="another batch is drawing"), disk.alone(tmp_path):
+        pass
+    with disk.alone(tmp_path):
+        pass
+
+
+# --- errors ---
+
+
+def test_a_job_that_fails_is_tried_again_when_all_others_had_their_turn(tmp_path):
+    jobs = some("fails", "b", "fails always")
+    heard = []
+    found = folder.look(tmp_path, jobs, SETTING, verify=False)
+    folder.begin(tmp_path, jobs, SETTING, {}, found)
+    drawn = draw_all(jobs, Here(desks(tmp_path)[0]), heard.append)
+    tries = [(o.task.job.prompt, o.row.attempts, o.row.status) for o in heard]
+    assert tries[:3] == [("fails", 1, "error"), ("b", 1, "done"), ("fails always", 1, "error")]
+    assert tries[3:5] == [("fails", 2, "done"), ("fails always", 2, "error")]
+    assert tries[5:] == [("fails always", 3, "error")]
+    (row,) = drawn.failed.values()
+    assert (row.error_class, row.message, row.attempts) == ("ValueError", "a bad day", TRIES)
+    rows, _ = ledger.read(tmp_path)
+    assert Counter(row.status for row in rows) == {"error": 4, "done": 2}
+
+
+def test_a_full_disk_ends_the_batch_and_keeps_what_is_there(tmp_path, monkeypatch):
+    jobs = some("a", "b", "c")
+    first, second, _ = jobs
+    run(tmp_path, {first: jobs[first]})
+    pour = disk.pour
+    monkeypatch.setattr(disk, "pour", lambda file, data: (full if bytes(data[:4]) == b"\x89PNG" else pour)(file, data))
+    found, drawn = run(tmp_path, jobs)
+    assert set(found.done) == {first}
+    assert drawn.hopeless == f"{tmp_path} takes no more pictures (No space left on device)"
+    assert set(drawn.failed) == {second}
+    assert [row.error_class for row in ledger.read(tmp_path)[0]] == [None, "OSError"]
+    monkeypatch.undo()
+    _, drawn = run(tmp_path, jobs)
+    assert len(drawn.done) == 2
+    check(tmp_path, jobs)
+
+
+def test_a_row_that_cannot_be_written_costs_a_try_and_tears_no_other(tmp_path, monkeypatch):
+    jobs = some("a", "b")
+    append, calls = disk.append, []
+
+    def halfway(file, line):
+        calls.append(line)
+        append(file, line[:20] if len(calls) == 1 else line)
+        if len(calls) == 1:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(disk, "append", halfway)
+    _, drawn = run(tmp_path, jobs)
+    assert set(drawn.done) == set(jobs)
+    assert ledger.read(tmp_path)[1] == 0
+    check(tmp_path, jobs)
+
+
+# --- processes ---
+
+
+@pytest.mark.parametrize("point", [point for point in POINTS if "list" not in point])
+def test_a_worker_killed_at_a_write_loses_and_doubles_nothing(point, tmp_path):
+    jobs = some("a", point, "c", "d")
+    worker = Processes(desks(tmp_path, "cpu"))
+    _, drawn = run(tmp_path, jobs, worker)
+    assert set(drawn.done) == set(jobs)
+    rows, _ = ledger.read(tmp_path)
+    (died,) = [row for row in rows if row.status == "error"]
+    assert (died.error_class, died.message) == ("WorkerDied", "the process that drew it ended with signal SIGKILL")
+    found, drawn = run(tmp_path, jobs, verify=True)
+    assert set(found.done) == set(jobs)
+    assert {path.name for path in tmp_path.glob("*.png")} == {folder.name_of(key) for key in jobs}
+    assert list(tmp_path.glob(".*.part")) == []
+
+
+def test_several_processes(tmp_path):
+    jobs = some("a", "dies", "c", "fails", "e", "dies always")
+    _, drawn = run(tmp_path, jobs, local(desks(tmp_path, "one", "two")))
+    assert [jobs[key].prompt for key in drawn.failed] == ["dies always"]
+    assert len(drawn.done) == 5
+    (row,) = drawn.failed.values()
+    assert (row.error_class, row.attempts) == ("WorkerDied", TRIES)
+    check(tmp_path, {key: jobs[key] for key in drawn.done})
+    shards = {row.device for row in ledger.read(tmp_path)[0]}
+    assert shards <= {"one", "two"}
+
+
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [
+        ("nowhere", "cannot open the pair: RuntimeError: no such device"),
+        ("deadly", r"died \(signal SIGKILL\) before it had opened the pair"),
+    ],
+)
+def test_a_worker_that_does_not_come_up(device, said, tmp_path):
+    with pytest.raises(WorkError, match=said):
+        run(tmp_path, some("a", "b"), Processes(desks(tmp_path, device)))
+
+
+# --- time and disk ---
+
+
+def test_an_estimate_rests_on_pictures_of_the_same_kind():
+    large = replace(JOB, policy=LargeOnly())
+    jobs = [large, replace(large, seed=2), JOB]
+    samples = [Sample(Kind.of(large.to_json()), seconds, 100) for seconds in (1.0, 2.0, 9.0)]
+    assert unknown(jobs, samples) == [JOB]
+    samples += [Sample(Kind.of(JOB.to_json()), 5.0, 50)]
+    found = predict(jobs, samples, devices=2)
+    assert (found.seconds, found.bytes, found.guessed) == ((2 * 2.0 + 5.0) / 2, 250, 0)
+    double = replace(large, width=64, steps=10)
+    guess = predict([double], samples[:3], devices=1)
+    assert (guess.seconds, guess.bytes, guess.guessed) == (pytest.approx(8.0), 200, 1)
+    assert predict([], [], devices=1).seconds == 0
+
+
+def test_earlier_rows_of_the_same_setting_are_samples(tmp_path):
+    run(tmp_path, some("a", "fails always"))
+    rows, _ = ledger.read(tmp_path)
+    (sample,) = earlier(rows, SETTING.digest)
+    assert (sample.kind, sample.seconds) == (Kind.of(JOB.to_json()), 0.5)
+    assert earlier(rows, "another") == []
+
+
+def test_a_task_is_what_travels(tmp_path):
+    import pickle
+
+    task = Task(id=SETTING.id_of(JOB), job=JOB)
+    assert pickle.loads(pickle.dumps(task)) == task
+    assert pickle.loads(pickle.dumps(desks(Path("x"))[0])).setting == SETTING

@@ -1,0 +1,239 @@
+"""`hybridstitch batch` on an untrained pair: killed at every write and resumed, refused, predicted."""
+
+import json
+import multiprocessing
+import signal
+
+import pytest
+from PIL import Image
+
+from batch_workers import POINTS, command_line, full
+from hybridstitch.batch import disk, ledger
+from hybridstitch.cli import main
+from hybridstitch.mini import opened
+from hybridstitch.picture import read
+from mini_folder import save
+
+JOBS = (
+    '{"prompt": "a big dog on a meadow", "seed": 1}',
+    '{"prompt": "a big dog on a meadow", "seed": 2}',
+    '{"prompt": "a small cat", "policy": "L2 H@0.3 S", "steps": 4}',
+)
+SHORT = ("--steps", "3", "--size", "16", "--policy", "large")
+PRELOADED = [
+    "diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3",
+    "transformers.models.clip.modeling_clip",
+    "hybridstitch.cli.pairs",
+    "hybridstitch.cli.artist",
+]
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("mini"))
+
+
+@pytest.fixture
+def run(mini, monkeypatch, tmp_path, capsys):
+    """Run `batch jobs.jsonl` in an empty folder: exit code, stdout, lines of stderr."""
+    monkeypatch.setenv(opened.FOLDER, str(mini))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "jobs.jsonl").write_text("\n".join(JOBS))
+
+    def command(*words, jobs="jobs.jsonl"):
+        code = main(["batch", jobs, *SHORT, *map(str, words)])
+        said = capsys.readouterr()
+        return code, said.out, said.err.splitlines()
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def whole(mini, tmp_path_factory):
+    """The folder of a batch that nobody interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "jobs.jsonl").write_text("\n".join(JOBS))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(opened.FOLDER, str(mini))
+        assert main(["batch", str(folder / "jobs.jsonl"), *SHORT, "--out", str(folder / "out"), "--json"]) == 0
+    return folder / "out"
+
+
+def pixels(folder):
+    return {path.name: Image.open(path).tobytes() for path in folder.glob("*.png")}
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Processes that have the libraries imported already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_at_a_write_and_resumed(point, run, whole, server, mini, tmp_path):
+    words = ["batch", str(tmp_path / "jobs.jsonl"), *SHORT, "--out", str(tmp_path / "out")]
+    process = server.Process(target=command_line, args=(words, {opened.FOLDER: str(mini)}, point))
+    process.start()
+    process.join(300)
+    assert process.exitcode == -signal.SIGKILL
+    there = pixels(tmp_path / "out")
+    assert len(there) == POINTS[point]
+    assert there.items() <= pixels(whole).items()
+
+    code, out, err = run("--json")
+    found = json.loads(out)
+    assert (code, err) == (0, [])
+    assert (found["jobs"], found["there"], found["drawn"]) == (3, POINTS[point], 3 - POINTS[point])
+    assert pixels(tmp_path / "out") == pixels(whole)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.png")} == {
+        path.name: path.read_bytes() for path in whole.glob("*.png")
+    }
+    assert list((tmp_path / "out").glob(".*.part")) == []
+    rows, damaged = ledger.read(tmp_path / "out")
+    assert damaged == 0
+    assert sorted(row.id for row in rows) == sorted(path.stem for path in whole.glob("*.png"))
+    assert {row.status for row in rows} == {"done"}
+    assert json.loads(run("--verify", "--json")[1])["there"] == 3
+
+
+def test_what_a_reader_sees(run, tmp_path):
+    code, out, err = run("--out", "pictures")
+    assert (code, err) == (0, [])
+    assert out.startswith("pictures: 3 pictures asked for, 3 drawn in ")
+    code, out, _ = run("--out", "pictures")
+    assert (code, out.rstrip().endswith(", 3 were there")) == (0, True)
+    about = json.loads((tmp_path / "pictures" / "batch.json").read_text())
+    assert about["origin"]["file"] == "jobs.jsonl"
+    assert about["setting"]["models"]["large"].startswith("files ")
+    recipe = read(next((tmp_path / "pictures").glob("*.png")))
+    assert (recipe.width, recipe.height, recipe.pair) == (16, 16, "mini")
+
+
+def test_a_batch_draws_what_generate_draws(run, whole, capsys):
+    run()
+    assert main(["generate", "a big dog on a meadow", "--seed", "2", *SHORT, "--out", "one", "--json"]) == 0
+    path = json.loads(capsys.readouterr().out)["images"][0]["path"]
+    assert Image.open(path).tobytes() in pixels(whole).values()
+
+
+def test_jobs_asked_for_twice_are_drawn_once(run, tmp_path):
+    (tmp_path / "jobs.jsonl").write_text("\n".join((JOBS[0], JOBS[0])))
+    code, out, err = run("--json")
+    assert (code, json.loads(out)["jobs"]) == (0, 1)
+    assert err == ["note: 1 of 2 jobs ask for a picture that another asks for; it is drawn once"]
+
+
+def test_a_damaged_picture_is_drawn_again_and_said(run, whole, tmp_path):
+    run()
+    path = next((tmp_path / "out").glob("*.png"))
+    data = bytearray(path.read_bytes())
+    data[-30] ^= 1
+    path.write_bytes(data)
+    assert json.loads(run("--json")[1])["drawn"] == 0
+    code, out, err = run("--verify", "--json")
+    assert (code, json.loads(out)["drawn"]) == (0, 1)
+    assert err == [f"warning: out/{path.name} is not what was drawn; it is drawn again"]
+    assert pixels(tmp_path / "out") == pixels(whole)
+
+
+def test_a_full_disk(run, tmp_path, monkeypatch):
+    pour = disk.pour
+    monkeypatch.setattr(disk, "pour", lambda file, data: (full if bytes(data[:4]) == b"\x89PNG" else pour)(file, data))
+    code, out, err = run()
+    assert code == 1
+    assert "1 failed, 2 not tried" in out
+    assert err == [
+        "error: 'a big dog on a meadow', seed 1: OSError: out takes no more pictures (No space left on device) (1 try)",
+        "error: stopped early; what is drawn is kept: make room, and run the same command again",
+    ]
+    assert list((tmp_path / "out").glob("*.png")) == []
+
+
+def test_a_job_that_fails_is_told_and_the_others_are_drawn(run, monkeypatch):
+    from hybridstitch.cli import artist
+
+    draw = artist.Artist.draw
+
+    def fails(self, prompt, seed, **how):
+        if seed == 2:
+            raise RuntimeError("no\nluck")
+        return draw(self, prompt, seed, **how)
+
+    monkeypatch.setattr(artist.Artist, "draw", fails)
+    code, out, err = run("--json")
+    found = json.loads(out)
+    assert (code, found["drawn"], found["failed"]) == (1, 2, 1)
+    assert err == ["error: 'a big dog on a meadow', seed 2: RuntimeError: no luck (3 tries)"]
+    assert [row["status"] for row in found["rows"]] == ["done", "error", "done"]
+
+
+def test_a_dry_run_writes_nothing_and_predicts(run, tmp_path):
+    code, out, err = run("--dry-run", "--json")
+    found = json.loads(out)
+    assert (code, err) == (0, [])
+    assert not (tmp_path / "out").exists()
+    assert (found["jobs"], found["missing"], found["samples"], found["guessed"]) == (3, 3, 2, 0)
+    assert found["seconds"] > 0
+    assert found["bytes"] > 3000
+    run("--out", "out")
+    before = sorted(path.name for path in (tmp_path / "out").rglob("*"))
+    code, out, _ = run("--dry-run")
+    assert out.startswith("0 of 3 pictures to draw: about 0.0 s on cpu, 0 bytes")
+    (tmp_path / "jobs.jsonl").write_text("\n".join((*JOBS, '{"prompt": "a big cat"}')))
+    code, out, _ = run("--dry-run", "--json")  # from earlier rows
+    found = json.loads(out)
+    assert (found["missing"], found["samples"], found["guessed"]) == (1, 3, 0)
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == before
+
+
+def test_captions(run, tmp_path):
+    notes = [{"id": k, "image_id": k // 2, "caption": f"a {size} dog"} for k, size in enumerate(["big", "small"] * 4)]
+    (tmp_path / "captions_val2017.json").write_text(json.dumps({"images": [], "annotations": notes}))
+    code, out, err = run("--n", 2, "--captions-seed", 5, "--json", jobs="captions_val2017.json")
+    rows = json.loads(out)["rows"]
+    assert (code, err, [row["job"]["seed"] for row in rows]) == (0, [], [0, 1])
+    assert set(rows[0]["job"]["source"]) == {"image_id", "caption_id"}
+    origin = json.loads((tmp_path / "out" / "batch.json").read_text())["origin"]
+    assert (origin["n"], origin["captions_seed"], len(origin["sha256"])) == (2, 5, 64)
+
+
+BAD = {
+    "no file": ((), None, "there is no file jobs.jsonl"),
+    "empty": ((), "", "jobs.jsonl holds no job"),
+    "column": ((), '{"sed": 1}', "there is no column 'sed'; did you mean 'seed'?"),
+    "size": ((), '{"prompt": "a dog", "size": 17}', "size 17x17 was given; this pair draws multiples of 8 pixels"),
+    "long": ((), '{"prompt": "' + "dog " * 30 + '"}', "the prompt of job 1 has 30 tokens"),
+    "devices": (("--device", "cpu,cuda"), JOBS[0], "a batch is drawn on one kind of device"),
+    "device": (("--device", "cpu,cpuu"), JOBS[0], "a batch is drawn on one kind of device"),
+    "n": (("--n", "3"), JOBS[0], "it samples a captions file"),
+    "folder": (("--out", "jobs.jsonl/x"), JOBS[0], "--out jobs.jsonl/x cannot be written to (Not a directory)"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line(case, run, tmp_path):
+    words, text, said = BAD[case]
+    (tmp_path / "jobs.jsonl").unlink()
+    if text is not None:
+        (tmp_path / "jobs.jsonl").write_text(text)
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert len(err) == 1
+    assert said in err[0]
+
+
+def test_words_the_miniature_does_not_know_are_one_warning(run, tmp_path):
+    (tmp_path / "jobs.jsonl").write_text('{"prompt": "a dgo"}\n{"prompt": "a zebra and a dgo"}')
+    code, _, err = run()
+    assert code == 0
+    assert err == ["warning: the miniature world does not know 'dgo', 'zebra'"]
+
+
+@pytest.mark.slow
+def test_a_process_a_device(run, whole, tmp_path):
+    code, out, err = run("--device", "cpu,cpu", "--json")
+    assert (code, err, json.loads(out)["drawn"]) == (0, [], 3)
+    assert pixels(tmp_path / "out") == pixels(whole)
+    assert len(list((tmp_path / "out" / ledger.FOLDER).iterdir())) == 2

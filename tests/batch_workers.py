@@ -3,11 +3,13 @@
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 from PIL import Image
 
 from hybridstitch.batch import disk
+from hybridstitch.batch.executor import Processes
 from hybridstitch.batch.ledger import Ledger
 from hybridstitch.trace import Trace
 
@@ -119,11 +121,21 @@ class Flat:
             die()
         if job.prompt == "fails always" or (job.prompt == "fails" and self.first(job)):
             raise ValueError("a bad\nday")
+        if job.prompt == "slow":
+            (self.out / f"pid-{os.getpid()}").touch()
+            time.sleep(0.2)
         if job.prompt in POINTS and self.first(job):
             die_at(job.prompt, nth=1)
         image = Image.new("RGB", (job.width, job.height), (job.seed % 256, 2, 3))
         trace = Trace(policy=str(job.policy), steps=job.steps, images=1, grid=(1, 1), records=())
         return Take(image=image, seconds=0.5, trace=trace)
+
+
+def caller(out, devices):
+    """Draw twenty slow pictures in processes, as `test_batch.py` does."""
+    from test_batch import desks, run, some
+
+    run(out, some(*["slow"] * 20), Processes(desks(out, *devices)))
 
 
 def full(file, data):

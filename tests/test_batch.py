@@ -2,6 +2,10 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -297,6 +301,17 @@ def test_two_batches_do_not_share_a_folder(tmp_path):
         pass
 
 
+def test_another_setting_draws_other_pictures_and_says_so(tmp_path):
+    assert folder.apart(tmp_path, SETTING) == []
+    run(tmp_path, some("a"))
+    assert folder.apart(tmp_path, SETTING) == []
+    newer = replace(SETTING, dtype="bfloat16", versions={**SETTING.versions, "torch": "2", "python": "4"})
+    assert folder.apart(tmp_path, newer) == ["dtype float32, now bfloat16", "torch 1, now 2"]
+    assert folder.apart(tmp_path, replace(SETTING, models={"large": "files 4"})) == ["large files 0123, now files 4"]
+    (tmp_path / "batch.json").write_text("[]")
+    assert folder.apart(tmp_path, newer) == []
+
+
 # --- errors ---
 
 
@@ -378,6 +393,36 @@ def test_several_processes(tmp_path):
     check(tmp_path, {key: jobs[key] for key in drawn.done})
     shards = {row.device for row in ledger.read(tmp_path)[0]}
     assert shards <= {"one", "two"}
+
+
+def test_workers_end_when_their_caller_is_killed(tmp_path):
+    jobs = some(*["slow"] * 20)
+    code = f"from batch_workers import caller; from pathlib import Path; caller(Path({str(tmp_path)!r}), ['a', 'b'])"
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path})
+    soon = time.monotonic() + 60
+    while len(list(tmp_path.glob("*.png"))) < 4 and time.monotonic() < soon:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    pids = [int(path.name.removeprefix("pid-")) for path in tmp_path.glob("pid-*")]
+    assert len(pids) == 2
+    _, drawn = run(tmp_path, jobs)  # at once, while they finish what they have in hand
+    assert 0 < len(drawn.done) < 20
+    assert not drawn.failed
+    while any(map(alive, pids)) and time.monotonic() < soon:
+        time.sleep(0.02)
+    assert not any(map(alive, pids))
+    found, _ = run(tmp_path, jobs, verify=True)
+    assert set(found.done) == set(jobs)
+    assert {path.name for path in tmp_path.glob("*.png")} == {folder.name_of(key) for key in jobs}
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 import json
 import multiprocessing
+import shutil
 import signal
+import sys
 
 import pytest
 from PIL import Image
@@ -10,10 +12,13 @@ from PIL import Image
 from batch_workers import POINTS, command_line, full
 from hybridstitch.batch import disk, ledger
 from hybridstitch.cli import main
+from hybridstitch.cli.asked import BadInput
+from hybridstitch.cli.pairs import Pair
 from hybridstitch.mini import opened
 from hybridstitch.picture import read
 from mini_folder import save
 
+batch_command = sys.modules["hybridstitch.cli.batch"]  # its name in the package is the command's
 JOBS = (
     '{"prompt": "a big dog on a meadow", "seed": 1}',
     '{"prompt": "a big dog on a meadow", "seed": 2}',
@@ -229,6 +234,47 @@ def test_words_the_miniature_does_not_know_are_one_warning(run, tmp_path):
     code, _, err = run()
     assert code == 0
     assert err == ["warning: the miniature world does not know 'dgo', 'zebra'"]
+
+
+def test_presets_away_from_their_setting_are_one_warning(run, tmp_path):
+    (tmp_path / "jobs.jsonl").write_text('{"prompt": "a dog", "policy": "hybridstitch-20"}\n' * 2)
+    _, _, err = run("--dry-run")
+    assert [line for line in err if line.startswith("warning: The thresholds of 'hybridstitch-20' were chosen")] == err[
+        :1
+    ]
+
+
+def test_another_dtype_is_another_picture(run, tmp_path):
+    run()
+    code, out, err = run("--dtype", "bfloat16", "--json")
+    assert (code, json.loads(out)["drawn"]) == (0, 3)
+    assert err == ["note: out was drawn in another setting (dtype float32, now bfloat16); its pictures stay, as others"]
+    assert len(list((tmp_path / "out").glob("*.png"))) == 6
+
+
+def test_a_pair_of_the_hub_is_known_before_it_is_opened(mini, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    pair = Pair.of("some/large", "some/small")
+    with pytest.raises(BadInput, match="--pair some/large some/small: not all of it is in the cache or on the hub"):
+        batch_command._limits(pair)
+    for name, revision in (("large", "a" * 40), ("small", "b" * 40)):
+        there = tmp_path / f"models--some--{name}"
+        shutil.copytree(mini, there / "snapshots" / revision)
+        (there / "refs").mkdir()
+        (there / "refs" / "main").write_text(revision)
+    assert batch_command._limits(pair).native == Pair.of(str(mini), None).native_size()[0]
+    assert pair.models == {"large": f"revision {'a' * 40}", "small": f"revision {'b' * 40}"}
+
+
+def test_what_adaptive_runs_have_to_say_is_counted(run, tmp_path):
+    never = '"policy": "hybrid-stitch:thresholds=1e-9/1e-9"'
+    (tmp_path / "jobs.jsonl").write_text(
+        "\n".join((f'{{"prompt": "a dog", {never}}}', f'{{"prompt": "a cat", {never}}}', JOBS[0]))
+    )
+    _, out, err = run("--json")
+    assert err == ["warning: 2 of 3 pictures never left the large model; the rows of out/manifest tell which"]
+    assert [len(row["flags"]) for row in json.loads(out)["rows"]] == [1, 1, 0]
+    assert [len(row.flags) for row in ledger.read(tmp_path / "out")[0]] == [1, 1, 0]
 
 
 @pytest.mark.slow

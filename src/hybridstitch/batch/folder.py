@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image
 
 from ..errors import HybridStitchError
-from ..picture import pixel_digest
+from ..picture import PACKAGES, pixel_digest
 from ..picture import read as recipe_in
 from . import disk, ledger
 from .job import Job, Setting, id_of
@@ -115,6 +115,22 @@ def begin(out: Path, jobs: Mapping[str, Job], setting: Setting, origin: Mapping[
             book.add(row)
     finally:
         book.close()
+
+
+def apart(out: Path, setting: Setting) -> list[str]:
+    """In what the last batch drawn into a folder differs from this one: "torch 2.12.0, now 2.13.0".
+
+    Args:
+        out: the folder.
+        setting: of this batch.
+    """
+    try:
+        before = json.loads((out / "batch.json").read_text(encoding="utf-8"))["setting"]
+        then, now = ({**s, **s["versions"], **s["models"]} for s in (before, setting.to_json()))
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
+    names = ("pair", "small", *setting.models, "device", "dtype", *PACKAGES)
+    return [f"{name} {then.get(name)}, now {now[name]}" for name in names if then.get(name) != now[name]]
 
 
 def says_it_is(path: Path, job_id: str) -> bool:

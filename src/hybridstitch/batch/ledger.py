@@ -7,7 +7,7 @@ the last line of a shard; such a line says nothing, and nothing is ever written 
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +37,7 @@ class Row:
         file, file_bytes, sha256: the picture's name, size and hash; None after an error.
         seconds: from the prompt to the picture; None where it was found, not drawn.
         denoise_seconds: of the models' steps.
+        flags: what a user should know of an adaptive run, see `Trace.flags`.
         error_class, message: what went wrong.
         device: that drew it.
         at: when the row was written, UTC.
@@ -52,6 +53,7 @@ class Row:
     sha256: str | None = None
     seconds: float | None = None
     denoise_seconds: float | None = None
+    flags: Sequence[str] = ()
     error_class: str | None = None
     message: str | None = None
     device: str = ""
@@ -59,7 +61,7 @@ class Row:
 
     def line(self) -> bytes:
         """One line of a shard."""
-        shown = {key: value for key, value in asdict(self).items() if value is not None}
+        shown = {key: value for key, value in asdict(self).items() if value is not None and value != ()}
         return json.dumps(shown, ensure_ascii=True).encode() + b"\n"
 
 

@@ -138,6 +138,7 @@ class Worker:
             id=task.id, status="done", job=job.to_json(), setting=desk.setting.digest, attempts=task.attempt,
             file=name_of(task.id), file_bytes=len(data), sha256=hashlib.sha256(data).hexdigest(),
             seconds=take.seconds, denoise_seconds=take.trace.seconds, device=desk.device,
+            flags=take.trace.flags if job.policy.adaptive else (),
         )  # fmt: skip
         self.ledger.add(row)
         return row

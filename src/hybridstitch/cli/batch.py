@@ -3,6 +3,8 @@
 import json
 import shutil
 import sys
+import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,8 +21,10 @@ from ..batch.estimate import Estimate, Kind, Sample, earlier, predict, unknown
 from ..batch.executor import local
 from ..batch.job import Job, Setting
 from ..batch.work import Desk, Draw, Outcome, encode
+from ..errors import StitchWarning
 from ..picture import versions
 from ..policies import Policy
+from ..presets import PRESETS, outside
 from . import flags, say
 from .asked import Asked, BadInput, writable
 
@@ -100,7 +104,7 @@ def batch(
         return
     with disk.alone(writable(out)):
         before = folder.look(out, by_id, setting, verify=verify)
-        _tell_found(before, out)
+        _tell_found(before, out, folder.apart(out, setting))
         folder.begin(out, by_id, setting, found.origin, before)
         start = perf_counter()
         drawn = _draw({key: job for key, job in by_id.items() if key not in before.done}, desks)
@@ -126,7 +130,8 @@ class Studio:
         say.hush()
         from .artist import Artist
 
-        pipe = self.named.open(self.policy, device=device, dtype=self.dtype)
+        with say.plain_warnings():  # a process of its own has not made them plain yet
+            pipe = self.named.open(self.policy, device=device, dtype=self.dtype)
 
         def draw(job: Job) -> "Take":
             size = (job.width, job.height)
@@ -135,7 +140,9 @@ class Studio:
             artist = Artist(
                 pipe=pipe, policy=job.policy, negative=job.negative, steps=job.steps, guidance=job.guidance, size=size
             )
-            return artist.draw(job.prompt, job.seed)
+            with say.plain_warnings():
+                warnings.simplefilter("ignore", StitchWarning)  # its row says it
+                return artist.draw(job.prompt, job.seed)
 
         return draw
 
@@ -161,14 +168,20 @@ def _limits(named: "Pair") -> "Limits":
     if limits is not None:
         return limits
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
 
-    for name in filter(None, (named.large, named.small)):
-        if not Path(name).is_dir():
-            hf_hub_download(name, "model_index.json")
-    vae, transformer = (
-        json.loads(Path(hf_hub_download(named.large, f"{part}/config.json")).read_text(encoding="utf-8"))
-        for part in ("vae", "transformer")
-    )
+    try:
+        if named.small is not None and not Path(named.small).is_dir():
+            hf_hub_download(named.small, "model_index.json")
+        _, vae, transformer = (
+            json.loads(Path(hf_hub_download(named.large, file)).read_text(encoding="utf-8"))
+            for file in ("model_index.json", "vae/config.json", "transformer/config.json")
+        )
+    except (OSError, HfHubHTTPError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise BadInput(
+            f"--pair {named.large} {named.small}: not all of it is in the cache or on the hub ({first})"
+        ) from error
     return Limits.of(vae, transformer)
 
 
@@ -182,6 +195,8 @@ def _check(jobs: Sequence[Job], named: "Pair", limits: "Limits") -> None:
     texts = {f"the prompt of job {place}": job.prompt for place, job in enumerate(jobs, start=1)}
     texts |= {f"the negative prompt of job {place}": job.negative for place, job in enumerate(jobs, start=1)}
     named.check_text(texts)
+    for sentence in _outside(jobs, named):
+        say.warn(sentence)
     if named.mini:
         from ..mini.scenes import unknown_words
 
@@ -191,8 +206,23 @@ def _check(jobs: Sequence[Job], named: "Pair", limits: "Limits") -> None:
             say.warn(f"the miniature world does not know {', '.join(map(repr, words[:SHOWN]))}{more}")
 
 
-def _tell_found(found: folder.Found, out: Path) -> None:
+def _outside(jobs: Sequence[Job], named: "Pair") -> list[str]:
+    """Where jobs leave the setting that a preset's thresholds were chosen in."""
+    kinds = dict.fromkeys((job.policy, job.height, job.width, job.steps, job.guidance) for job in jobs)
+    found: dict[str, None] = {}
+    for policy, height, width, steps, guidance in kinds:
+        preset = next((p for p in PRESETS.values() if p.made_for is not None and p.policy == policy), None)
+        if preset is not None:
+            size = (height, width)
+            leaves = outside(preset, large=named.large, small=named.small, size=size, steps=steps, guidance=guidance)
+            found |= dict.fromkeys([" ".join(leaves)] if leaves else [])
+    return list(found)[:SHOWN]
+
+
+def _tell_found(found: folder.Found, out: Path, apart: Sequence[str]) -> None:
     """What is amiss in a folder that is resumed."""
+    if apart:
+        say.line("note", f"{out} was drawn in another setting ({'; '.join(apart)}); its pictures stay, as others")
     if found.damaged_lines:
         say.warn(f"{found.damaged_lines} lines of {out / ledger.FOLDER} are damaged and were skipped")
     for place, (key, what) in enumerate(found.broken.items()):
@@ -247,6 +277,9 @@ def _close(
         parts += [f"{len(drawn.failed)} failed"] if drawn.failed else []
         parts += [f"{missing} not tried"] if missing else []
         say.out().print(f"{out}: {len(jobs)} pictures asked for, {', '.join(parts)}")
+    flags = Counter(flag.partition(":")[0] for row in drawn.done.values() for flag in row.flags)
+    for flag, count in flags.items():
+        say.warn(f"{count} of {len(drawn.done)} pictures {flag}; the rows of {out / ledger.FOLDER} tell which")
     told = list(drawn.failed.values())
     for row in told[: 1 if drawn.hopeless else SHOWN]:
         tries = f"{row.attempts} tries" if row.attempts > 1 else "1 try"

@@ -23,7 +23,7 @@ from ..stitched import StitchedTransformer
 from . import weights_dir
 from .parts import TEXT_TOKENS
 
-MINI_POLICY = HybridStitch(masks=(0.3,), thresholds=(0.07, 0.035))
+MINI_POLICY = HybridStitch(masks=(0.3,), thresholds=(0.045, 0.022))  # 50 steps, guidance 4: docs/results/science
 FOLDER = "HYBRIDSTITCH_MINI"  # environment variable: another folder of weights, to try freshly trained ones
 
 

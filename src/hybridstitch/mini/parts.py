@@ -143,7 +143,7 @@ def transformer(size: str) -> SD3Transformer2DModel:
         caption_projection_dim=heads * head_width,
         pooled_projection_dim=2 * TEXT_WIDTH,
         out_channels=16,
-        pos_embed_max_size=32,
+        pos_embed_max_size=16,
         qk_norm="rms_norm",
     )
 

@@ -117,6 +117,29 @@ class Scene:
         background = list(BACKGROUNDS)[int(rng.integers(len(BACKGROUNDS)))]
         return cls(tuple(Thing(str(name), size) for name, size in zip(names, sizes, strict=True)), layout, background)
 
+    def altered(self, rng: np.random.Generator) -> Scene:
+        """Another scene that differs in one respect: an object, a size, the order, the layout or the background."""
+        while True:
+            things, layout, background = list(self.things), self.layout, self.background
+            which = int(rng.integers(len(things)))
+            match int(rng.integers(5)):
+                case 0:
+                    things[which] = Thing(str(rng.choice(list(OBJECTS))), things[which].size)
+                case 1:
+                    things[which] = Thing(things[which].name, "small" if things[which].size == "big" else "big")
+                case 2:
+                    background = str(rng.choice(list(BACKGROUNDS)))
+                case 3 if len(things) > 1:
+                    first, second = rng.choice(len(things), 2, replace=False).tolist()
+                    things[first], things[second] = things[second], things[first]
+                case _ if len(things) == 2:
+                    layout = "above" if layout == "left" else "left"
+                case _:
+                    continue
+            other = Scene(tuple(things), layout, background)
+            if other != self and len({thing.name for thing in things}) == len(things):
+                return other
+
     def caption(self, rng: np.random.Generator | None = None) -> str:
         """One wording of the scene; without `rng` the canonical one. At most 22 words (24 tokens with both ends)."""
         things = [_thing_words(thing, rng) for thing in self.things]

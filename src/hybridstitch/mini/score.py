@@ -1,7 +1,8 @@
 """The honest in-domain score: a miniature CLIP that never saw a generated picture, and retrieval with it.
 
-A picture is right if its own caption scores highest among `n` (its own and n - 1 held-out captions of
-other scenes). Scores are cosines in [-1, 1]; features are unit vectors (B, 128) float32.
+A picture is right if its own caption scores highest among `n`. The n - 1 others are either "near", scenes
+that differ from its own in one respect, or "far", other held-out scenes. Scores are cosines in [-1, 1];
+features are unit vectors (B, 128) float32.
 """
 
 from __future__ import annotations
@@ -9,17 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self, get_args
 
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from . import weights_dir
-from .scenes import SIDE, Scene, Split, heldout_prompts
+from .scenes import SIDE, Scene
+
+Others = Literal["near", "far"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +41,11 @@ class Accuracy:
 
 @dataclass(frozen=True, slots=True)
 class MiniClip:
-    """The miniature CLIP: the picture tower, and the pipeline's first text encoder."""
+    """The miniature CLIP: a picture tower, and the pipeline's text encoders joined by one matrix."""
 
     tower: CLIPVisionModelWithProjection
-    encoder: CLIPTextModelWithProjection
+    encoders: tuple[CLIPTextModelWithProjection, ...]
+    join: Tensor  # (128, 256)
     words: CLIPTokenizer
 
     @classmethod
@@ -48,9 +53,13 @@ class MiniClip:
         """From a pipeline folder with `clip/`; by default the shipped weights."""
         folder = folder or weights_dir()
         tower = CLIPVisionModelWithProjection.from_pretrained(folder / "clip", dtype=torch.float32)
-        encoder = CLIPTextModelWithProjection.from_pretrained(folder / "text_encoder", dtype=torch.float32)
+        encoders = []
+        for name in ("text_encoder", "text_encoder_2"):
+            encoder = CLIPTextModelWithProjection.from_pretrained(folder / name, dtype=torch.float32)
+            encoders.append(encoder.to(device).eval())  # pyright: ignore
+        join = load_file(folder / "clip/join.safetensors")["weight"].float().to(device)
         words = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-        return cls(tower.to(device).eval(), encoder.to(device).eval(), words)  # pyright: ignore
+        return cls(tower.to(device).eval(), tuple(encoders), join, words)  # pyright: ignore
 
     @torch.inference_mode()
     def image_features(self, images: Sequence[Image.Image], batch: int = 64) -> Tensor:
@@ -72,8 +81,9 @@ class MiniClip:
                 max_length=self.words.model_max_length,
                 truncation=True,
                 return_tensors="pt",
-            ).input_ids.to(self.encoder.device)
-            features.append(F.normalize(self.encoder(ids).text_embeds, dim=-1))
+            ).input_ids.to(self.join.device)
+            both = torch.cat([encoder(ids).text_embeds for encoder in self.encoders], dim=-1)  # (B, 256)
+            features.append(F.normalize(both @ self.join.T, dim=-1))
         return torch.cat(features)
 
     def scores(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Tensor:
@@ -86,12 +96,13 @@ class MiniClip:
         prompts: Sequence[str],
         n: int = 100,
         seed: int = 0,
-        split: Split = "heldout",
+        others: Others = "near",
     ) -> np.ndarray:
-        """For each picture, whether its prompt beats n - 1 captions of other scenes of the split (B,) bool."""
+        """For each picture, whether its prompt beats n - 1 captions of other scenes (B,) bool."""
         pictures, own = self.image_features(images), self.text_features(prompts)
-        others = distractors(prompts, n - 1, seed, split)
-        features = self.text_features([text for row in others for text in row]).unflatten(0, (len(prompts), n - 1))
+        rows = distractors(prompts, n - 1, seed, others)
+        features = self.text_features([text for row in rows for text in row])
+        features = features.unflatten(0, (len(prompts), n - 1))  # (B, n - 1, 128)
         best_other = torch.einsum("bd,bnd->bn", pictures, features).amax(1)
         return ((pictures * own).sum(-1) > best_other).cpu().numpy()
 
@@ -101,22 +112,28 @@ class MiniClip:
         prompts: Sequence[str],
         n: int = 100,
         seed: int = 0,
-        split: Split = "heldout",
+        others: Others = "near",
     ) -> Accuracy:
         """Share of pictures whose own prompt scores highest among `n`, with a 95 % bootstrap interval."""
-        return interval(self.hits(images, prompts, n, seed, split))
+        return interval(self.hits(images, prompts, n, seed, others))
 
 
-def distractors(prompts: Sequence[str], count: int, seed: int, split: Split) -> list[list[str]]:
-    """For each prompt, `count` captions of the split that describe other scenes. The same for the same arguments."""
-    pool = heldout_prompts(max(10 * count, 1000), seed + 1, split)
-    keys = [Scene.parse(text).key for text in pool]
-    rng = np.random.default_rng(seed)
+def distractors(prompts: Sequence[str], count: int, seed: int = 0, others: Others = "near") -> list[list[str]]:
+    """For each prompt, `count` captions of other scenes. The same for the same arguments."""
+    if others not in get_args(Others):
+        raise ValueError(f"no distractors {others!r}; there are {', '.join(get_args(Others))}")
     rows = []
-    for prompt in prompts:
-        key = Scene.parse(prompt).key
-        order = [int(place) for place in rng.choice(len(pool), count + 1, replace=False)]
-        rows.append([pool[place] for place in order if keys[place] != key][:count])
+    for place, prompt in enumerate(prompts):
+        rng = np.random.default_rng((seed, place))
+        scene = Scene.parse(prompt)
+        found: dict[str, str] = {}
+        while len(found) < count:
+            other = scene.altered(rng) if others == "near" else Scene.sample(rng, "heldout")
+            if len(found) >= 69 and len(scene.things) == 1:  # one object has 59 + 9 + 1 near misses
+                other = other.altered(rng)
+            if other != scene:
+                found.setdefault(other.key, other.caption(rng))
+        rows.append(list(found.values()))
     return rows
 
 

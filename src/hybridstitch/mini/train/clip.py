@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..parts import image_tower, text_encoder, tokenizer
-from ..scenes import Scene, Split, Thing
-from ..words import BACKGROUNDS, OBJECTS
+from ..scenes import Scene, Split
+from ..words import OBJECTS
 from .data import draw, to_tensor, tokens
 
 CELLS = 8  # patches a side
@@ -24,27 +24,9 @@ HEAD_WEIGHT = 0.5
 
 def altered(scene: Scene, rng: np.random.Generator) -> Scene:
     """A training scene that differs from `scene` in one respect."""
-    while True:
-        things, layout, background = list(scene.things), scene.layout, scene.background
-        which = int(rng.integers(len(things)))
-        match int(rng.integers(5)):
-            case 0:
-                things[which] = Thing(str(rng.choice(list(OBJECTS))), things[which].size)
-            case 1:
-                things[which] = Thing(things[which].name, "small" if things[which].size == "big" else "big")
-            case 2:
-                background = str(rng.choice(list(BACKGROUNDS)))
-            case 3 if len(things) > 1:
-                first, second = rng.choice(len(things), 2, replace=False).tolist()
-                things[first], things[second] = things[second], things[first]
-            case _ if len(things) == 2:
-                layout = "above" if layout == "left" else "left"
-            case _:
-                continue
-        other = Scene(tuple(things), layout, background)
-        names = {thing.name for thing in things}
-        if other != scene and other.split == "train" and len(names) == len(things):
-            return other
+    while (other := scene.altered(rng)).split != "train":
+        pass
+    return other
 
 
 class ClipTask:

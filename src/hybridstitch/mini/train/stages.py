@@ -21,12 +21,14 @@ from .clip import ClipTask, retrieval
 from .data import Pool, make_pool
 from .export import export
 from .flow import FlowTask, start_at_zero
+from .judge import JudgeTask
 from .loop import Recipe, train
 from .vae import VaeTask, measure_latents
 
 RECIPES = {
     "vae": Recipe(images=20_000, batch=8, other_rate=2e-3, ema=0.99),
     "clip": Recipe(images=160_000, batch=128, ema=0.995, matrix_rate=3e-3),
+    "judge": Recipe(images=100_000, batch=128, matrix_rate=3e-3, ema=0.995),
     "pool": Recipe(images=48_000),
     "decoder": Recipe(images=40_000, batch=8, other_rate=1e-3, ema=0.998),
     "large": Recipe(images=150_000, batch=32),
@@ -72,7 +74,7 @@ class Workshop:
         return encoder.to(self.device).eval()  # pyright: ignore
 
     def image_tower(self) -> CLIPVisionModelWithProjection:
-        """The trained picture side of the miniature CLIP."""
+        """The picture side of the miniature CLIP, as the contrastive stage left it."""
         tower = parts.image_tower()
         tower.load_state_dict(self.load("image"))
         return tower.to(self.device).eval()  # pyright: ignore
@@ -133,6 +135,14 @@ def train_clip(shop: Workshop, recipe: Recipe) -> None:
         keep.save(task.modules[name].state_dict(), shop.part(name))
 
 
+def train_judge(shop: Workshop, recipe: Recipe) -> None:
+    """The strict score: the picture tower goes on learning, the text encoders stay."""
+    task = JudgeTask(shop.image_tower(), shop.text_encoders(), shop.device)
+    task.modules.load_state_dict(train(task, recipe, shop.work / "runs/judge.pt", shop.device))
+    state = {name: task.modules[name].state_dict() for name in ("image", "join")}
+    keep.save(state, shop.part("judge"))
+
+
 def fill_pool(shop: Workshop, recipe: Recipe) -> None:
     """Latents of training scenes."""
     make_pool(shop.work / "pool", shop.vae(), recipe.images, shop.device)
@@ -169,12 +179,16 @@ def export_all(shop: Workshop, recipe: Recipe) -> None:
     from .. import weights_dir
 
     pipe = parts.pipeline(shop.transformer("large"), shop.vae(), *shop.text_encoders(), parts.tokenizer())
-    export(pipe, shop.transformer("small"), shop.image_tower(), weights_dir())
+    judge = shop.load("judge")
+    tower = parts.image_tower()
+    tower.load_state_dict(judge["image"])
+    export(pipe, shop.transformer("small"), tower, judge["join"]["weight"], weights_dir())
 
 
 STAGES: dict[str, Callable[[Workshop, Recipe], None]] = {
     "vae": train_vae,
     "clip": train_clip,
+    "judge": train_judge,
     "pool": fill_pool,
     "small": lambda shop, recipe: train_flow(shop, recipe, "small"),
     "large": lambda shop, recipe: train_flow(shop, recipe, "large"),

@@ -149,7 +149,11 @@ def follow(pipe: Any, prompt: str, *, steps: int, guidance: float, seed: int, **
         handle.remove()
         stitched.policy = before
     return Trajectory(
-        torch.cat([*latents, last.float()]), torch.tensor(sigmas), torch.cat(large), torch.cat(small), stitched.family.patch
+        torch.cat([*latents, last.float()]),
+        torch.tensor(sigmas),
+        torch.cat(large),
+        torch.cat(small),
+        stitched.family.patch,
     )
 
 

@@ -40,7 +40,7 @@ BAD = {
     "over-long prompt": (("dog " * 30,), "prompt 1 has 30 tokens and the text encoder takes 22; leave out 8"),
     "over-long negative": ((PROMPT, "--negative", "dog " * 23), "the negative prompt has 23 tokens"),
     "size no multiple": ((PROMPT, "--size", "100x60"), "draws multiples of 8 pixels (VAE × patch): 96x64 is near"),
-    "size too large": ((PROMPT, "--size", "512"), "draws at most 256 pixels a side"),
+    "size too large": ((PROMPT, "--size", "512"), "draws at most 128 pixels a side"),
     "size zero": ((PROMPT, "--size", "0"), "write pixels as WIDTHxHEIGHT"),
     "size no size": ((PROMPT, "--size", "big"), "--size 'big' was given"),
     "too few steps": ((PROMPT, "--steps", "2", "--policy", "hybrid-stitch"), "needs at least 3 of them"),

@@ -1,0 +1,34 @@
+"""Closeness and intervals against numbers computed by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from hybridstitch.evaluate.closeness import psnr, ssim
+from hybridstitch.evaluate.intervals import mean_interval
+
+PICTURE = np.random.default_rng(0).integers(0, 250, (32, 32, 3), dtype=np.uint8)
+
+
+def test_psnr_is_that_of_the_mean_squared_error():
+    assert psnr(PICTURE, PICTURE) == math.inf
+    assert psnr(PICTURE + np.uint8(5), PICTURE) == pytest.approx(20 * math.log10(255 / 5))
+
+
+def test_ssim_is_one_for_equal_pictures_and_falls_with_noise():
+    noisy = np.clip(PICTURE.astype(int) + np.random.default_rng(1).integers(-60, 60, PICTURE.shape), 0, 255)
+    assert ssim(PICTURE, PICTURE) == pytest.approx(1.0)
+    assert 0.3 < ssim(noisy.astype(np.uint8), PICTURE) < 0.97
+
+
+def test_an_interval_is_as_wide_as_the_mean_is_uncertain():
+    values = np.random.default_rng(2).normal(3.0, 2.0, 400)
+    found = mean_interval(values)
+    assert found.mean == pytest.approx(values.mean())
+    assert found.high - found.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
+    assert found.low < found.mean < found.high
+    assert found.number == 400
+    assert mean_interval([2.0, 2.0]) == (2.0, 2.0, 2.0, 2)
+    with pytest.raises(ValueError, match="at least one"):
+        mean_interval([])

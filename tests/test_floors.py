@@ -35,6 +35,7 @@ RANKS = (
     (4, {"evaluate"}),
     (4, {"calibrate", "report"}),
     (5, {"batch"}),
+    (5, {"reproduce"}),
     (5, {"server"}),
     (5, {"cli"}),
 )

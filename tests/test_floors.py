@@ -31,6 +31,7 @@ RANKS = (
     (3, {"stitched"}),
     (3, {"pair"}),
     (3.5, {"mini"}),
+    (4, {"lockstep"}),
     (4, {"profile", "presets", "picture"}),
     (4, {"evaluate"}),
     (4, {"calibrate", "report"}),

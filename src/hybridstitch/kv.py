@@ -8,6 +8,7 @@ only continue what the previous step left.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -69,6 +70,12 @@ class KVCache:
         """Let the tensors go if no row was written at `step` or after: no masked step can use them any more."""
         if all(drawn is None or drawn < step for drawn in self.drawn):
             self.forget()
+
+    def copy(self) -> Self:
+        """The same keys and values in tensors of their own."""
+        twin = type(self)(self.rows, [(key.clone(), value.clone()) for key, value in self.layers])
+        twin.drawn = list(self.drawn)
+        return twin
 
     def bytes(self) -> int:
         """Memory held."""

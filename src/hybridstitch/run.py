@@ -5,6 +5,7 @@ draw      every call of a step (guidance may need several): carry the plans out
 observe   the scheduler made its step: guided prediction, σ and both latents are known exactly
 """
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -123,7 +124,7 @@ class Run:
         if self._meter is not None and self._meter.output is not None and not self.pending:
             self.drawn[-1].measured = self._meter.read()
         self.let_go()
-        self._distances()
+        self.distances()
 
     def let_go(self) -> None:
         """Free keys, values, predictions and inputs; the trace stays. A broken-off run does only this."""
@@ -139,7 +140,7 @@ class Run:
         Args:
             flags: what a user should know about it.
         """
-        self._distances()
+        self.distances()
         tokens = self._grid[0] * self._grid[1]
         return Trace(
             policy=str(self.policy),
@@ -150,6 +151,36 @@ class Run:
             flags=tuple(flags),
         )
 
+    def look(self, latent: Tensor) -> None:
+        """Measure the last step by what enters the next one, if that was not done yet.
+
+        Args:
+            latent: x_i, (R, C, H, W), images first.
+        """
+        if self._meter is not None and self._meter.output is not None and self.drawn[-1].measured is None:
+            self._meter.receive(latent[: self.images, : self._meter.output.shape[1]])
+            self.drawn[-1].measured = self._meter.read()
+
+    def distances(self) -> list[tuple[float | None, ...]]:
+        """Per image D of all steps measured so far, read from the device where that is still to do.
+
+        Raises:
+            RunError: a step's output is not finite.
+        """
+        for index, done in enumerate(self.drawn):
+            done.read(index)
+        return [tuple(done.distance(image) for done in self.drawn) for image in range(self.images)]
+
+    def fork(self) -> "Run":
+        """A run that goes on from here by itself, between two steps, with keys and values of its own."""
+        twin = copy.copy(self)
+        twin.drawn = list(self.drawn)
+        twin._meter = copy.copy(self._meter)
+        twin._caches = {key: cache.copy() for key, cache in self._caches.items()}
+        twin._predictions = dict(self._predictions)
+        twin._frozen = dict(self._frozen)
+        return twin
+
     def _begin(self, latent: Tensor) -> None:
         """Measure the last step, decide and choose masks for the next."""
         step = len(self.drawn)
@@ -159,10 +190,8 @@ class Run:
             self.images = half if doubled else len(latent)
         elif len(latent) % self.images:
             raise RunError(f"step {step} has {len(latent)} rows, which do not divide among {self.images} images")
-        if self._meter is not None and self._meter.output is not None:
-            self._meter.receive(latent[: self.images, : self._meter.output.shape[1]])
-            self.drawn[-1].measured = self._meter.read()
-        distances = self._distances() if self.policy.adaptive else [()] * self.images
+        self.look(latent)
+        distances = self.distances() if self.policy.adaptive else [()] * self.images
         stages = [plan.stage for plan in self.drawn[-1].plans] if step else [0] * self.images
         plans = [
             self.policy.decide(
@@ -207,9 +236,3 @@ class Run:
         now.plans, now.tokens = now.plans[:1] * images, [None] * images
         for call in now.calls:
             call.share(images)
-
-    def _distances(self) -> list[tuple[float | None, ...]]:
-        """Per image D of all steps measured so far, read from the device where that is still to do."""
-        for index, done in enumerate(self.drawn):
-            done.read(index)
-        return [tuple(done.distance(image) for done in self.drawn) for image in range(self.images)]

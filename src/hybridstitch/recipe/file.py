@@ -1,0 +1,246 @@
+"""The recipe itself: a Pareto set of policies with what was measured of them, kept as JSON."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from math import floor
+from pathlib import Path
+from typing import Any, Self
+
+from ..errors import HybridStitchError
+from ..evaluate.intervals import Interval
+from ..policies import LargeOnly, Schedule, parse
+from ..presets import Preset, Setting
+from ..price import Prices
+from .home import Home
+from .point import Point, kind_of, program_of, with_counts
+
+VERSION = 1
+DELIVERED = 0.05  # how far, in shares, a delivered speed may be from the one asked for
+NEAR = 0.04  # how far a predicted one may be
+DEFAULT_CLOSENESS = 0.9  # of the policy that serves when nothing was asked for
+
+
+class RecipeError(HybridStitchError, ValueError):
+    """A recipe that cannot be read, or a request that it cannot serve."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What calibration found.
+
+    Attributes:
+        home: where it holds.
+        prices: of strokes, steps and pictures there.
+        shares: f(M): the share of ‖v_L − v_S‖² inside a mask of M, by M.
+        prompts: how many prompts were searched with, how many checked with, and the SHA-256 of them all.
+        seed: of the noise of the first prompt.
+        asked: {"speed": …} or {"closeness": …}, or nothing.
+        points: the Pareto set, slowest first.
+        verdict: what serves best where, in sentences.
+    """
+
+    home: Home
+    prices: Prices
+    shares: Mapping[str, float]
+    prompts: Mapping[str, int | str]
+    seed: int
+    asked: Mapping[str, float]
+    points: tuple[Point, ...]
+    verdict: tuple[str, ...]
+
+    def at(self, *, speed: float | None = None, closeness: float | None = None) -> Point:
+        """The point that serves a request; without one, what was asked for when the recipe was made, or 0.9 close.
+
+        Args:
+            speed: above 1; delivered within 5 %.
+            closeness: above 0, at most 1; the lower bound of the point's interval reaches it.
+
+        Raises:
+            RecipeError: nothing serves it; names the limit or the nearest.
+        """
+        if speed is None and closeness is None:
+            speed, closeness = self.asked.get("speed"), self.asked.get("closeness")
+            closeness = DEFAULT_CLOSENESS if speed is None and closeness is None else closeness
+        check_request(speed=speed, closeness=closeness)
+        if closeness is not None:
+            return max((p for p in self.points if p.closeness.low >= closeness), key=lambda p: p.speed)
+        assert speed is not None
+        fastest = max(self.points, key=lambda p: p.speed)
+        if speed > fastest.speed * (1 + NEAR):
+            raise RecipeError(
+                f"speed={speed:g} cannot be reached: the fastest policy of this recipe is {fastest.speed:.2f} times as "
+                f"fast as the large model ({fastest.name}); ask for at most {fastest.speed:.2f}"
+            )
+        serving = [p for p in (*self.points, *self._between(speed)) if abs(p.speed / speed - 1) <= NEAR]
+        if not serving:
+            slower = [p for p in self.points if p.speed < speed]
+            near = [*sorted(slower, key=lambda p: p.speed)[-1:]]
+            near += sorted((p for p in self.points if p.speed > speed), key=lambda p: p.speed)[:1]
+            raise RecipeError(
+                f"no policy of this recipe is {speed:g} times as fast within {100 * DELIVERED:g} %; ask for "
+                f"{' or '.join(f'{p.speed:.2f}' for p in near)}, or measure for it: "
+                f"`{self.home.command} --speed {speed:g}`"
+            )
+        return max(serving, key=lambda p: (p.closeness.mean, -abs(p.speed / speed - 1)))
+
+    def _between(self, speed: float) -> Iterator[Point]:
+        """Programs between two measured ones of the same make: priced, and taken to be as close as the faster one."""
+        reference = self.prices.seconds(LargeOnly(), self.home.steps)
+        makes: dict[Schedule, list[tuple[Point, tuple[int, ...]]]] = {}
+        for point in self.points:
+            program = program_of(point)
+            if program is not None:
+                makes.setdefault(program[0], []).append((point, program[1]))
+        for make, members in makes.items():
+            for (slower, many), (faster, few) in pairwise(sorted(members, key=lambda member: member[0].speed)):
+                if not slower.speed < speed < faster.speed:
+                    continue
+                right = (slower.speed / slower.predicted + faster.speed / faster.predicted) / 2
+                parts = max(abs(a - b) for a, b in zip(many, few, strict=True))
+                for part in range(1, parts):
+                    counts = [floor(a + (b - a) * part / parts + 0.5) for a, b in zip(many, few, strict=True)]
+                    policy = with_counts(make, counts)
+                    predicted = right * reference / self.prices.seconds(policy, sum(counts))
+                    yield replace(
+                        faster,
+                        policy=str(policy),
+                        steps=sum(counts),
+                        kind=kind_of(policy, sum(counts), self.home.steps),
+                        predicted=predicted,
+                        measured=None,
+                        held_out=None,
+                        distances=(),
+                    )
+
+    def presets(self) -> tuple[Preset, ...]:
+        """The points as presets, named by their speed, at home where the recipe is."""
+        setting = Setting(
+            large=self.home.pair or "",
+            small=self.home.small or "",
+            size=(self.home.height, self.home.width),
+            steps=self.home.steps,
+            scheduler=self.home.scheduler.partition(" ")[0],
+            guidance=self.home.guidance,
+        )
+        return tuple(
+            Preset(
+                name=f"{p.speed:.2f}x",
+                policy=parse(p.policy),
+                source=f"calibrated: {p.steps} steps, closeness {p.closeness}",
+                made_for=replace(setting, steps=p.steps),
+            )
+            for p in self.points
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that `from_json` reads back."""
+        data = {f: getattr(self, f) for f in ("shares", "prompts", "seed", "asked")}
+        points = [{**asdict(p), "closeness": list(p.closeness), "psnr": list(p.psnr)} for p in self.points]
+        return {
+            "version": VERSION,
+            "home": asdict(self.home),
+            "prices": self.prices.to_json(),
+            **data,
+            "points": points,
+            "verdict": list(self.verdict),
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> Self:
+        """Read what `to_json` wrote, by this release or an earlier one.
+
+        Raises:
+            RecipeError: not a recipe, one of a newer version, or one with something missing.
+        """
+        if not isinstance(data, dict) or not isinstance(data.get("version"), int):
+            raise RecipeError("it holds no recipe; `hybridstitch calibrate --out recipe.json` writes one")
+        if data["version"] > VERSION:
+            raise RecipeError(
+                f"it is of version {data['version']} and this release reads versions up to {VERSION}; upgrade "
+                "hybridstitch, or calibrate again with this release"
+            )
+        try:
+            points = tuple(
+                Point(
+                    **{
+                        **row,
+                        "closeness": Interval(*row["closeness"]),
+                        "psnr": Interval(*row["psnr"]),
+                        "distances": tuple(None if d is None else (d[0], d[1]) for d in row["distances"]),
+                    }
+                )
+                for row in data["points"]
+            )
+            if not points:
+                raise ValueError("no points")
+            for point in points:
+                parse(point.policy)
+            large, small = data["home"]["parameters"]
+            return cls(
+                home=Home(**{**data["home"], "parameters": (int(large), int(small))}),
+                prices=Prices.from_json(data["prices"]),
+                points=points,
+                verdict=tuple(data["verdict"]),
+                **{name: data[name] for name in ("shares", "prompts", "seed", "asked")},
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise RecipeError(f"it is damaged ({reason}); calibrate again, or take it from a backup") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write the file, whole or not at all.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        path = Path(path)
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            part.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a file.
+
+        Raises:
+            RecipeError: no such file, no JSON, or as `from_json`.
+        """
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise RecipeError(
+                f"the recipe {path} cannot be read ({error.strerror}); `hybridstitch calibrate --out {path}` writes it"
+            ) from error
+        except ValueError as error:
+            raise RecipeError(
+                f"the recipe {path} is no JSON ({error}); calibrate again: `hybridstitch calibrate --out {path}`"
+            ) from error
+        try:
+            return cls.from_json(data)
+        except RecipeError as error:
+            raise RecipeError(f"the recipe {path} cannot be used: {error}") from error
+
+
+def check_request(*, speed: float | None, closeness: float | None) -> None:
+    """Refuse requests that cannot be meant.
+
+    Raises:
+        RecipeError: both, a speed not above 1, or a closeness outside (0, 1].
+    """
+    if speed is not None and closeness is not None:
+        raise RecipeError(
+            f"speed={speed:g} and closeness={closeness:g} were asked for; the one decides the other: ask for one"
+        )
+    if speed is not None and not speed > 1:
+        raise RecipeError(f"speed={speed:g} was asked for; a speed is above 1, the large model's own, as in speed=1.8")
+    if closeness is not None and not 0 < closeness <= 1:
+        raise RecipeError(
+            f"closeness={closeness:g} was asked for; it is the similarity to the large model's picture, above 0 and "
+            "at most 1, as in closeness=0.9"
+        )

@@ -1,0 +1,56 @@
+"""Where a recipe holds: the pair, the size, the schedule and the machine that it was measured on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Home:
+    """Where a recipe holds.
+
+    Attributes:
+        pair, small: names of the models, as `open_pair` takes them; None where they came from memory.
+        models: what the names stood for, see `picture.identity`.
+        parameters: numbers of parameters of the large and the small model.
+        width, height: pixels.
+        steps: T of the reference.
+        guidance: its guidance scale.
+        scheduler: class and what of its configuration moves the noise levels.
+        machine: processor or GPU, threads, dtype, versions, compiled or not.
+    """
+
+    pair: str | None
+    small: str | None
+    models: Mapping[str, str]
+    parameters: tuple[int, int]
+    width: int
+    height: int
+    steps: int
+    guidance: float
+    scheduler: str
+    machine: Mapping[str, str]
+
+    @property
+    def command(self) -> str:
+        """What measures again."""
+        names = " ".join(filter(None, [self.pair or "LARGE", self.small or ("SMALL" if self.pair is None else None)]))
+        return (
+            f"hybridstitch calibrate --pair {names} --size {self.width}x{self.height} --steps {self.steps} "
+            f"--guidance {self.guidance:g}"
+        )
+
+    def differences(self, now: "Home") -> list[str]:
+        """Where another setting leaves this one: sentences for a warning; parts that are not known are not compared."""
+        pairs = {
+            "the size": (f"{self.width}x{self.height}", f"{now.width}x{now.height}"),
+            "the step count of the reference": (self.steps, now.steps),
+            "the guidance": (self.guidance, now.guidance),
+            "the scheduler": (self.scheduler, now.scheduler),
+            **{f"the {role} model": (was, now.models.get(role)) for role, was in self.models.items()},
+            **{what: (was, now.machine.get(what)) for what, was in self.machine.items()},
+        }
+        return [
+            f"{what} was {was}, now it is {is_now}"
+            for what, (was, is_now) in pairs.items()
+            if is_now not in (None, "unknown") and was != "unknown" and was != is_now
+        ]

@@ -1,0 +1,155 @@
+"""The recipe file: what it serves, what it refuses, and that it survives the disk."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from hybridstitch.evaluate.intervals import Interval
+from hybridstitch.policies import parse
+from hybridstitch.price import Prices
+from hybridstitch.recipe import Home, Point, Recipe, RecipeError, kind_of
+from hybridstitch.recipe.file import VERSION
+
+PRICES = Prices(call=0.0, step=0.0, large=1.0, small=0.2, masked={"fresh": (0.1, 1.0)})
+HOME = Home(
+    pair="mini",
+    small=None,
+    models={"large": "files 1234"},
+    parameters=(1000, 100),
+    width=128,
+    height=128,
+    steps=50,
+    guidance=4.0,
+    scheduler="FlowMatchEulerDiscreteScheduler shift=1.0",
+    machine={"device": "cpu", "threads": "1"},
+)
+
+
+def point(policy, steps, closeness, **changes):
+    parsed = parse(policy)
+    predicted = 50 / PRICES.seconds(parsed, steps)
+    return Point(
+        policy=str(parsed),
+        steps=steps,
+        kind=kind_of(parsed, steps, 50),
+        predicted=predicted,
+        closeness=Interval(closeness, closeness - 0.01, closeness + 0.01, 6),
+        psnr=Interval(30.0, 29.0, 31.0, 6),
+        **changes,
+    )
+
+
+POINTS = (
+    replace(point("large", 50, 1.0), closeness=Interval(1.0, 1.0, 1.0, 6)),
+    point("large", 40, 0.99),
+    point("large", 25, 0.96),
+    point("L2 H4@0.3 S6", 12, 0.85),
+    point("L2 H1@0.3 S2", 5, 0.7),
+)
+RECIPE = Recipe(
+    home=HOME,
+    prices=PRICES,
+    shares={"0.3": 0.7},
+    prompts={"searched": 6, "checked": 2, "sha256": "ab"},
+    seed=0,
+    asked={},
+    points=POINTS,
+    verdict=("Fewer steps serve best.",),
+)
+
+
+def test_a_closeness_is_served_by_the_fastest_point_whose_lower_bound_reaches_it():
+    assert RECIPE.at(closeness=0.95).steps == 25
+    assert RECIPE.at(closeness=0.951).steps == 40
+    assert RECIPE.at(closeness=1.0).kind == "large"
+    assert RECIPE.at().steps == 25  # 0.9 when nothing was asked for
+    assert replace(RECIPE, asked={"speed": 1.25}).at().steps == 40
+
+
+@pytest.mark.parametrize("speed", [1.2, 1.3, 1.5, 1.8, 2.0, 9.0, 11.0])
+def test_a_speed_is_served_within_its_tolerance(speed):
+    found = RECIPE.at(speed=speed)
+    seconds = PRICES.seconds(parse(found.policy), found.steps)
+    assert found.predicted == pytest.approx(50 / seconds)
+    assert abs(50 / seconds / speed - 1) <= 0.04
+
+
+def test_between_two_points_of_a_make_its_programs_serve_as_close_as_the_faster_one():
+    found = RECIPE.at(speed=1.5)
+    assert (found.policy, found.steps, found.closeness.mean, found.measured) == ("large", 33, 0.96, None)
+    mixed = RECIPE.at(speed=10.5)
+    assert mixed.policy.startswith("schedule:program=L")
+    assert mixed.closeness.mean == 0.7
+    assert mixed.kind == "region mask"
+
+
+def test_a_measured_speed_goes_before_a_predicted_one():
+    slow = replace(POINTS[2], measured=1.9)
+    recipe = replace(RECIPE, points=(*POINTS[:2], slow, *POINTS[3:]))
+    assert recipe.at(speed=1.9) == slow
+    with pytest.raises(RecipeError, match="within 5 %"):
+        recipe.at(speed=2.1)
+
+
+def test_what_cannot_be_served_is_refused_with_the_limit_or_the_nearest():
+    with pytest.raises(RecipeError, match=r"speed=60 cannot be reached: the fastest .* ask for at most 16.67"):
+        RECIPE.at(speed=60)
+    with pytest.raises(RecipeError, match=r"ask for 2\.00 or 8\.93, or measure .*`hybridstitch calibrate .*--speed 5`"):
+        RECIPE.at(speed=5)
+    for wrong in ({"speed": 1.0}, {"speed": 0.5}, {"speed": float("nan")}, {"closeness": 0}, {"closeness": 1.1}):
+        with pytest.raises(RecipeError, match="was asked for"):
+            RECIPE.at(**wrong)
+    with pytest.raises(RecipeError, match=r"speed=1\.8 and closeness=0\.9 .*ask for one"):
+        RECIPE.at(speed=1.8, closeness=0.9)
+
+
+def test_a_recipe_survives_the_disk(tmp_path):
+    recipe = replace(RECIPE, points=(*POINTS[:-1], replace(POINTS[-1], distances=(None, (0.1, 0.5)), held_out=0.7)))
+    recipe.save(tmp_path / "recipe.json")
+    assert Recipe.load(tmp_path / "recipe.json") == recipe
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe.json"]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{", "is no JSON"),
+        ("[]", "holds no recipe"),
+        ('{"version": "new"}', "holds no recipe"),
+        (
+            json.dumps({**RECIPE.to_json(), "version": VERSION + 1}),
+            f"version {VERSION + 1} .* up to {VERSION}; upgrade",
+        ),
+        (json.dumps({**RECIPE.to_json(), "points": []}), "damaged"),
+        (json.dumps({**RECIPE.to_json(), "prices": {}}), "damaged"),
+        (json.dumps({**RECIPE.to_json(), "points": [{**RECIPE.to_json()["points"][0], "policy": "x"}]}), "damaged"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_refused_in_one_line(tmp_path, text, complaint):
+    path = tmp_path / "recipe.json"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=complaint) as refusal:
+        Recipe.load(path)
+    assert str(path) in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_missing_file_says_what_writes_it(tmp_path):
+    with pytest.raises(RecipeError, match=r"cannot be read .*`hybridstitch calibrate --out .*nowhere\.json` writes it"):
+        Recipe.load(tmp_path / "nowhere.json")
+
+
+def test_another_setting_is_named():
+    assert HOME.differences(HOME) == []
+    assert HOME.differences(replace(HOME, guidance=7.0, models={})) == ["the guidance was 4.0, now it is 7.0"]
+    moved = replace(HOME, width=96, machine={"device": "cuda", "threads": "unknown"})
+    assert HOME.differences(moved) == ["the size was 128x128, now it is 96x128", "device was cpu, now it is cuda"]
+
+
+def test_points_are_presets_at_home_in_the_recipe_s_setting():
+    presets = RECIPE.presets()
+    assert [p.name for p in presets] == [f"{p.speed:.2f}x" for p in POINTS]
+    assert presets[2].policy == parse("large")
+    home = presets[3].made_for
+    assert (home.large, home.size, home.steps, home.guidance) == ("mini", (128, 128), 12, 4.0)

@@ -1,46 +1,53 @@
-"""Keys and values: by reference on whole dense steps, copied for some rows, usable only one step later."""
+"""Keys and values: written in place, for all rows or some, usable only one step later."""
 
+import pytest
 import torch
 
+from hybridstitch.families.sd3 import SD3Family
 from hybridstitch.kv import KVCache
+from small_models import POOLED, TEXT, TEXT_WIDTH, transformer
+
+ROWS = 4
 
 
 def layers(rows, value, length=5, count=2):
     return [tuple(torch.full((rows, length, 3, 4), float(value)) for _ in range(2)) for _ in range(count)]
 
 
-def test_a_dense_step_of_all_rows_is_kept_by_reference():
+def given(rows=ROWS):
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "hidden_states": torch.randn(rows, 4, 8, 8, generator=generator),
+        "encoder_hidden_states": torch.randn(rows, TEXT, TEXT_WIDTH, generator=generator),
+        "pooled_projections": torch.randn(rows, POOLED, generator=generator),
+        "timestep": torch.linspace(900, 100, rows),
+    }
+
+
+@pytest.fixture
+def family():
+    family = SD3Family(transformer("sd3.5-medium"))
+    family.attach()
+    return family
+
+
+def test_memory_held_is_undrawn():
     cache, built = KVCache(4), layers(4, 1)
-    cache.fill([0, 1, 2, 3], built, step=0)
+    assert not cache.fits(5)
+    cache.hold(built)
     assert cache.layers is built
-    assert cache.drawn == [0] * 4
+    assert cache.drawn == [None] * 4
+    assert cache.fits(5)
+    assert not cache.fits(6)
     assert cache.bytes() == 2 * 2 * 4 * 5 * 3 * 4 * 4
-
-
-def test_some_rows_are_copied_into_their_places():
-    cache, built = KVCache(4), layers(4, 1)
-    cache.fill([0, 1, 2, 3], built, step=0)
-    cache.fill([1, 3], layers(2, 7), step=1)
-    for pair in cache.layers:
-        for tensor in pair:
-            assert tensor[:, 0, 0, 0].tolist() == [1, 7, 1, 7]
-    assert cache.drawn == [0, 1, 0, 1]
-
-
-def test_some_rows_before_all_or_of_another_length_leave_the_others_undrawn():
-    cache = KVCache(4)
-    cache.fill([2], layers(1, 7), step=0)
-    assert cache.drawn == [None, None, 0, None]
-    assert cache.layers[0][0][:, 0, 0, 0].tolist() == [0, 0, 7, 0]
-    cache.fill([1], layers(1, 8, length=6), step=1)
-    assert cache.drawn == [None, 1, None, None]
-    assert cache.layers[0][0].shape[1] == 6
 
 
 def test_a_masked_step_continues_only_the_step_before_at_the_same_length():
     cache = KVCache(2)
     assert not cache.follows([0], 1, 5)
-    cache.fill([0, 1], layers(2, 1), step=0)
+    cache.hold(layers(2, 1))
+    assert not cache.follows([0], 1, 5)
+    cache.stamp([0, 1], 0)
     assert cache.follows([0, 1], 1, 5)
     assert not cache.follows([0, 1], 2, 5)
     assert not cache.follows([0, 1], 1, 6)
@@ -51,9 +58,60 @@ def test_a_masked_step_continues_only_the_step_before_at_the_same_length():
 
 def test_what_no_masked_step_can_use_is_let_go():
     cache = KVCache(2)
-    cache.fill([0, 1], layers(2, 1), step=3)
+    cache.hold(layers(2, 1))
+    cache.stamp([0, 1], 3)
     cache.forget_before(3)
     assert cache.bytes() > 0
     cache.forget_before(4)
     assert cache.bytes() == 0
     assert cache.drawn == [None, None]
+
+
+@torch.no_grad()
+def test_a_dense_step_writes_into_the_memory_it_is_lent(family):
+    inputs = given()
+    memory = family.room(inputs)
+    addresses = [tensor.data_ptr() for pair in memory for tensor in pair]
+    prediction, kept = family.dense(inputs, keep=True, memory=memory)
+    assert torch.equal(prediction, family.dense(inputs, keep=False)[0])
+    assert [tensor.data_ptr() for pair in kept for tensor in pair] == addresses
+    joint, image_only = {16 + TEXT}, {16}
+    shapes = [tuple(keys.shape) for keys, _ in memory]
+    assert {shape[1] for shape in shapes} == joint | image_only
+    assert all(
+        torch.equal(a, b)
+        for mine, new in zip(kept, family.dense(inputs, keep=True)[1], strict=True)
+        for a, b in zip(mine, new, strict=True)
+    )
+
+
+@torch.no_grad()
+def test_a_dense_step_of_some_rows_leaves_the_others_as_they_were(family):
+    inputs, rows = given(), torch.tensor([1, 3])
+    _, memory = family.dense(inputs, keep=True)
+    before = [(keys.clone(), values.clone()) for keys, values in memory]
+    later = {name: value[rows] * 0.5 for name, value in inputs.items()}
+    prediction, _ = family.dense(later, keep=True, memory=memory, rows=rows)
+    alone, fresh = family.dense(later, keep=True)
+    assert torch.equal(prediction, alone)
+    for now, then, new in zip(memory, before, fresh, strict=True):
+        for a, b, c in zip(now, then, new, strict=True):
+            assert torch.equal(a[[0, 2]], b[[0, 2]])
+            assert torch.equal(a[[1, 3]], c)
+
+
+@torch.no_grad()
+def test_memory_in_bfloat16_takes_half_and_draws_nearly_the_same(family):
+    inputs, tokens = given(), torch.arange(3, 9).expand(ROWS, -1)
+    full, half = family.room(inputs), family.room(inputs, torch.bfloat16)
+    assert sum(k.nbytes + v.nbytes for k, v in half) * 2 == sum(k.nbytes + v.nbytes for k, v in full)
+    exact, _ = family.dense(inputs, keep=True, memory=full)
+    rounded, _ = family.dense(inputs, keep=True, memory=half)
+    assert torch.equal(exact, rounded)  # only what is kept is rounded
+    assert half[0][0].dtype == torch.bfloat16
+    for rows in (None, torch.tensor([0, 2])):
+        some = slice(None) if rows is None else rows
+        part = {name: value[some] for name, value in inputs.items()}
+        a, b = (family.masked(part, tokens[some], memory, rows, text="fresh") for memory in (full, half))
+        assert not torch.equal(a, b)
+        assert ((a - b).abs().max() / a.abs().max()) < 0.05

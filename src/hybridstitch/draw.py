@@ -107,7 +107,8 @@ def draw(
         the prediction, (R, C, H, W).
     """
     size = call.latent.shape[-2] * call.latent.shape[-1] // models.large.patch**2
-    carried = [_possible(call, image, plan, cache, previous, step, size) for image, plan in enumerate(plans)]
+    length = size + call.inputs["encoder_hidden_states"].shape[1]
+    carried = [_possible(call, image, plan, cache, previous, step, length) for image, plan in enumerate(plans)]
     call.plans, call.fallbacks = [plan for plan, _ in carried], [why for _, why in carried]
     canvas = previous
     fresh = False  # whether the canvas is ours to write on
@@ -125,11 +126,12 @@ def draw(
                 drawn = models.large.masked(call.take(rows), chosen, cache.layers, index, text=stroke.text)
                 cache.stamp(rows, step)
             else:
-                if len(rows) == cache.rows:
-                    cache.forget()  # before the new keys and values are built, so that both never exist at once
-                drawn, layers = models.large.dense(call.take(rows), keep=keep)
+                if keep and not cache.fits(length):
+                    cache.hold(models.large.room(call.inputs))
+                index = None if len(rows) == cache.rows else torch.tensor(rows, device=call.latent.device)
+                drawn, _ = models.large.dense(call.take(rows), keep=keep, memory=cache.layers, rows=index)
                 if keep:
-                    cache.fill(rows, layers, step)
+                    cache.stamp(rows, step)
             call.spans.append((images, start, mark(call.latent.device)))
             if stroke.region.everywhere and len(images) == call.images:
                 canvas, fresh = drawn, True
@@ -202,11 +204,10 @@ def pixels(tokens: Sequence[Tensor | None], like: Tensor, patch: int) -> Tensor:
 
 
 def _possible(
-    call: Call, image: int, plan: Plan, cache: KVCache, previous: Tensor | None, step: int, size: int
+    call: Call, image: int, plan: Plan, cache: KVCache, previous: Tensor | None, step: int, length: int
 ) -> tuple[Plan, str | None]:
     """The plan, or the large model everywhere where keys, values or a prediction it builds on are missing."""
     for stroke in plan.strokes:
-        length = size + call.inputs["encoder_hidden_states"].shape[1]
         if stroke.masked and not cache.follows(call.rows([image], stroke.branches), step, length):
             return Plan((large(),), plan.stage), "no keys and values of the previous step: large model, dense"
     covered = bool(plan.strokes) and plan.strokes[0].region.everywhere

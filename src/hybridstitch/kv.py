@@ -1,9 +1,9 @@
 """Keys and values of the large model, by layer, image and guidance branch.
 
-A dense step only leaves references to the tensors attention had to build anyway, image tokens first, then text:
-(R, N + T, heads, head width), R rows = branches × images in the order the pipeline gives them. A masked step writes
-the keys and values of its tokens into them, in place. Each row knows the step that last drew it: a masked step may
-only continue what the previous step left.
+Joint attention has to put image and text side by side anyway, image tokens first: (R, N + T, heads, head width),
+R rows = branches × images in the order the pipeline gives them. A dense step does so in a memory that lasts for the
+run, a masked step writes the keys and values of its tokens into it, in place: nothing is copied to be kept. Each row
+knows the step that last drew it: a masked step may only continue what the previous step left.
 """
 
 from collections.abc import Sequence
@@ -34,28 +34,20 @@ class KVCache:
 
     def follows(self, rows: Sequence[int], step: int, length: int) -> bool:
         """Whether every one of `rows` was written by the step before `step`, over `length` tokens (image and text)."""
-        whole = bool(self.layers) and self.layers[0][0].shape[1] == length
-        return whole and all(self.drawn[row] == step - 1 for row in rows)
+        return self.fits(length) and all(self.drawn[row] == step - 1 for row in rows)
 
-    def fill(self, rows: Sequence[int], layers: list[tuple[Tensor, Tensor]], step: int) -> None:
-        """Keep what a dense step built: by reference for all rows, copied for some.
+    def fits(self, length: int) -> bool:
+        """Whether there is memory for `length` tokens, image and text."""
+        return bool(self.layers) and self.layers[0][0].shape[1] == length
+
+    def hold(self, layers: list[tuple[Tensor, Tensor]]) -> None:
+        """Take memory that nothing was written into yet.
 
         Args:
-            rows: the rows the step drew.
-            layers: its keys and values, each (len(rows), N + T, heads, head width).
-            step: the step.
+            layers: keys and values, each (R, N + T, heads, head width).
         """
-        if len(rows) == self.rows:
-            self.layers = layers
-        else:
-            if not self.layers or self.layers[0][0].shape[1] != layers[0][0].shape[1]:
-                self.forget()
-                self.layers = [tuple(t.new_zeros(self.rows, *t.shape[1:]) for t in pair) for pair in layers]  # type: ignore[misc]
-            index = torch.tensor(rows, device=layers[0][0].device)
-            for mine, new in zip(self.layers, layers, strict=True):
-                for kept, fresh in zip(mine, new, strict=True):
-                    kept.index_copy_(0, index, fresh)
-        self.stamp(rows, step)
+        self.forget()
+        self.layers = layers
 
     def stamp(self, rows: Sequence[int], step: int) -> None:
         """Remember that `step` wrote `rows`."""

@@ -4,8 +4,10 @@ A family teaches one large transformer to draw part of a picture without touchin
 each other; `pair.py` picks one by the transformer's class.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 KeysValues = list[tuple[Tensor, Tensor]]
@@ -16,9 +18,11 @@ class Family(Protocol):
 
     Attributes:
         patch: p, latent pixels along a token's side.
+        call: what draws: the transformer, or a compiled form of it.
     """
 
     patch: int
+    call: Callable[..., Any]
 
     def attach(self) -> None:
         """Install what drawing parts needs. The plain forward stays bit-exact."""
@@ -32,15 +36,31 @@ class Family(Protocol):
         """What was replaced since `attach`, in words, or None."""
         ...
 
-    def dense(self, inputs: dict[str, Any], *, keep: bool) -> tuple[Tensor, KeysValues]:
+    def room(self, inputs: dict[str, Any], dtype: torch.dtype | None = None) -> KeysValues:
+        """Memory for the keys and values of a call like this one, not filled.
+
+        Args:
+            inputs: keyword arguments of the transformer's forward for R rows.
+            dtype: of the memory; default: that of the latent.
+
+        Returns:
+            per attention layer two tensors (R, N + T, heads, width); N where a layer sees no text.
+        """
+        ...
+
+    def dense(
+        self, inputs: dict[str, Any], *, keep: bool, memory: KeysValues | None = None, rows: Tensor | None = None
+    ) -> tuple[Tensor, KeysValues]:
         """Draw everything.
 
         Args:
             inputs: keyword arguments of the transformer's forward for R rows.
-            keep: also return the keys and values of every attention layer.
+            keep: leave the keys and values of every attention layer in `memory`.
+            memory: where to, of `room`'s shapes; None makes room.
+            rows: which of the memory's rows these are, (R,), or None for all.
 
         Returns:
-            the prediction (R, C, H, W), and per layer keys and values (R, N + T, heads, width) or nothing.
+            the prediction (R, C, H, W), and the memory, or nothing.
         """
         ...
 

@@ -1,11 +1,12 @@
 """Stable Diffusion 3, 3.5-large (qk-norm) and 3.5-medium (dual attention).
 
 Tokens enter at `pos_embed` (a hook gathers the drawn ones, their position already added), attend in the joint blocks
-(a processor keeps keys and values, post-norm) and leave at `proj_out` (a hook puts them back among N). Everything in
+(a processor leaves keys and values, post-norm, in a memory) and leave at `proj_out` (a hook puts them back among N). Everything in
 between works token by token, so the transformer's own forward draws any subset. `attn2` of the dual blocks attends
 over image tokens only and keeps its own keys and values.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,15 +17,19 @@ from ..compat import attention
 from . import KeysValues
 
 
+IMAGE_ONLY = "attn2.processor"  # how the names of the second, image-only attentions' processors end
+
+
 class JointAttention:
     """The stock joint attention, plus a memory that is lent to it for one call and taken back after.
 
+    Everything lent is a tensor or None, alike in all layers, so that one compiled block serves them all.
+
     Attributes:
-        keep: leave the keys and values of this call in `memory`.
-        memory: keys and values (R', N + T, heads, width), lent or left; None otherwise.
-        tokens: the drawn tokens (R, K) in a masked call; None in a dense one.
-        rows: the memory's rows these are, (R, 1), in a masked call.
-        every_row: whether `rows` are all rows of the memory, in order.
+        keys, values: memory (R', N + T, heads, width), written in place; None where nothing is kept.
+        places: where the drawn tokens lie in the memory, flattened to (R'·(N + T), …): (R·K,) in a masked call; None
+            in a dense one.
+        rows: the memory's rows these are, (R,); None for all of them, in order.
     """
 
     _attention_backend = None
@@ -32,10 +37,9 @@ class JointAttention:
 
     def __init__(self) -> None:
         """Start with nothing lent."""
-        self.keep = False
-        self.every_row = True
-        self.memory: tuple[Tensor, Tensor] | None = None
-        self.tokens: Tensor | None = None
+        self.keys: Tensor | None = None
+        self.values: Tensor | None = None
+        self.places: Tensor | None = None
         self.rows: Tensor | None = None
 
     def __call__(
@@ -65,53 +69,64 @@ class JointAttention:
             query = attn.norm_q(query)
         if attn.norm_k is not None:
             key = attn.norm_k(key)
-        text = None
+        words = None
+        text_key = text_value = None
         if encoder_hidden_states is not None and encoder_hidden_states.shape[1] > 0:
-            text_query = attn.add_q_proj(encoder_hidden_states).unflatten(-1, (heads, -1))  # (R, T, heads, width)
-            text_key = attn.add_k_proj(encoder_hidden_states).unflatten(-1, (heads, -1))
+            text_key = attn.add_k_proj(encoder_hidden_states).unflatten(-1, (heads, -1))  # (R, T, heads, width)
             text_value = attn.add_v_proj(encoder_hidden_states).unflatten(-1, (heads, -1))
-            if attn.norm_added_q is not None:
-                text_query = attn.norm_added_q(text_query)
             if attn.norm_added_k is not None:
                 text_key = attn.norm_added_k(text_key)
-            query = torch.cat([query, text_query], dim=1)
-            text = (text_key, text_value)
+            if self.places is None or not attn.context_pre_only:  # the last block's text goes nowhere
+                text_query = attn.add_q_proj(encoder_hidden_states).unflatten(-1, (heads, -1))
+                if attn.norm_added_q is not None:
+                    text_query = attn.norm_added_q(text_query)
+                query = torch.cat([query, text_query], dim=1)
 
-        if self.tokens is None:
-            if text is not None:
-                key, value = torch.cat([key, text[0]], dim=1), torch.cat([value, text[1]], dim=1)
-            if self.keep:
-                self.memory = (key.detach(), value.detach())
-        else:
-            key, value = self._among_the_others(key, value, text)
-
+        key = self._whole(self.keys, key, text_key)
+        value = self._whole(self.values, value, text_value)
         mixed = attention(query, key, value, self._attention_backend).flatten(2, 3).to(query.dtype)
         image = attn.to_out[1](attn.to_out[0](mixed[:, :drawn]))
         if encoder_hidden_states is None:
             return image
         words = mixed[:, drawn:]
-        return image, words if attn.context_pre_only else attn.to_add_out(words)
+        return image, words if attn.context_pre_only or words.shape[1] == 0 else attn.to_add_out(words)
 
-    def _among_the_others(
-        self, key: Tensor, value: Tensor, text: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, Tensor]:
-        """Write the fresh keys and values into the memory and return those of all tokens of these rows."""
-        assert self.memory is not None
-        whole = []
-        for kept, fresh, words in zip(self.memory, (key, value), text or (None, None), strict=True):
-            kept[self.rows, self.tokens] = fresh
-            if words is not None:
-                start = kept.shape[1] - words.shape[1]
-                if self.every_row:
-                    kept[:, start:] = words
-                else:
-                    kept[self.rows[:, 0], start:] = words  # type: ignore[index]
-            whole.append(kept if self.every_row else kept.index_select(0, self.rows[:, 0]))  # type: ignore[index]
-        return whole[0], whole[1]
+    def _whole(self, memory: Tensor | None, fresh: Tensor, words: Tensor | None) -> Tensor:
+        """Keys or values of all tokens of these rows, (R, N + T, heads, width); what is new is left in the memory."""
+        if self.places is not None:
+            assert memory is not None
+            return self._among_the_others(memory, fresh, words)
+        if memory is None or self.rows is not None or memory.dtype != fresh.dtype:
+            whole = fresh if words is None else torch.cat([fresh, words], dim=1)
+            if memory is not None and self.rows is None:
+                memory.copy_(whole)
+            elif memory is not None:
+                memory.index_copy_(0, self.rows, whole.to(memory.dtype))  # type: ignore[arg-type]
+            return whole
+        memory[:, : fresh.shape[1]] = fresh  # the memory takes the concatenation's place
+        if words is not None:
+            memory[:, fresh.shape[1] :] = words
+        return memory
+
+    def _among_the_others(self, memory: Tensor, fresh: Tensor, words: Tensor | None) -> Tensor:
+        """Put the drawn tokens' into the memory, and take out those of all tokens."""
+        memory.flatten(0, 1).index_copy_(0, self.places, fresh.flatten(0, 1).to(memory.dtype))  # type: ignore[arg-type]
+        if words is not None:
+            text = memory[:, memory.shape[1] - words.shape[1] :]
+            if self.rows is None:
+                text.copy_(words)
+            else:
+                text.index_copy_(0, self.rows, words.to(memory.dtype))
+        whole = memory if self.rows is None else memory.index_select(0, self.rows)
+        return whole.to(fresh.dtype)
 
 
 class SD3Family:
-    """An attached `SD3Transformer2DModel`; see `families.Family`."""
+    """An attached `SD3Transformer2DModel`; see `families.Family`.
+
+    Attributes:
+        call: the transformer, or a compiled form of it.
+    """
 
     def __init__(self, transformer: SD3Transformer2DModel) -> None:
         """Prepare; nothing is installed before `attach`.
@@ -121,8 +136,9 @@ class SD3Family:
         """
         self.transformer = transformer
         self.patch: int = transformer.config["patch_size"]
-        self._tokens: Tensor | None = None
-        self._grid_tokens = 0
+        self.call: Callable[..., Any] = transformer
+        self._drawn: Tensor | None = None
+        self._grid = 0
         self._stock: dict[str, Any] = {}
         self._ours: dict[str, JointAttention] = {}
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
@@ -158,56 +174,68 @@ class SD3Family:
                 return f"{name} has a {type(now.get(name)).__name__}"
         return None
 
-    def dense(self, inputs: dict[str, Any], *, keep: bool) -> tuple[Tensor, KeysValues]:
+    def room(self, inputs: dict[str, Any], dtype: torch.dtype | None = None) -> KeysValues:
         """See `families.Family`."""
-        processors = self._ours.values()
+        latent, text = inputs["hidden_states"], inputs["encoder_hidden_states"]
+        heads = self.transformer.config["num_attention_heads"]
+        width = self.transformer.config["attention_head_dim"]
+        grid = latent.shape[-2] * latent.shape[-1] // self.patch**2
+        lengths = [grid if name.endswith(IMAGE_ONLY) else grid + text.shape[1] for name in self._ours]
+        like = {"dtype": dtype or latent.dtype, "device": latent.device}
+        return [
+            (torch.empty(len(latent), n, heads, width, **like), torch.empty(len(latent), n, heads, width, **like))
+            for n in lengths
+        ]
+
+    def dense(
+        self, inputs: dict[str, Any], *, keep: bool, memory: KeysValues | None = None, rows: Tensor | None = None
+    ) -> tuple[Tensor, KeysValues]:
+        """See `families.Family`."""
+        kept = (self.room(inputs) if memory is None else memory) if keep else []
         try:
-            for processor in processors:
-                processor.keep = keep
-            prediction = self.transformer(**inputs, return_dict=False)[0]
-            kept = [p.memory for p in processors if p.memory is not None] if keep else []
+            for processor, (keys, values) in zip(self._ours.values(), kept, strict=False):
+                processor.keys, processor.values, processor.rows = keys, values, rows
+            return self.call(**inputs, return_dict=False)[0], kept
         finally:
             self._take_back()
-        return prediction, kept
 
     def masked(
         self, inputs: dict[str, Any], tokens: Tensor, cache: KeysValues, rows: Tensor | None, *, text: str
     ) -> Tensor:
         """See `families.Family`."""
-        where = torch.arange(len(tokens), device=tokens.device) if rows is None else rows
         if text == "cached":
             inputs = {**inputs, "encoder_hidden_states": inputs["encoder_hidden_states"][:, :0]}
+        grid = inputs["hidden_states"].shape[-2] * inputs["hidden_states"].shape[-1] // self.patch**2
+        every = torch.arange(len(tokens), device=tokens.device)
+        where = (every if rows is None else rows)[:, None]
+        lengths = {keys.shape[1] for keys, _ in cache}
+        places = {length: (where * length + tokens).flatten() for length in lengths}
         try:
-            self._tokens = tokens
-            for processor, memory in zip(self._ours.values(), cache, strict=True):
-                processor.memory, processor.tokens = memory, tokens
-                processor.rows, processor.every_row = where[:, None], rows is None
-            return self.transformer(**inputs, return_dict=False)[0]
+            self._drawn, self._grid = (every[:, None] * grid + tokens).flatten(), grid
+            for processor, (keys, values) in zip(self._ours.values(), cache, strict=True):
+                processor.keys, processor.values, processor.rows = keys, values, rows
+                processor.places = places[keys.shape[1]]
+            return self.call(**inputs, return_dict=False)[0]
         finally:
             self._take_back()
 
     def _take_back(self) -> None:
-        self._tokens = None
+        self._drawn = None
         for processor in self._ours.values():
-            processor.keep, processor.every_row = False, True
-            processor.memory = processor.tokens = processor.rows = None
+            processor.keys = processor.values = processor.places = processor.rows = None
 
     def _install(self, processors: dict[str, Any]) -> None:
         self.transformer.set_attn_processor(dict(processors))
 
     def _enter(self, module: nn.Module, inputs: tuple[Any, ...], embedded: Tensor) -> Tensor | None:
         """After `pos_embed`: keep the drawn tokens, (R, N, D) → (R, K, D)."""
-        if self._tokens is None:
+        if self._drawn is None:
             return None
-        self._grid_tokens = embedded.shape[1]
-        rows = torch.arange(len(embedded), device=embedded.device)[:, None]
-        return embedded[rows, self._tokens]
+        return embedded.flatten(0, 1).index_select(0, self._drawn).unflatten(0, (len(embedded), -1))
 
     def _leave(self, module: nn.Module, inputs: tuple[Any, ...], drawn: Tensor) -> Tensor | None:
         """After `proj_out`: put them back among zeros, (R, K, p·p·C) → (R, N, p·p·C)."""
-        if self._tokens is None:
+        if self._drawn is None:
             return None
-        whole = drawn.new_zeros(len(drawn), self._grid_tokens, drawn.shape[-1])
-        rows = torch.arange(len(drawn), device=drawn.device)[:, None]
-        whole[rows, self._tokens] = drawn
-        return whole
+        whole = drawn.new_zeros(len(drawn) * self._grid, drawn.shape[-1])
+        return whole.index_copy_(0, self._drawn, drawn.flatten(0, 1)).unflatten(0, (len(drawn), -1))

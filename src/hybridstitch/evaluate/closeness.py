@@ -9,11 +9,10 @@ from math import inf, log10
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-Picture = NDArray[np.uint8]
+from .pictures import Picture
 
 
 def psnr(picture: Picture, reference: Picture) -> float:

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from ..compat import attention
 from . import KeysValues
 
-
 IMAGE_ONLY = "attn2.processor"  # how the names of the second, image-only attentions' processors end
 
 

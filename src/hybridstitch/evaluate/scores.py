@@ -166,5 +166,5 @@ def check(images: list[Picture], prompts: list[str], references: References | No
 
 
 def _interval(value: float, replicates: Values, number: int) -> Interval:
-    low, high = np.quantile(replicates, (0.025, 0.975))
+    low, high = np.nanquantile(replicates, (0.025, 0.975))  # KID has no pairs where a resample is one picture only
     return Interval(value, float(low), float(high), number)

@@ -13,15 +13,19 @@ import typer
 from .. import __version__
 from ..batch.job import JobsError
 from ..errors import HybridStitchError, PairError, PolicyError, SchedulerError, TraceError
+from ..evaluate.pictures import ScoreError
 from ..picture import PictureError
+from ..reproduce.settings import ReproductionError
 from . import say
 from .about import doctor, inspect, policies, scene
 from .asked import BadInput
 from .batch import batch
 from .generate import TwoModels, generate
+from .reproduce import reproduce
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
-BAD = (BadInput, JobsError, PolicyError, PairError, SchedulerError, TraceError, PictureError)
+BAD = (BadInput, JobsError, PolicyError, PairError, SchedulerError, TraceError, PictureError, ScoreError)
+BAD = (*BAD, ReproductionError)
 USAGE_ERROR = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 IDEA = "Draw with two diffusion models at once: the large one where it matters, the small one everywhere else."
@@ -29,6 +33,7 @@ IDEA = "Draw with two diffusion models at once: the large one where it matters, 
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command(cls=TwoModels)(generate)
 app.command(cls=TwoModels)(batch)
+app.command(cls=TwoModels)(reproduce)
 app.command()(inspect)
 app.command()(policies)
 app.command()(scene)

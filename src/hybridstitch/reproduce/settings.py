@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import HybridStitchError
+
 COLUMNS = {
     "method": "name of the row, as in the tables",
     "image": "0 … n−1: which prompt; the same noise in every method",
@@ -23,9 +25,11 @@ COLUMNS = {
     "steps": "T of this method",
     "policy": "who drew what, as text",
     "switches": "steps at which stages 1, 2, … began, joined by '/'",
-    "cost": "dense steps of the large model that its strokes take by the cost model",
-    "psnr": "dB to the large model's picture of T steps, at most 99",
+    "cost": "of the denoising loop by the cost model, in dense steps of the large model",
+    "pixels": "the beginning of the SHA-256 of its RGB bytes",
+    "psnr": "dB to the large model's picture of T steps, at most 99; scores are filled in when all is drawn",
     "ssim": "to the same picture",
+    "lpips": "to the same picture (LPIPS-mini for the miniature pair)",
     "clip": "cosine of picture and prompt (CLIP-mini for the miniature pair)",
 }
 TIMED = {
@@ -35,6 +39,10 @@ TIMED = {
     "total_seconds": "wall time from the prompt to the picture",
     "predicted_seconds": "of the denoising loop, by the cost model",
 }
+
+
+class ReproductionError(HybridStitchError, ValueError):
+    """A reproduction that cannot be meant, or a folder that it cannot go on in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +61,8 @@ class Settings:
         size: width and height in pixels.
         device, dtype: where, and in what precision.
         calibrate: choose thresholds for this pair instead of taking the paper's.
+        weights: of scores, by name, as `evaluate.metrics.open_metrics` takes them; paths.
+        real: folder of real pictures that FID is measured against; None where there are none.
         out: the folder.
     """
 
@@ -71,6 +81,8 @@ class Settings:
     device: str
     dtype: str
     calibrate: bool
+    weights: Mapping[str, str]
+    real: Path | None
     out: Path
 
     @property

@@ -1,0 +1,189 @@
+"""`hybridstitch reproduce`: the paper's tables and figures on any pair, from one command."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import nearest
+from ..presets import PAPER
+from . import flags, say
+from .asked import Asked, BadInput, writable
+
+if TYPE_CHECKING:
+    from .pairs import Pair
+
+CPU_N, GPU_N, LATENCY_N = 96, 512, 16
+WEIGHTS = ("inception", "clip", "lpips")
+
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="TARGET",
+        help="table1, table2, table3, steps, fig1b, fig2, fig4, fig5, fig6, fig7, fig8 or all.",
+        show_default=False,
+    ),
+]
+PromptsFile = Annotated[
+    Path | None,
+    typer.Option("--prompts", metavar="FILE", help="A captions file (.json) or a list (.jsonl, .csv).",
+                 show_default="held-out scenes, for mini"),
+]  # fmt: skip
+Number = Annotated[
+    int | None,
+    typer.Option("--n", help="Prompts, and pictures of each method.", show_default="96 on a CPU, 512 on a GPU"),
+]
+LatencyNumber = Annotated[
+    int | None, typer.Option("--latency-n", help="Prompts that are timed.", show_default="half of n, at most 16")
+]
+Calibrate = Annotated[
+    bool | None,
+    typer.Option(
+        "--calibrate/--no-calibrate",
+        help="Choose thresholds for this pair, or take the paper's.",
+        show_default="calibrate, except for the paper's pair",
+    ),
+]
+Real = Annotated[Path | None, typer.Option("--real", metavar="DIR", help="Real pictures, for FID and KID.")]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option("--weights", metavar="NAME=PATH", help="Weights of scores: inception, clip or lpips.",
+                 show_default="downloaded"),
+]  # fmt: skip
+Mixed = Annotated[bool, typer.Option("--mixed", help="Go on in a folder that another commit began.")]
+
+
+def reproduce(
+    ctx: typer.Context,
+    target: Target,
+    pair: flags.PairName = None,
+    small: flags.Small = None,
+    prompts: PromptsFile = None,
+    n: Number = None,
+    latency_n: LatencyNumber = None,
+    seed: flags.Seed = None,
+    steps: flags.Steps = None,
+    size: flags.Size = None,
+    guidance: flags.Guidance = None,
+    device: flags.Device = None,
+    dtype: flags.Dtype = None,
+    calibrate: Calibrate = None,
+    real: Real = None,
+    weights: Weights = None,
+    mixed: Mixed = False,
+    out: flags.Out = Path("reproduction"),
+    debug: flags.Debug = False,
+) -> None:
+    """Draw, time and score the paper's tables and figures; run again, it goes on where it was stopped.
+
+    hybridstitch reproduce all --pair mini --n 16 --out reproduction
+    """
+    from ..reproduce.command import TARGETS
+    from ..reproduce.command import reproduce as carry_out
+    from ..reproduce.progress import Lines
+    from ..reproduce.settings import Settings
+
+    if target not in TARGETS:
+        raise BadInput(f"{target!r} was given; {nearest(target, TARGETS)}")
+    asked = Asked.of(
+        prompts=("-",), pair=pair, small=small, seed=seed, steps=steps, guidance=guidance, size=size,
+        device=device, dtype=dtype,
+    )  # fmt: skip
+    if asked.steps < 6:
+        raise BadInput(f"--steps {asked.steps} was given; the methods need at least 6")
+    number = (CPU_N if asked.device == "cpu" else GPU_N) if n is None else n
+    if number < 1:
+        raise BadInput(f"--n {number} was given; at least one prompt is needed")
+    timed = min(LATENCY_N, max(1, number // 2)) if latency_n is None else latency_n
+    if not 1 <= timed <= number:
+        raise BadInput(f"--latency-n {timed} was given; it is between 1 and --n {number}")
+    say.hush()
+    from .pairs import Pair
+
+    named = Pair.of(asked.pair, asked.small)
+    limits = named.limits()
+    pixels = (asked.size or PAPER.size) if limits is None else limits.check(asked.size)
+    texts, origin = _prompts(prompts, asked, named, number, pixels)
+    named.check_text({f"prompt {place}": text for place, text in enumerate(texts, start=1)})
+    at_home = (named.large, named.small, pixels, asked.steps) == (PAPER.large, PAPER.small, PAPER.size, PAPER.steps)
+    settings = Settings(
+        pair=asked.pair, small=asked.small, mini=named.mini,
+        open=Opener(named=named, device=asked.device, dtype=asked.dtype), models=named.models, prompts=texts,
+        origin=origin, latency_n=timed, seed=asked.seed, steps=asked.steps, guidance=asked.guidance, size=pixels,
+        device=asked.device, dtype=asked.dtype, calibrate=not at_home if calibrate is None else calibrate,
+        weights=_weights(weights or []), real=real, out=writable(out),
+    )  # fmt: skip
+    words = ["hybridstitch", *(ctx.obj or [])]
+    tell = Lines(lambda text: say.line("note", text))
+    for path in carry_out(settings, target, command=[shlex.join(words)], mixed=mixed, tell=tell):
+        say.out().print(str(path))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opener:
+    """Opens the pair; can be sent to a process.
+
+    Attributes:
+        named: the pair.
+        device, dtype: where, and in what precision.
+    """
+
+    named: "Pair"
+    device: str
+    dtype: str
+
+    def __call__(self) -> Any:
+        """The stitched pipeline, quiet."""
+        say.hush()
+        with say.plain_warnings():
+            return self.named.open(self.named.policy, device=self.device, dtype=self.dtype)
+
+
+def _prompts(
+    path: Path | None, asked: Asked, named: "Pair", number: int, pixels: tuple[int, int]
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """What to draw, and where it comes from.
+
+    Raises:
+        BadInput: there are fewer than `number`, or no file for a pair that is not the miniature.
+        JobsError: a file that cannot be read.
+    """
+    if path is None:
+        if not named.mini:
+            raise BadInput("--prompts is missing: a captions file such as COCO's captions_val2014.json, or a list")
+        from ..mini.scenes import heldout_prompts
+
+        return tuple(heldout_prompts(number)), {"source": "held-out scenes of the miniature world"}
+    from ..batch import listing
+    from ..policies import LargeOnly
+
+    captions = path.suffix.lower() == ".json"
+    defaults = listing.Defaults(
+        negative="", seed=asked.seed, size=pixels, steps=asked.steps, guidance=asked.guidance, policy=LargeOnly()
+    )
+    found = listing.read(path, defaults, n=number if captions else None)
+    if len(found.jobs) < number:
+        raise BadInput(f"{path} holds {len(found.jobs)} prompts, {number} are needed; ask for fewer with --n")
+    jobs = found.jobs[:number]
+    origin = {"source": f"{path.name}, SHA-256 {found.origin['sha256'][:16]}"}
+    ids = {"ids": [dict(job.source) for job in jobs]} if captions else {}
+    return tuple(job.prompt for job in jobs), {**origin, **ids}
+
+
+def _weights(given: list[str]) -> dict[str, str]:
+    """Weights by name.
+
+    Raises:
+        BadInput: a name that is none, or a file that is not there.
+    """
+    found = {}
+    for word in given:
+        name, sign, path = word.partition("=")
+        if not sign or name not in WEIGHTS:
+            raise BadInput(f"--weights {word} was given; write NAME=PATH, where {nearest(name, WEIGHTS)}")
+        if name != "clip" and not Path(path).is_file():  # CLIP may be a hub id
+            raise BadInput(f"--weights {word}: there is no file {path}")
+        found[name] = path
+    return found

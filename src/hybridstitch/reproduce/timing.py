@@ -1,0 +1,107 @@
+"""What whole calls take: the pipeline's own call, warm, methods interleaved prompt by prompt in this one process.
+
+The order turns with each prompt, so that no method always follows the same other. Rivals of every row at its time are
+many and are strokes all the same: timed are those of one row, the others' times are the cost model's, whose error the
+timed rows tell.
+"""
+
+import csv
+import io
+import os
+from collections.abc import Callable, Iterable, Sequence
+from statistics import median
+
+from ..batch import disk
+from ..policies import Schedule
+from ..trace import Trace
+from .calls import call
+from .crew import Studio
+from .methods import Method, resolve
+from .prices import Prices
+from .results import Row, read_times
+from .settings import TIMED, Settings
+
+MATCHED_TO = "hybridstitch-30"  # the paper's fastest row
+GROUPS = ("table1", "table2", "table3", "rivals")
+
+
+def timed(methods: Iterable[Method]) -> tuple[Method, ...]:
+    """Those of some rows that are timed."""
+    return tuple(m for m in methods if m.group in GROUPS or (m.group == "matched" and m.of == MATCHED_TO))
+
+
+def time_all(studio: Studio, methods: Sequence[Method], prices: Prices, on_call: Callable[[int, int], None]) -> None:
+    """Time methods on the first `latency_n` prompts and write latency.csv; prompts that were timed are left.
+
+    Args:
+        studio: this process's.
+        methods: with those they take something of.
+        prices: of strokes.
+        on_call: called after each call with how many are done, and how many there are.
+    """
+    settings = studio.settings
+    wanted = timed(methods)
+    there = read_times(settings)
+    if not settings.latency.is_file():
+        disk.keep(settings.latency, _lines([], head=True).encode())
+    todo = [i for i in range(settings.latency_n) if any((m.name, i) not in there for m in wanted)]
+    if todo:
+        warm_up(studio)
+    for place, image in enumerate(todo):
+        rows = {}
+        traces: dict[str, Trace] = {}
+        for method in ordered(wanted, image):
+            steps, policy = resolve(method, image, traces, prices)
+            taken = call(studio.pipe, settings, image=image, policy=policy, steps=steps)
+            traces[method.name] = taken.trace
+            rows[method.name] = {
+                "method": method.name,
+                "image": str(image),
+                "denoising_seconds": f"{taken.denoising_seconds:.6f}",
+                "total_seconds": f"{taken.total_seconds:.6f}",
+                "predicted_seconds": f"{prices.seconds(taken.trace.plans()[0]):.6f}",
+            }
+            on_call(place * len(wanted) + len(rows), len(todo) * len(wanted))
+        _append(settings, [rows[m.name] for m in wanted])
+
+
+def warm_up(studio: Studio) -> None:
+    """A few steps of every kind, twice, so that no first use is timed."""
+    for text in ("fresh", "cached"):
+        for _ in range(2):
+            call(studio.pipe, studio.settings, image=0, policy=Schedule("L L H@0.3 S", text=text), steps=4)
+
+
+def ordered(methods: Sequence[Method], turn: int) -> list[Method]:
+    """The methods, beginning elsewhere each turn; those that take something of another row behind the others."""
+    own = [m for m in methods if m.of is None]
+    takers = [m for m in methods if m.of is not None]
+    return [*_turned(own, turn), *_turned(takers, turn)]
+
+
+def _turned(methods: list[Method], turn: int) -> list[Method]:
+    first = turn % max(len(methods), 1)
+    return [*methods[first:], *methods[:first]]
+
+
+def error(rows: Sequence[Row]) -> float:
+    """Predicted over measured median, minus 1."""
+    measured, predicted = (median(float(r[c]) for r in rows) for c in ("denoising_seconds", "predicted_seconds"))
+    return predicted / measured - 1
+
+
+def _append(settings: Settings, rows: Sequence[Row]) -> None:
+    descriptor = os.open(settings.latency, os.O_WRONLY | os.O_APPEND)
+    try:
+        disk.append(descriptor, _lines(rows, head=False).encode())
+    finally:
+        os.close(descriptor)
+
+
+def _lines(rows: Iterable[Row], *, head: bool) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(TIMED), lineterminator="\n")
+    if head:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

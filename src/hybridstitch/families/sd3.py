@@ -2,8 +2,8 @@
 
 Tokens enter at `pos_embed` (a hook gathers the drawn ones, their position already added), attend in the joint blocks
 (a processor leaves keys and values, post-norm, in a memory) and leave at `proj_out` (a hook puts them back among N).
-Everything in between works token by token, so the transformer's own forward draws any subset. `attn2` of the dual blocks attends
-over image tokens only and keeps its own keys and values.
+Everything in between works token by token, so the transformer's own forward draws any subset. `attn2` of the dual
+blocks attends over image tokens only and keeps its own keys and values.
 """
 
 from collections.abc import Callable

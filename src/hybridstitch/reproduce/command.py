@@ -82,10 +82,10 @@ def _reproduce(crew: Crew, target: str, about: dict[str, Any], tell: Lines) -> l
         if target in (table, "all"):
             tables.write(results, table, notes)
             found.append(settings.tables / f"{table}.md")
-    for name in FIGURES:
-        if target in (name, "all") and name in figures.FIGURES:
+    for name, figure in figures.FIGURES:
+        if target in (name, "all"):
             tell.note(f"drawing {name}")
-            found += figures.FIGURES[name](results, crew)
+            found += figure(results, crew)
     if target == "all":
         tell.note("the share of the difference inside masks")
         inside = saved(settings, "worth.json") or _keep(settings, "worth.json", worth.measure(crew))

@@ -10,4 +10,4 @@ from pathlib import Path
 from ..crew import Crew
 from ..results import Results
 
-FIGURES: dict[str, Callable[[Results, Crew], list[Path]]] = {}
+FIGURES: tuple[tuple[str, Callable[[Results, Crew], list[Path]]], ...] = ()

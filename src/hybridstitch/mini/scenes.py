@@ -140,6 +140,15 @@ class Scene:
             if other != self and len({thing.name for thing in things}) == len(things):
                 return other
 
+    def recast(self, rng: np.random.Generator, *places: int) -> Scene:
+        """The same scene with objects it does not hold in these places, sizes kept."""
+        own = {thing.name for thing in self.things}
+        names = rng.choice([name for name in OBJECTS if name not in own], size=len(places), replace=False)
+        things = list(self.things)
+        for place, name in zip(places, names, strict=True):
+            things[place] = Thing(str(name), things[place].size)
+        return Scene(tuple(things), self.layout, self.background)
+
     def caption(self, rng: np.random.Generator | None = None) -> str:
         """One wording of the scene; without `rng` the canonical one. At most 22 words (24 tokens with both ends)."""
         things = [_thing_words(thing, rng) for thing in self.things]

@@ -2,7 +2,8 @@
 
 The text encoders stay as the transformers know them; the picture tower goes on learning, and one matrix
 joins both encoders' projections into the caption's feature. Batches are groups of a scene and its near
-misses.
+misses, and each picture must also beat captions of its scene with one object replaced. Pictures are true
+scenes only: the judge never sees a drawn one.
 """
 
 from __future__ import annotations
@@ -21,6 +22,14 @@ from .clip import altered
 from .data import draw, to_tensor, tokens
 
 GROUP = 4  # a scene and three near misses
+OTHERS = 8  # captions beside each picture that name one other object
+
+
+def recast(scene: Scene, rng: np.random.Generator) -> Scene:
+    """A training scene with one object replaced."""
+    while (other := scene.recast(rng, int(rng.integers(len(scene.things))))).split != "train":
+        pass
+    return other
 
 
 class JudgeTask:
@@ -46,15 +55,23 @@ class JudgeTask:
             scene = Scene.sample(rng)
             scenes += [scene, *(altered(scene, rng) for _ in range(GROUP - 1))]
         images, _ = zip(*(draw(scene, rng) for scene in scenes), strict=True)
-        ids = tokens(self.words, [scene.caption(rng) for scene in scenes]).to(self.device)
-        with torch.no_grad():
-            texts = torch.cat([encoder(ids).text_embeds for encoder in self.encoders], dim=-1).float()
+        others = [recast(scene, rng) for scene in scenes for _ in range(OTHERS)]
+        captions = self.captions([scene.caption(rng) for scene in scenes + others])
+        captions, wrong = captions[:batch], captions[batch:].unflatten(0, (-1, OTHERS))  # (B, 128), (B, 8, 128)
         seen = self.modules["image"](to_tensor(list(images)).to(self.device)).image_embeds.float()
-        captions = F.normalize(self.modules["join"](texts).float(), dim=-1)  # (B, 128)
-        logits = self.modules.scale.exp().clamp(max=100) * F.normalize(seen, dim=-1) @ captions.T  # pyright: ignore
+        pictures = self.modules.scale.exp().clamp(max=100) * F.normalize(seen, dim=-1)  # pyright: ignore
+        logits = pictures @ captions.T  # (B, B)
+        against = torch.cat([logits, torch.einsum("bd,bnd->bn", pictures, wrong)], dim=1)  # (B, B + 8)
         keys = np.array([scene.key for scene in scenes])
         same = torch.from_numpy(keys[:, None] == keys[None]).to(self.device).float()
         goal = same / same.sum(1, keepdim=True)
-        loss = F.cross_entropy(logits, goal) / 2 + F.cross_entropy(logits.T, goal) / 2
-        right = float(same.gather(1, logits.argmax(1, keepdim=True)).mean())
+        loss = F.cross_entropy(against, F.pad(goal, (0, OTHERS))) / 2 + F.cross_entropy(logits.T, goal) / 2
+        right = float(F.pad(same, (0, OTHERS)).gather(1, against.argmax(1, keepdim=True)).mean())
         return loss, {"right": right}
+
+    def captions(self, texts: list[str]) -> Tensor:
+        """Unit features of captions (B, 128)."""
+        ids = tokens(self.words, texts).to(self.device)
+        with torch.no_grad():
+            both = torch.cat([encoder(ids).text_embeds for encoder in self.encoders], dim=-1).float()
+        return F.normalize(self.modules["join"](both).float(), dim=-1)

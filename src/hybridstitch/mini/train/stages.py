@@ -28,7 +28,7 @@ from .vae import VaeTask, measure_latents
 RECIPES = {
     "vae": Recipe(images=20_000, batch=8, other_rate=2e-3, ema=0.99),
     "clip": Recipe(images=160_000, batch=128, ema=0.995, matrix_rate=3e-3),
-    "judge": Recipe(images=100_000, batch=128, matrix_rate=3e-3, ema=0.995),
+    "judge": Recipe(images=300_000, batch=128, matrix_rate=3e-3, ema=0.995),
     "pool": Recipe(images=48_000),
     "decoder": Recipe(images=40_000, batch=8, other_rate=1e-3, ema=0.998),
     "large": Recipe(images=150_000, batch=32),
@@ -86,14 +86,14 @@ class Workshop:
         return model.to(self.device).eval()  # pyright: ignore
 
 
-def shipped(shop: Workshop, folder: str, module: torch.nn.Module) -> None:
-    """Put the shipped weights of a part into `module`, if the workshop starts from them."""
+def shipped(shop: Workshop, name: str, module: torch.nn.Module) -> None:
+    """Put the shipped weights of a part (a folder, or a file without its ending) into `module`, if asked for."""
     if shop.from_weights:
         from safetensors.torch import load_file
 
         from .. import weights_dir
 
-        (file,) = (weights_dir() / folder).glob("*.safetensors")
+        (file,) = weights_dir().glob(f"{name}.safetensors" if "/" in name else f"{name}/*.safetensors")
         module.load_state_dict({name: value.float() for name, value in load_file(file).items()})
 
 
@@ -125,7 +125,7 @@ def train_decoder(shop: Workshop, recipe: Recipe) -> None:
 def train_clip(shop: Workshop, recipe: Recipe) -> None:
     """The picture tower and both text encoders."""
     task = ClipTask(shop.device)
-    for name, folder in (("text", "text_encoder"), ("text_2", "text_encoder_2"), ("image", "clip")):
+    for name, folder in (("text", "text_encoder"), ("text_2", "text_encoder_2"), ("image", "clip/model")):
         shipped(shop, folder, task.modules[name])
     values = train(task, recipe, shop.work / "runs/clip.pt", shop.device)
     task.modules.load_state_dict(values)
@@ -138,6 +138,8 @@ def train_clip(shop: Workshop, recipe: Recipe) -> None:
 def train_judge(shop: Workshop, recipe: Recipe) -> None:
     """The strict score: the picture tower goes on learning, the text encoders stay."""
     task = JudgeTask(shop.image_tower(), shop.text_encoders(), shop.device)
+    shipped(shop, "clip/model", task.modules["image"])
+    shipped(shop, "clip/join", task.modules["join"])
     task.modules.load_state_dict(train(task, recipe, shop.work / "runs/judge.pt", shop.device))
     state = {name: task.modules[name].state_dict() for name in ("image", "join")}
     keep.save(state, shop.part("judge"))

@@ -27,7 +27,7 @@ from PIL import Image
 import hybridstitch
 from benchmarks.machine import machine
 from hybridstitch.evaluate.closeness import psnr, ssim
-from hybridstitch.evaluate.intervals import mean_interval
+from hybridstitch.intervals import mean_interval
 from hybridstitch.mini.scenes import heldout_prompts
 from hybridstitch.mini.score import MiniClip
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from hybridstitch.evaluate.closeness import psnr, ssim
-from hybridstitch.evaluate.intervals import mean_interval
 
 PICTURE = np.random.default_rng(0).integers(0, 250, (32, 32, 3), dtype=np.uint8)
 
@@ -30,15 +29,3 @@ def test_ssim_is_that_of_torchmetrics():
         both = [torch.from_numpy(p.copy()).permute(2, 0, 1)[None].double() / 255 for p in (other, smooth)]
         theirs = metrics.structural_similarity_index_measure(*both, data_range=1.0)
         assert ssim(other, smooth) == pytest.approx(float(theirs), abs=1e-9)
-
-
-def test_an_interval_is_as_wide_as_the_mean_is_uncertain():
-    values = np.random.default_rng(2).normal(3.0, 2.0, 400)
-    found = mean_interval(values)
-    assert found.mean == pytest.approx(values.mean())
-    assert found.high - found.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
-    assert found.low < found.mean < found.high
-    assert found.number == 400
-    assert mean_interval([2.0, 2.0]) == (2.0, 2.0, 2.0, 2)
-    with pytest.raises(ValueError, match="at least one"):
-        mean_interval([])

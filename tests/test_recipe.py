@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from hybridstitch.evaluate.intervals import Interval
+from hybridstitch.intervals import Interval
 from hybridstitch.policies import parse
 from hybridstitch.price import Prices
 from hybridstitch.recipe import Home, Point, Recipe, RecipeError, kind_of

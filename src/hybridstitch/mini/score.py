@@ -1,42 +1,36 @@
-"""The honest in-domain score: a miniature CLIP that never saw a generated picture, and retrieval with it.
+"""The honest in-domain score: a miniature CLIP that never saw a drawn picture, and retrieval with it.
 
-A picture is right if its own caption scores highest among `n`. The n - 1 others are either "near", scenes
-that differ from its own in one respect, or "far", other held-out scenes. Scores are cosines in [-1, 1];
-features are unit vectors (B, 128) float32.
+A picture is right if its own caption scores highest among `n`. What the n - 1 others say sets the question:
+
+    far      other held-out scenes                             anything right in the picture helps
+    objects  the same places, sizes and background, other objects   the objects must be right
+    near     the scene with one respect changed                every object, size and place must be right
+
+Scores are cosines in [-1, 1]; features are unit vectors (B, 128) float32.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
 
+from ..intervals import Interval, share_interval
 from . import weights_dir
 from .scenes import SIDE, Scene
+from .words import OBJECTS
 
-Others = Literal["near", "far"]
-
-
-@dataclass(frozen=True, slots=True)
-class Accuracy:
-    """A share with its 95 % bootstrap interval, over `count` pictures."""
-
-    share: float
-    low: float
-    high: float
-    count: int
-
-    def __str__(self) -> str:
-        return f"{self.share:.3f} [{self.low:.3f}, {self.high:.3f}]"
+Others = Literal["objects", "near", "far"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +84,16 @@ class MiniClip:
         """The cosine of each picture with its own prompt (B,)."""
         return (self.image_features(images) * self.text_features(prompts)).sum(-1)
 
-    def hits(
-        self,
-        images: Sequence[Image.Image],
-        prompts: Sequence[str],
-        n: int = 100,
-        seed: int = 0,
-        others: Others = "near",
-    ) -> np.ndarray:
-        """For each picture, whether its prompt beats n - 1 captions of other scenes (B,) bool."""
-        pictures, own = self.image_features(images), self.text_features(prompts)
+    def choices(self, prompts: Sequence[str], n: int = 100, seed: int = 0, others: Others = "objects") -> Tensor:
+        """Features of each prompt, first, and of the n - 1 captions it has to beat (B, n, 128)."""
         rows = distractors(prompts, n - 1, seed, others)
-        features = self.text_features([text for row in rows for text in row])
-        features = features.unflatten(0, (len(prompts), n - 1))  # (B, n - 1, 128)
-        best_other = torch.einsum("bd,bnd->bn", pictures, features).amax(1)
-        return ((pictures * own).sum(-1) > best_other).cpu().numpy()
+        texts = [text for prompt, row in zip(prompts, rows, strict=True) for text in (prompt, *row)]
+        return self.text_features(texts).unflatten(0, (len(prompts), n))
+
+    def hits(self, images: Sequence[Image.Image], choices: Tensor) -> NDArray[np.bool_]:
+        """Whether each picture fits its own prompt best of its `choices` (B,)."""
+        scores = torch.einsum("bd,bnd->bn", self.image_features(images), choices)
+        return (scores[:, 0] > scores[:, 1:].amax(1)).cpu().numpy()
 
     def retrieval(
         self,
@@ -112,13 +101,13 @@ class MiniClip:
         prompts: Sequence[str],
         n: int = 100,
         seed: int = 0,
-        others: Others = "near",
-    ) -> Accuracy:
-        """Share of pictures whose own prompt scores highest among `n`, with a 95 % bootstrap interval."""
-        return interval(self.hits(images, prompts, n, seed, others))
+        others: Others = "objects",
+    ) -> Interval:
+        """Share of pictures whose own prompt scores highest among `n`, with its 95 % interval."""
+        return share_interval(self.hits(images, self.choices(prompts, n, seed, others)).tolist())
 
 
-def distractors(prompts: Sequence[str], count: int, seed: int = 0, others: Others = "near") -> list[list[str]]:
+def distractors(prompts: Sequence[str], count: int, seed: int = 0, others: Others = "objects") -> list[list[str]]:
     """For each prompt, `count` captions of other scenes. The same for the same arguments."""
     if others not in get_args(Others):
         raise ValueError(f"no distractors {others!r}; there are {', '.join(get_args(Others))}")
@@ -128,21 +117,29 @@ def distractors(prompts: Sequence[str], count: int, seed: int = 0, others: Other
         scene = Scene.parse(prompt)
         found: dict[str, str] = {}
         while len(found) < count:
-            other = scene.altered(rng) if others == "near" else Scene.sample(rng, "heldout")
-            if len(found) >= 69 and len(scene.things) == 1:  # one object has 59 + 9 + 1 near misses
-                other = other.altered(rng)
+            other = _other(scene, rng, others, len(found))
             if other != scene:
                 found.setdefault(other.key, other.caption(rng))
         rows.append(list(found.values()))
     return rows
 
 
-def interval(values: np.ndarray, draws: int = 10_000, seed: int = 0) -> Accuracy:
-    """The mean of `values` with its 95 % percentile bootstrap interval."""
-    rng = np.random.default_rng(seed)
-    means = values[rng.integers(len(values), size=(draws, len(values)))].mean(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return Accuracy(float(values.mean()), float(low), float(high), len(values))
+def _other(scene: Scene, rng: np.random.Generator, others: Others, found: int) -> Scene:
+    """One more scene; a lone object runs out of them and goes on with a second change."""
+    alone = len(scene.things) == 1
+    match others:
+        case "far":
+            return Scene.sample(rng, "heldout")
+        case "near":  # one object has 59 + 9 + 1 near misses
+            other = scene.altered(rng)
+            return other.altered(rng) if alone and found >= 69 else other
+        case "objects":
+            other = scene.recast(rng, *range(len(scene.things)))
+            if alone and found >= len(OBJECTS) - 1:
+                thing = other.things[0]
+                size = "small" if thing.size == "big" else "big"
+                other = replace(other, things=(replace(thing, size=size),))
+            return other
 
 
 def _pixels(images: Sequence[Image.Image]) -> Tensor:

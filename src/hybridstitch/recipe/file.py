@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ..errors import HybridStitchError
-from ..evaluate.intervals import Interval
+from ..intervals import Interval
 from ..policies import LargeOnly, Schedule, parse
 from ..presets import Preset, Setting
 from ..price import Prices

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..evaluate.intervals import Interval
+from ..intervals import Interval
 from ..policies import LargeOnly, Policy, Schedule, SmallOnly, parse
 from ..program import fill, segments
 

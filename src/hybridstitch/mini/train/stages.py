@@ -164,7 +164,7 @@ def train_flow(shop: Workshop, recipe: Recipe, size: str) -> None:
     def look(values: dict[str, Tensor], name: str) -> None:
         held.load_state_dict(model_values(values))
         pipe = parts.pipeline(held, vae, *encoders, parts.tokenizer())
-        rows = {"real": show.real(prompts, 20, 0), size: show.draw(pipe, prompts, 20)}
+        rows = {"real": show.real(prompts), size: show.draw(pipe, prompts, 20)}
         show.grid(prompts, rows).save(shop.work / f"{size}-{name}.png")
 
     values = train(task, recipe, shop.work / f"runs/{size}.pt", shop.device, look)

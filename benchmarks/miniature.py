@@ -33,7 +33,7 @@ from hybridstitch.policies import LargeOnly, Policy, SmallOnly
 
 CAPTIONS = 100  # among which a picture's own is looked for
 QUESTIONS: tuple[Others, ...] = ("objects", "near", "far")
-SPLITS: dict[Split, str] = {"heldout": "held out", "unseen_pairs": "unseen pairs"}
+SPLITS: dict[str, str] = {"heldout": "held out", "unseen_pairs": "unseen pairs"}
 METHODS = ("real", "large", "small", "hybrid")
 BEGIN, END = "<!-- retrieval -->\n", "<!-- /retrieval -->"
 
@@ -164,7 +164,7 @@ def write(out: Path, rows: Rows, report: dict[str, Any], text: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw, score, print and write."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.miniature", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.miniature", description=__doc__)
     parser.add_argument("--prompts", type=int, default=100, help="scored prompts of each split")
     parser.add_argument("--splits", nargs="+", default=list(SPLITS), choices=get_args(Split)[1:])
     parser.add_argument("--steps", type=int, default=50)

@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 
 from hybridstitch.plan import EVERYWHERE, Plan, Region, Stroke, small
-from hybridstitch.policies import HybridStitch, LargeOnly, Schedule, SmallOnly, SRDiffusion, TStitch
+from hybridstitch.policies import HybridStitch, LargeOnly, Reuse, Schedule, SmallOnly, SRDiffusion, TStitch
 
 REGIONS = st.one_of(
     st.just(EVERYWHERE),
@@ -61,7 +61,7 @@ SRDIFFUSIONS = st.builds(
     signal=MASKED["signal"],
     reduction=MASKED["reduction"],
 )
-BY_POLICY = {  # every policy with every option
+WRAPPED = {  # every policy with every option
     LargeOnly: st.just(LargeOnly()),
     SmallOnly: st.just(SmallOnly()),
     TStitch: st.builds(TStitch, st.floats(0, 1)),
@@ -69,9 +69,22 @@ BY_POLICY = {  # every policy with every option
     HybridStitch: hybrids(),
     Schedule: st.builds(Schedule, PROGRAMS, **MASKED),
 }
+
+
+def reuses(of):
+    """Reuse of any of some policies, as long as they measure the denoised estimate."""
+    return st.builds(
+        Reuse,
+        st.one_of(*of).filter(lambda policy: policy.measured[0] == "denoised"),
+        bound=NUMBER,
+        most=st.integers(1, 5),
+        first=st.integers(2, 6),
+    )
+
+
+BY_POLICY = {**WRAPPED, Reuse: reuses(WRAPPED.values())}
 ANY = st.one_of(*BY_POLICY.values())
 DISTANCES = st.lists(st.one_of(st.none(), st.floats(0, 2), st.sampled_from([0.0, 0.3, 0.5])), max_size=30)
 PROGRAMS_THAT_FIT = st.sampled_from(["L2 H30%@0.3 -10% R10%@0.2 S*", "S* L20%", "L33% R@0.5 L*"])
-FITTING = st.one_of(
-    *{**BY_POLICY, Schedule: st.builds(Schedule, PROGRAMS_THAT_FIT, **MASKED)}.values()
-)  # 6 steps or more
+FIT = {**WRAPPED, Schedule: st.builds(Schedule, PROGRAMS_THAT_FIT, **MASKED)}
+FITTING = st.one_of(*FIT.values(), reuses(FIT.values()))  # 6 steps or more

@@ -22,6 +22,8 @@ RANKS = (
     (0, {"trace"}),
     (1, {"options"}),
     (1, {"program"}),
+    (1, {"policy"}),
+    (1, {"reuse"}),
     (1, {"policies", "latency"}),
     (1, {"price"}),
     (2, {"change", "clock", "kv", "compat"}),

@@ -19,10 +19,9 @@ from hybridstitch.policies import (
     SmallOnly,
     SRDiffusion,
     TStitch,
-    least_large,
-    next_stage,
     parse,
 )
+from hybridstitch.policy import least_large, next_stage
 from hybridstitch.trace import Seen
 from strategies import ANY, BY_POLICY, DISTANCES, MASKED, SRDIFFUSIONS, hybrids
 
@@ -44,7 +43,8 @@ def decided(policy, steps, distances=()):
     distances = [*distances, *[None] * steps][:steps]
     plans, stage = [], 0
     for step in range(steps):
-        plans.append(policy.decide(Seen(step=step, steps=steps, stage=stage, distances=tuple(distances[:step]))))
+        seen = Seen(step=step, steps=steps, stage=stage, distances=tuple(distances[:step]), plans=tuple(plans))
+        plans.append(policy.decide(seen))
         stage = plans[-1].stage
     return plans
 

@@ -13,7 +13,7 @@ from hybridstitch import StitchWarning, Trace, stitch
 from hybridstitch.draw import Models
 from hybridstitch.errors import RunError
 from hybridstitch.families.sd3 import SD3Family
-from hybridstitch.policies import Replay, Schedule, parse
+from hybridstitch.policies import Replay, Reuse, Schedule, parse
 from hybridstitch.record import Drawn
 from hybridstitch.run import Run
 from small_models import generate, pipeline, prompt, small
@@ -36,7 +36,7 @@ def test_a_real_run_rises_stage_by_stage_and_replays(pipe, policy, steps, images
         generate(pipe, steps=steps, images=images, seed=seed, size=(16, 16))
     trace = pipe.transformer.trace
     assert len(trace.records) == steps * images
-    if policy.adaptive:
+    if (policy.of if isinstance(policy, Reuse) else policy).adaptive:
         for image in range(images):
             stages = [step.plan.stage for step in trace.of(image)]
             assert stages[0] == 0

@@ -36,14 +36,21 @@ def step(index, image, plan, *, drawn=None, distance=None, mask=None, fallback=N
 def simulated(policy, distances, steps, images=1):
     """The trace of a run whose step i of image n came out with distance i of list n."""
     stages, records = [0] * images, []
+    before = [()] * images
     padded = [[*distances[n % len(distances)], *[None] * steps][:steps] for n in range(images)]
     for index in range(steps):
         for image in range(images):
             seen = Seen(
-                step=index, steps=steps, stage=stages[image], distances=tuple(padded[image][:index]), image=image
+                step=index,
+                steps=steps,
+                stage=stages[image],
+                distances=tuple(padded[image][:index]),
+                image=image,
+                plans=before[image],
             )
             plan = policy.decide(seen)
             stages[image] = plan.stage
+            before[image] += (plan,)
             records.append(step(index, image, plan, distance=padded[image][index]))
     return Trace(policy=str(policy), steps=steps, images=images, grid=(4, 4), records=tuple(records))
 

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from .errors import HybridStitchError, StitchWarning
     from .pair import open_pair, stitch, unstitch
     from .plan import Plan, Region, Stroke
-    from .policies import POLICIES, HybridStitch, LargeOnly, Policy, Replay, Schedule, SmallOnly, SRDiffusion, TStitch
+    from .policies import POLICIES, HybridStitch, LargeOnly, Replay, Schedule, SmallOnly, SRDiffusion, TStitch
+    from .policy import Policy
     from .presets import policy_named, preset
+    from .reuse import Reuse
     from .stitched import StitchedTransformer
     from .trace import Step, Trace
 
@@ -30,6 +32,7 @@ __all__ = [
     "Policy",
     "Region",
     "Replay",
+    "Reuse",
     "SRDiffusion",
     "Schedule",
     "SmallOnly",

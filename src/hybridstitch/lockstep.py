@@ -219,10 +219,11 @@ class _Path:
         self.run.look(self.latent)
         measured = self.run.distances()
         distances = measured[0] if measured else ()
+        before = tuple(done.plans[0] for done in self.run.drawn)
         plans: dict[Plan, list[str]] = {}
         for name, policy in self.members.items():
             stage = self.stages[name]
-            seen = Seen(step=step, steps=self.start.steps, stage=stage, distances=distances)
+            seen = Seen(step=step, steps=self.start.steps, stage=stage, distances=distances, plans=before)
             plans.setdefault(policy.decide(seen), []).append(name)
         return plans
 

@@ -34,24 +34,30 @@ def read(key: str, value: str, kind: Any) -> Any:
         ) from error
 
 
-def write_changed(name: str, options: Any) -> str:
-    """`name:field=value,…` of a dataclass, fields at their defaults left out."""
+def write_changed(name: str, options: Any, *, last: str = "") -> str:
+    """`name:field=value,…` of a dataclass, fields at their defaults left out.
+
+    Args:
+        name: see above.
+        options: the dataclass.
+        last: the field to write behind all others, whatever it is: another policy may hold commas.
+    """
     changed = [
         f"{f.name.replace('_', '-')}={write(getattr(options, f.name))}"
-        for f in fields(options)
+        for f in sorted(fields(options), key=lambda f: f.name == last)
         if f.default is MISSING or getattr(options, f.name) != f.default
     ]
     return name + (":" + ",".join(changed) if changed else "")
 
 
-def read_changed(name: str, kind: type, text: str) -> Mapping[str, Any]:
-    """Keyword arguments of a dataclass from what `write_changed` put behind the colon.
+def read_changed(name: str, kind: type, text: str, *, last: str = "") -> Mapping[str, Any]:
+    """Keyword arguments of a dataclass from what `write_changed` put behind the colon, but for the `last`.
 
     Raises:
         PolicyError: an unknown option (with the nearest known one), a missing one, or a value that cannot be read.
     """
     types = get_type_hints(kind)
-    known = {f.name: types[f.name] for f in fields(kind)}
+    known = {f.name: types[f.name] for f in fields(kind) if f.name != last}
     values: dict[str, Any] = {}
     for option in filter(None, text.split(",")):
         key, _, value = option.partition("=")
@@ -61,7 +67,7 @@ def read_changed(name: str, kind: type, text: str) -> Mapping[str, Any]:
                 f"policy {name!r} has no option {key!r}; {nearest(key, known) if known else 'it has none'}"
             )
         values[key] = read(key, value.strip(), known[key])
-    missing = [f.name for f in fields(kind) if f.default is MISSING and f.name not in values]
+    missing = [f.name for f in fields(kind) if f.default is MISSING and f.name in known and f.name not in values]
     if missing:
         raise PolicyError(f"policy {name!r} needs {', '.join(missing)}: {name}:{missing[0]}=…")
     return values

@@ -7,69 +7,20 @@ the classes below or a `Schedule` program:
     Schedule("L10 H15@0.3 S25")                          a fixed program: 10 steps large, 15 hybrid, 25 small
 
 As text a policy is its name and the fields that differ from their defaults
-(`hybrid-stitch:masks=0.3,thresholds=0.5/0.3`); `parse` and `str` are inverses.
+(`hybrid-stitch:masks=0.3,thresholds=0.5/0.3`); what a policy wraps comes last (`reuse:bound=0.1,of=sr-diffusion`).
+`parse` and `str` are inverses.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, floor
-from typing import ClassVar, Literal
+from math import floor
 
 from . import options
 from .errors import PolicyError, nearest
-from .plan import Branches, Plan, Region, Stroke, Text, large, small
+from .plan import Plan, large, small
+from .policy import MaskedPolicy, Policy, Reduction, Signal, next_stage
 from .program import SEGMENT, check_start, segment_at, segments
+from .reuse import Reuse
 from .trace import Seen
-
-Signal = Literal["denoised", "latent"]
-Reduction = Literal["token", "norm", "elementwise"]
-
-
-@dataclass(frozen=True, slots=True)
-class Policy(ABC):
-    """What every policy has: a name, one question, and what must be measured for it.
-
-    Attributes:
-        name: as written in policy strings.
-        adaptive: whether `decide` looks at the distances, so that they must be read on the host each step.
-        can_mask: whether the large model may be asked for part of a picture, so that its keys and values are kept.
-        measured: which output is compared from step to step ("denoised", Eq. 10, or "latent"), and how its change
-            becomes one distance (Eq. 9: "token", "norm" or "elementwise").
-    """
-
-    name: ClassVar[str]
-    adaptive: ClassVar[bool] = False
-
-    @property
-    def can_mask(self) -> bool:
-        """See the class."""
-        return False
-
-    @property
-    def measured(self) -> tuple[Signal, Reduction]:
-        """See the class."""
-        return "denoised", "token"
-
-    @abstractmethod
-    def decide(self, seen: Seen) -> Plan:
-        """The plan of the step about to be drawn, for one image.
-
-        Args:
-            seen: step, T, the stage so far and the distances so far.
-        """
-
-    def check(self, steps: int) -> None:
-        """Refuse a number of steps that the policy cannot fill. Called before anything is drawn.
-
-        Raises:
-            PolicyError: `steps` does not fit; by default, fewer than 3 for an adaptive policy.
-        """
-        if self.adaptive:
-            options.check_steps(self.name, steps)
-
-    def __str__(self) -> str:
-        return options.write_changed(self.name, self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,40 +94,6 @@ class SRDiffusion(Policy):
     def decide(self, seen: Seen) -> Plan:
         stage = next_stage(seen, (self.threshold,), self.min_large)
         return Plan((small(),), 1) if stage else Plan((large(),), 0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MaskedPolicy(Policy):
-    """What policies with masks share.
-
-    Attributes:
-        update_mask: choose the mask again at every step; False (StaticMask) freezes it at each stage's entry.
-        masked_compute: run the large model on the masked tokens only; False (FullLarge) runs it on all tokens and
-            keeps the masked part.
-        text: "fresh" or "cached" text tokens in masked steps.
-        branches: guidance branches the large model draws in masked steps, "both" or "cond".
-        signal, reduction: what is measured, see `Policy.measured`.
-    """
-
-    update_mask: bool = True
-    masked_compute: bool = True
-    text: Text = "fresh"
-    branches: Branches = "both"
-    signal: Signal = "denoised"
-    reduction: Reduction = "token"
-
-    @property
-    def can_mask(self) -> bool:
-        return True
-
-    @property
-    def measured(self) -> tuple[Signal, Reduction]:
-        return self.signal, self.reduction
-
-    def masked(self, ratio: float) -> Stroke:
-        """The large model on the busiest `ratio` of the tokens, with these options."""
-        region = Region(ratio, frozen=not self.update_mask)
-        return Stroke("L", region, self.text, self.branches, dense=not self.masked_compute)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,7 +198,7 @@ class Replay(Policy):
 
 
 POLICIES: dict[str, type[Policy]] = {
-    policy.name: policy for policy in (LargeOnly, SmallOnly, TStitch, SRDiffusion, HybridStitch, Schedule)
+    policy.name: policy for policy in (LargeOnly, SmallOnly, TStitch, SRDiffusion, HybridStitch, Schedule, Reuse)
 }
 
 
@@ -289,7 +206,8 @@ def parse(text: str) -> Policy:
     """Read a policy string; the inverse of `str(policy)`. A bare program (`"L10 S40"`) is a `Schedule`.
 
     Args:
-        text: `name`, or `name:field=value,field=value`; several numbers are separated by `/`.
+        text: `name`, or `name:field=value,field=value`; several numbers are separated by `/`. Behind `of=`, which
+            comes last, another policy.
 
     Raises:
         PolicyError: an unknown name or option (with the nearest known one), or a value that cannot be meant.
@@ -299,27 +217,9 @@ def parse(text: str) -> Policy:
         if SEGMENT.fullmatch(name.split()[0] if name.split() else "") and not changed:
             return Schedule(name)
         raise PolicyError(f"there is no policy {name!r}; {nearest(name, POLICIES)}")
-    return POLICIES[name](**options.read_changed(name, POLICIES[name], changed))
-
-
-def next_stage(seen: Seen, thresholds: Sequence[float], min_large: float, patience: int = 1) -> int:
-    """The stage of the step about to be drawn: at most one more than the last, never less (SPEC §3).
-
-    Args:
-        seen: what was measured so far.
-        thresholds: τ_0 … τ_n; the stage rises when the last `patience` distances are all below τ_stage.
-        min_large: stage 0 lasts at least `max(2, ceil(min_large·T))` steps.
-        patience: see above.
-    """
-    if seen.stage == len(thresholds):
-        return seen.stage
-    if seen.stage == 0 and seen.step < least_large(seen.steps, min_large):
-        return 0
-    recent = seen.distances[-patience:]
-    below = [d is not None and d < thresholds[seen.stage] for d in recent]
-    return seen.stage + (len(below) == patience and all(below))
-
-
-def least_large(steps: int, min_large: float) -> int:
-    """Steps that stage 0 lasts at least: `max(2, ceil(min_large·T))`."""
-    return max(2, ceil(min_large * steps))
+    if name != Reuse.name:
+        return POLICIES[name](**options.read_changed(name, POLICIES[name], changed))
+    changed, found, of = changed.partition("of=")
+    if not found:
+        raise PolicyError("reuse needs a policy to reuse the steps of, and it comes last: reuse:bound=0.1,of=L10 S40")
+    return Reuse(parse(of), **options.read_changed(name, Reuse, changed, last="of"))

@@ -192,10 +192,17 @@ class Run:
             raise RunError(f"step {step} has {len(latent)} rows, which do not divide among {self.images} images")
         self.look(latent)
         distances = self.distances() if self.policy.adaptive else [()] * self.images
-        stages = [plan.stage for plan in self.drawn[-1].plans] if step else [0] * self.images
+        before = [tuple(done.plans[image] for done in self.drawn) for image in range(self.images)]
         plans = [
             self.policy.decide(
-                Seen(step=step, steps=self.steps, stage=stages[image], distances=distances[image], image=image)
+                Seen(
+                    step=step,
+                    steps=self.steps,
+                    stage=before[image][-1].stage if step else 0,
+                    distances=distances[image],
+                    image=image,
+                    plans=before[image],
+                )
             )
             for image in range(self.images)
         ]

@@ -5,7 +5,7 @@ decide again from the recorded distances: the plans must be identical.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +28,7 @@ class Seen:
         distances: D of the steps drawn so far, oldest first; None where there is none (the first step, or all
             tokens overwritten from outside).
         image: the image's index in the batch.
+        plans: what was decided for the steps so far, oldest first.
     """
 
     step: int
@@ -35,6 +36,7 @@ class Seen:
     stage: int
     distances: tuple[float | None, ...]
     image: int = 0
+    plans: tuple[Plan, ...] = ()
 
 
 class Decides(Protocol):
@@ -130,10 +132,18 @@ class Trace:
         """
         decided = []
         for image in range(self.images):
-            records, plans, stage = self.of(image), [], 0
+            records, stage = self.of(image), 0
+            plans: list[Plan] = []
             distances = tuple(step.distance for step in records)
             for index in range(len(records)):
-                seen = Seen(step=index, steps=self.steps, stage=stage, distances=distances[:index], image=image)
+                seen = Seen(
+                    step=index,
+                    steps=self.steps,
+                    stage=stage,
+                    distances=distances[:index],
+                    image=image,
+                    plans=tuple(plans),
+                )
                 plans.append(policy.decide(seen))
                 stage = plans[-1].stage
             decided.append(tuple(plans))
@@ -145,18 +155,22 @@ class Trace:
         Args:
             policy: the run's.
         """
-        if not getattr(policy, "adaptive", False) or len(self.records) < self.steps * self.images:
+        of = getattr(policy, "of", policy)  # what a wrapper wraps
+        if not getattr(of, "adaptive", False) or len(self.records) < self.steps * self.images:
             return ()
         zero = tuple(step if step.distance is None else replace(step, distance=0.0) for step in self.records)
         earliest = replace(self, records=zero).replay(policy)
         notes = []
         stuck = [image for image in range(self.images) if self.of(image)[-1].plan.stage == 0]
         if stuck:
-            least = min((s.distance for s in self.records if s.distance is not None), default=None)
+            drawn = [s.distance for s in self.records if s.distance is not None and s.drawn.strokes]
+            least = min(drawn, default=None)
             notes.append(
                 f"never left the large model: image(s) {stuck}, smallest D {_number(least)}; raise the first threshold"
             )
-        hasty = [image for image in range(self.images) if tuple(s.plan for s in self.of(image)) == earliest[image]]
+        hasty = [
+            image for image in range(self.images) if _stages(s.plan for s in self.of(image)) == _stages(earliest[image])
+        ]
         if hasty:
             notes.append(
                 f"left every stage at its first chance: image(s) {hasty}; the thresholds decide nothing here, lower "
@@ -270,6 +284,10 @@ def _stretches(steps: Sequence[Step]) -> list[list[Step]]:
         else:
             parts.append([step])
     return parts
+
+
+def _stages(plans: Iterable[Plan]) -> tuple[int, ...]:
+    return tuple(plan.stage for plan in plans)
 
 
 def _number(value: float | None) -> str:

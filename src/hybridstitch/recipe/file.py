@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
-from math import floor
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +14,7 @@ from ..policies import LargeOnly, Schedule, parse
 from ..presets import Preset, Setting
 from ..price import Prices
 from .home import Home
-from .point import Point, kind_of, program_of, with_counts
+from .point import Point, between, kind_of, make_of
 
 VERSION = 1
 DELIVERED = 0.05  # how far, in shares, a delivered speed may be from the one asked for
@@ -89,27 +88,24 @@ class Recipe:
     def _between(self, speed: float) -> Iterator[Point]:
         """Programs between two measured ones of the same make: priced, and taken to be as close as the faster one."""
         reference = self.prices.seconds(LargeOnly(), self.home.steps)
-        makes: dict[Schedule, list[tuple[Point, tuple[int, ...]]]] = {}
-        for point in self.points:
-            program = program_of(point)
-            if program is not None:
-                makes.setdefault(program[0], []).append((point, program[1]))
-        for make, members in makes.items():
-            for (slower, many), (faster, few) in pairwise(sorted(members, key=lambda member: member[0].speed)):
+        makes: dict[Schedule, list[Point]] = {}
+        for point in sorted(self.points, key=lambda p: p.speed):
+            found = make_of(parse(point.policy), point.steps)
+            if found is not None:
+                makes.setdefault(found[0], []).append(point)
+        for members in makes.values():
+            for slower, faster in pairwise(members):
                 if not slower.speed < speed < faster.speed:
                     continue
                 right = (slower.speed / slower.predicted + faster.speed / faster.predicted) / 2
-                parts = max(abs(a - b) for a, b in zip(many, few, strict=True))
-                for part in range(1, parts):
-                    counts = [floor(a + (b - a) * part / parts + 0.5) for a, b in zip(many, few, strict=True)]
-                    policy = with_counts(make, counts)
-                    predicted = right * reference / self.prices.seconds(policy, sum(counts))
+                ends = ((parse(slower.policy), slower.steps), (parse(faster.policy), faster.steps))
+                for policy, steps in between(*ends):
                     yield replace(
                         faster,
                         policy=str(policy),
-                        steps=sum(counts),
-                        kind=kind_of(policy, sum(counts), self.home.steps),
-                        predicted=predicted,
+                        steps=steps,
+                        kind=kind_of(policy, steps, self.home.steps),
+                        predicted=right * reference / self.prices.seconds(policy, steps),
                         measured=None,
                         held_out=None,
                         distances=(),

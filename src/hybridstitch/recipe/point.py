@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import floor
 
 from ..intervals import Interval
-from ..policies import LargeOnly, Policy, Schedule, SmallOnly, parse
+from ..policies import LargeOnly, Policy, Schedule, SmallOnly
 from ..program import fill, segments
 
 
@@ -44,7 +45,22 @@ class Point:
     @property
     def name(self) -> str:
         """What a user reads: policy and step count."""
-        return f"{self.policy.removeprefix('schedule:program=')} in {self.steps} steps"
+        return named(self.policy, self.steps)
+
+
+def named(policy: str, steps: int) -> str:
+    """A policy and its step count as a user reads them: "L4 H2@0.15 S2 (text=cached) in 8 steps".
+
+    Args:
+        policy: as text.
+        steps: T′.
+    """
+    name, _, options = policy.partition(":")
+    if name == Schedule.name:
+        words = dict(option.split("=") for option in options.split(","))
+        name = words.pop("program")
+        options = ", ".join(f"{key}={value}" for key, value in words.items())
+    return name + (f" ({options})" if options else "") + f" in {steps} steps"
 
 
 def kind_of(policy: Policy, steps: int, reference: int) -> str:
@@ -62,20 +78,44 @@ def kind_of(policy: Policy, steps: int, reference: int) -> str:
     return "region mask" if policy.can_mask else "whole steps"
 
 
-def program_of(point: Point) -> tuple[Schedule, tuple[int, ...]] | None:
-    """A point's make (its program with every count 1) and its counts; None where it is no program."""
-    policy = parse(point.policy)
-    if isinstance(policy, LargeOnly):
-        return Schedule("L1"), (point.steps,)
-    if isinstance(policy, SmallOnly):
-        return Schedule("S1"), (point.steps,)
+def between(slower: tuple[Policy, int], faster: tuple[Policy, int]) -> list[tuple[Policy, int]]:
+    """Programs between two of the same make, from slow to fast: the counts of their segments, mixed.
+
+    Args:
+        slower, faster: policies with their step counts.
+
+    Returns:
+        policies with their step counts; none where the two are not of one make.
+    """
+    one, other = make_of(*slower), make_of(*faster)
+    if one is None or other is None or one[0] != other[0]:
+        return []
+    many, few = one[1], other[1]
+    parts = max(abs(a - b) for a, b in zip(many, few, strict=True))
+    found: dict[tuple[int, ...], tuple[Policy, int]] = {}
+    for part in range(1, parts):
+        counts = tuple(floor(a + (b - a) * part / parts + 0.5) for a, b in zip(many, few, strict=True))
+        if counts not in (many, few):
+            found[counts] = (_with_counts(one[0], counts), sum(counts))
+    return list(found.values())
+
+
+def make_of(policy: Policy, steps: int) -> tuple[Schedule, tuple[int, ...]] | None:
+    """A policy's make (its program with every count 1) and its counts; None where it is no program.
+
+    Args:
+        policy: the policy.
+        steps: T′.
+    """
+    if isinstance(policy, LargeOnly | SmallOnly):
+        return Schedule("L1" if isinstance(policy, LargeOnly) else "S1"), (steps,)
     if not isinstance(policy, Schedule):
         return None
-    counts = fill(policy.program, point.steps)
+    counts = fill(policy.program, steps)
     return replace(policy, program=_words(policy.program, [1] * len(counts))), counts
 
 
-def with_counts(make: Schedule, counts: Sequence[int]) -> Policy:
+def _with_counts(make: Schedule, counts: Sequence[int]) -> Policy:
     """A program with other counts; whole runs of one model as what they are."""
     program = _words(make.program, counts)
     if " " not in program and program[0] in "LS":

@@ -1,0 +1,19 @@
+"""Calibration: a pair is measured once, and speed or closeness can be asked for instead of thresholds.
+
+    recipe = calibrate(pipe, prompts)
+    recipe.save("recipe.json")
+
+call         how pictures are asked for, and where that holds
+measure      what strokes, steps and pictures cost here
+candidates   what is worth trying
+drawing      policies draw a prompt together and are compared with the large model
+crew         tasks side by side
+state        what was done, so that a killed calibration goes on
+table        what is known of a candidate, and which are kept
+search       rounds of drawing
+verdict      what was found, said plainly
+"""
+
+from .calibrate import calibrate
+
+__all__ = ["calibrate"]

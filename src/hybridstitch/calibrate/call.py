@@ -1,0 +1,146 @@
+"""How pictures are asked for while a pair is calibrated, and where that holds."""
+
+import hashlib
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..picture import identity
+from ..policies import Policy
+from ..recipe import Home
+from ..trace import Trace
+
+Picture = NDArray[np.uint8]
+_MOVING = ("shift", "use_dynamic_shifting", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One setting of a pipeline's call.
+
+    Attributes:
+        width, height: pixels.
+        steps: T of the reference.
+        guidance: guidance scale; 1 switches it off.
+    """
+
+    width: int
+    height: int
+    steps: int
+    guidance: float
+
+    @property
+    def size(self) -> dict[str, int]:
+        """As the pipeline takes it."""
+        return {"width": self.width, "height": self.height}
+
+    def draw(self, pipe: Any, prompt: str, policy: Policy, steps: int, seed: int) -> tuple[float, Trace]:
+        """A picture by the pipeline itself, from prompt to pixels.
+
+        Args:
+            pipe: stitched; its policy is put back.
+            prompt: what to draw.
+            policy: who draws what.
+            steps: T′.
+            seed: of the noise.
+
+        Returns:
+            seconds, and the trace.
+        """
+        stitched = pipe.transformer
+        before, stitched.policy = stitched.policy, policy
+        quiet = dict(getattr(pipe, "_progress_bar_config", {}))
+        pipe.set_progress_bar_config(**{**quiet, "disable": True})
+        try:
+            start = perf_counter()
+            pipe(
+                prompt,
+                num_inference_steps=steps,
+                guidance_scale=self.guidance,
+                generator=torch.Generator().manual_seed(seed),
+                **self.size,
+            )
+            return perf_counter() - start, stitched.trace
+        finally:
+            stitched.policy = before
+            pipe.set_progress_bar_config(**quiet)
+
+
+def home_of(pipe: Any, call: Call) -> Home:
+    """Where a calibration of this pipeline holds.
+
+    Args:
+        pipe: stitched.
+        call: the setting.
+    """
+    from ..mini.opened import mini_folder
+
+    stitched = pipe.transformer
+    large, small = _name(pipe), _name(stitched.small)
+    mini = large is not None and large == str(mini_folder())
+    names = {"large": large} | ({} if mini or small is None else {"small": small})
+    first = next(stitched.large.parameters())
+    return Home(
+        pair="mini" if mini else large,
+        small=None if mini else small,
+        models={role: identity(name) for role, name in names.items() if name is not None},
+        parameters=(_size(stitched.large), _size(stitched.small)),
+        width=call.width,
+        height=call.height,
+        steps=call.steps,
+        guidance=call.guidance,
+        scheduler=scheduler_text(pipe.scheduler),
+        machine={
+            "the device": _device(first.device),
+            "the number of threads": str(torch.get_num_threads()) if first.device.type == "cpu" else "unknown",
+            "the dtype": str(first.dtype).removeprefix("torch."),
+            "torch": torch.__version__,
+            "diffusers": diffusers.__version__,
+            "torch.compile": "on" if is_compiled(stitched.large) else "off",
+        },
+    )
+
+
+def scheduler_text(scheduler: Any) -> str:
+    """A scheduler's class, and what of its configuration moves the noise levels."""
+    moved = [f"{key}={scheduler.config[key]}" for key in _MOVING if scheduler.config.get(key) not in (None, False)]
+    return " ".join([type(scheduler).__name__, *moved])
+
+
+def is_compiled(module: torch.nn.Module) -> bool:
+    """Whether a module, or one of its blocks, is compiled."""
+    return any(part._compiled_call_impl is not None for part in module.modules())
+
+
+def native_size(pipe: Any) -> tuple[int, int]:
+    """Width and height of a picture when no size is asked for."""
+    side = pipe.transformer.config["sample_size"] * pipe.vae_scale_factor
+    return side, side
+
+
+def digest(prompts: Sequence[str]) -> str:
+    """SHA-256 of prompts, in order."""
+    return hashlib.sha256(json.dumps(list(prompts)).encode()).hexdigest()
+
+
+def _name(part: Any) -> str | None:
+    """Where a pipeline or a model was loaded from."""
+    return str(part.config.get("_name_or_path") or "") or None
+
+
+def _size(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _device(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine() if device.type == "cpu" else device.type

@@ -1,0 +1,106 @@
+"""What is worth trying: one model alone, programs whose price comes out at a wanted speed, and the paper's rows.
+
+A candidate is a policy at a step count. For a speed v the budget is the large model's seconds at T steps divided by v.
+Fewer steps spend it on T′ < T whole large steps; every other make (large then small, small then large, both ends large,
+a mask to the end, a mask in the middle) has one free count, and that count spends the rest of the same budget, at T
+steps and at step counts between T and T′.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from math import sqrt
+
+from ..errors import PolicyError
+from ..policies import LargeOnly, Policy, Schedule, SmallOnly
+from ..presets import TABLE_1, TABLE_3
+from ..price import Prices
+from ..recipe.file import NEAR
+
+FEWEST = 2  # steps of a run
+SPEEDS = (1.25, 1.55, 1.95, 2.5, 3.2, 4.2, 5.5, 7.0, 9.0, 12.0)  # looked at when no speed was asked for
+STITCHED = (1.95, 3.2, 5.5, 7.0, 9.0, 12.0)  # at which of them both models are tried together
+MASKS = ((0.15, "cached"), (0.3, "cached"), (0.15, "fresh"), (0.3, "fresh"))
+FEW = 10  # steps up to which the length of a mask's segment is tried one by one
+ADAPTIVE_STEPS = 10  # below, an adaptive policy has no room to decide
+
+Candidate = tuple[Policy, int]
+
+
+def near(speed: float, steps: int, prices: Prices, *, wide: bool = True) -> list[Candidate]:
+    """Fixed policies whose speed is `speed`, within 4 %.
+
+    Args:
+        speed: against `steps` steps of the large model.
+        steps: T.
+        prices: of the machine.
+        wide: try every make at every step count; else only what differs enough to tell where to look.
+    """
+    budget = prices.seconds(LargeOnly(), steps) / speed
+    found: dict[tuple[str, int], Candidate] = {}
+
+    def offer(options: Sequence[Candidate]) -> None:
+        """Take the option whose price is nearest; they are sorted by price."""
+        place = bisect_left(options, budget, key=lambda option: prices.seconds(*option))
+        around = options[max(place - 1, 0) : place + 1]
+        if around:
+            policy, count = min(around, key=lambda option: abs(prices.seconds(*option) - budget))
+            if abs(prices.seconds(policy, count) / budget - 1) <= NEAR:
+                found.setdefault((str(policy), count), (policy, count))
+
+    few = range(min(FEWEST, steps), steps + 1)
+    offer([(LargeOnly(), count) for count in few])
+    offer([(SmallOnly(), count) for count in few])
+    fewer = min(few, key=lambda count: abs(prices.seconds(LargeOnly(), count) / budget - 1))
+    counts = {steps, round(sqrt(steps * fewer))}
+    if wide or fewer <= FEW:
+        counts |= {fewer + 1, fewer + 2}
+    for count in sorted(c for c in counts if fewer < c <= steps):
+        for make in _makes(count, wide):
+            offer([(policy, count) for policy in map(make, range(count + 1)) if policy is not None])
+    return list(found.values())
+
+
+def explored(steps: int, prices: Prices) -> list[Candidate]:
+    """What is tried when no speed was asked for: all of it, coarsely."""
+    found: dict[tuple[str, int], Candidate] = {}
+    for speed in SPEEDS:
+        for policy, count in near(speed, steps, prices, wide=False):
+            if speed in STITCHED or not isinstance(policy, Schedule):
+                found.setdefault((str(policy), count), (policy, count))
+    return list(found.values())
+
+
+def adaptive(steps: int) -> list[Candidate]:
+    """The paper's rows that decide as they draw, thresholds as printed."""
+    if steps < ADAPTIVE_STEPS:
+        return []
+    return [(preset.policy, steps) for preset in (*TABLE_1, *TABLE_3) if preset.policy.adaptive]
+
+
+Make = Callable[[int], Policy | None]  # from the free count, large steps, to a policy, or None where it has no meaning
+
+
+def _makes(steps: int, wide: bool) -> Iterator[Make]:
+    """Every make at a step count."""
+    yield lambda a: _program(steps, f"L{a}", f"S{steps - a}")
+    yield lambda a: _program(steps, f"S{steps - a}", f"L{a}")
+    yield lambda a: _program(steps, f"L{a - a // 3}", f"S{steps - a}", f"L{a // 3}")
+    middles = (1, 2, 4) if steps <= FEW else (round(0.3 * steps),)
+    for ratio, text in MASKS if wide else MASKS[:2]:
+        yield lambda a, m=ratio, t=text: _program(steps, f"L{a}", f"H{steps - a}@{m}", text=t)
+        for middle in middles if wide or steps <= FEW else ():
+            yield lambda a, m=ratio, t=text, b=middle: _program(
+                steps, f"L{a}", f"H{b}@{m}", f"S{steps - a - b}", text=t
+            )
+
+
+def _program(steps: int, *words: str, **options: str) -> Policy | None:
+    """A program, if all its counts are above 0 and it can be drawn."""
+    if any(int(word[1:].partition("@")[0]) < 1 for word in words):
+        return None
+    policy = Schedule(" ".join(words), **options)  # pyright: ignore[reportArgumentType]
+    try:
+        policy.check(steps)
+    except PolicyError:
+        return None
+    return policy

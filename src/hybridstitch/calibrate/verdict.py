@@ -1,0 +1,106 @@
+"""What a calibration found, said plainly: which kind of policy serves best at which speed, and why."""
+
+from collections.abc import Mapping, Sequence
+
+from ..latency import break_even
+from ..price import Prices
+from ..recipe.point import named
+from .table import Row, best_by_kind
+
+NAMES = {
+    "fewer steps": "the large model with fewer steps",
+    "small": "the small model alone",
+    "whole steps": "both models in turn (SRDiffusion, T-Stitch)",
+    "region mask": "a region mask",
+}
+MASK = "0.3"
+
+
+def verdict(
+    winners: Sequence[Row],
+    tried: Sequence[Row],
+    prices: Prices,
+    shares: Mapping[str, float],
+    *,
+    speed: float | None,
+    closeness: float | None,
+) -> tuple[str, ...]:
+    """Sentences.
+
+    Args:
+        winners: the front.
+        tried: everything, each over the prompts it drew.
+        prices: of the machine.
+        shares: f(M) by M.
+        speed, closeness: what was asked for.
+    """
+    said = []
+    if speed is not None:
+        said.append(_at(f"{speed:g} times", [row for row in tried if abs(row.speed / speed - 1) <= 0.05]))
+    else:
+        said += _stretches(winners)
+        masks = [row for row in winners if row.kind == "region mask"]
+        if not masks:
+            said.append("A region mask is nowhere on the front.")
+        behind = [row for row in tried if row.kind == "region mask" and row.speed < 3]
+        if behind:
+            best = max(behind, key=lambda row: row.closeness)
+            said.append(_at(f"{best.speed:.2f} times", [r for r in tried if abs(r.speed / best.speed - 1) <= 0.08]))
+    if closeness is not None:
+        serving = [row for row in winners if row.interval.low >= closeness]
+        fastest = max(serving, key=lambda row: row.speed)
+        if fastest.kind == "large":
+            said.append(f"Nothing faster than the large model is surely {closeness:g} close to it.")
+        else:
+            said.append(f"{NAMES[fastest.kind].capitalize()} is {closeness:g} close at {fastest.speed:.2f} times.")
+    return (*filter(None, said), numbers(prices, shares))
+
+
+def numbers(prices: Prices, shares: Mapping[str, float]) -> str:
+    """f, h and s, and what follows from them for a hybrid step against whole large steps."""
+    s, f = prices.small_ratio, shares[MASK]
+    found = []
+    for kind, text in (("fresh", "fresh text"), ("cached", "cached text")):
+        h = prices.masked_ratio(float(MASK), kind)
+        needed = break_even(h, s)
+        pays = "so it pays" if f > needed else "it does not"
+        found.append(f"h = {h:.2f} with {text} asks for f > {needed:.2f}, {pays}")
+    return (
+        f"A small step costs s = {s:.2f} of a large one; a mask of {100 * float(MASK):g} % holds f = {f:.2f} of the "
+        "difference between the models. Against whole large steps among as many small ones (SRDiffusion): "
+        f"{'; '.join(found)}. Fewer steps need no such numbers: they are measured."
+    )
+
+
+def _stretches(winners: Sequence[Row]) -> list[str]:
+    """Consecutive speeds at which one kind is on the front."""
+    parts: list[list[Row]] = []
+    for row in winners:
+        if row.kind == "large":
+            continue
+        if parts and parts[-1][0].kind == row.kind:
+            parts[-1].append(row)
+        else:
+            parts.append([row])
+    said = []
+    for part in parts:
+        first, last = part[0], part[-1]
+        speeds = f"{first.speed:.2f}" if len(part) == 1 else f"{first.speed:.2f} to {last.speed:.2f}"
+        said.append(
+            f"At {speeds} times the large model's speed {NAMES[first.kind]} is closest "
+            f"({_points(first)}{'' if len(part) == 1 else f' to {_points(last)}'})."
+        )
+    return said
+
+
+def _at(where: str, rows: Sequence[Row]) -> str:
+    """The best of every kind at one speed."""
+    best = sorted(best_by_kind(rows).values(), key=lambda row: -row.closeness)
+    if not best:
+        return ""
+    told = ", ".join(f"{NAMES.get(row.kind, row.kind)} {_points(row)} over {len(row.scores)} prompts" for row in best)
+    return f"At {where} the large model's speed: {told}."
+
+
+def _points(row: Row) -> str:
+    return f"{row.closeness:.3f} with {named(str(row.policy), row.steps)}"

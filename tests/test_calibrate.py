@@ -1,0 +1,264 @@
+"""Calibration on a small random pair: what is tried, what is kept, that it resumes, repeats itself, and refuses."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+
+import pytest
+import torch
+
+from hybridstitch.calibrate import calibrate
+from hybridstitch.calibrate.candidates import adaptive, explored, near
+from hybridstitch.calibrate.crew import Crew
+from hybridstitch.calibrate.drawing import Score
+from hybridstitch.calibrate.table import Row, best_by_speed, pareto, student
+from hybridstitch.errors import RunError
+from hybridstitch.policies import LargeOnly, Schedule, SmallOnly
+from hybridstitch.price import Prices
+from hybridstitch.recipe import Recipe, RecipeError
+from small_models import stitched, worded
+
+PROMPTS = ("abc", "dog", "cab", "bed")
+SETTING = {"steps": 6, "guidance": 4.0, "size": (32, 32)}
+PRICES = Prices(
+    call=0.2,
+    step=0.01,
+    large=1.0,
+    small=0.15,
+    masked={"fresh": (0.1, 1.0), "cached": (0.05, 1.0), "cond": (0.05, 0.5)},
+)
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return worded(stitched())
+
+
+@pytest.fixture(scope="module")
+def whole(pipe, tmp_path_factory):
+    """A recipe of everything, and the state it left."""
+    state = tmp_path_factory.mktemp("whole") / "state"
+    return calibrate(pipe, PROMPTS, state=state, **SETTING), state
+
+
+# --- what is tried ---
+
+
+@pytest.mark.parametrize("speed", [1.3, 1.8, 2.8, 6.0])
+def test_candidates_are_priced_at_the_wanted_speed(speed):
+    found = near(speed, 50, PRICES)
+    large = PRICES.seconds(LargeOnly(), 50)
+    assert all(abs(large / PRICES.seconds(policy, steps) / speed - 1) <= 0.045 for policy, steps in found)
+    kinds = {type(policy) for policy, _ in found}
+    assert {LargeOnly, Schedule} <= kinds
+    letters = {policy.program[0] + policy.program.split()[1][0] for policy, _ in found if isinstance(policy, Schedule)}
+    assert letters == {"LS", "SL", "LH"}
+    assert {policy.text for policy, _ in found if policy.can_mask} == {"fresh", "cached"}
+    assert len(found) == len({(str(policy), steps) for policy, steps in found})
+
+
+def test_few_steps_have_candidates_of_every_count_of_masked_steps():
+    found = [policy.program for policy, steps in near(8.0, 50, PRICES) if steps <= 10 and policy.can_mask]
+    assert {word.partition("@")[0] for program in found for word in program.split() if "H" in word} >= {
+        "H1",
+        "H2",
+        "H4",
+    }
+
+
+def test_exploring_looks_at_every_speed():
+    large = PRICES.seconds(LargeOnly(), 50)
+    speeds = sorted(large / PRICES.seconds(policy, steps) for policy, steps in explored(50, PRICES))
+    assert speeds[0] < 1.3
+    assert speeds[-1] > 10
+    assert all(b / a < 1.35 for a, b in pairwise(speeds))
+
+
+def test_adaptive_policies_need_room():
+    assert adaptive(6) == []
+    assert {policy.name for policy, _ in adaptive(50)} == {"sr-diffusion", "hybrid-stitch"}
+
+
+# --- what is kept ---
+
+
+def row(closeness, speed, kind="fewer steps"):
+    scores = tuple(
+        Score(prompt=p, steps=5, policy="large", closeness=c, psnr=20.0, seconds=1.0, distances=())
+        for p, c in enumerate(closeness)
+    )
+    return Row(LargeOnly(), 5, kind, speed, scores)
+
+
+def test_an_interval_is_student_s():
+    """t = 4.30 for three values: mean 0.8, deviation 0.1."""
+    found = student([0.7, 0.8, 0.9])
+    assert found.low == pytest.approx(0.8 - 4.30 * 0.1 / 3**0.5)
+    assert student([0.9, 1.0, 0.95], most=1.0).high == 1.0
+    assert student([0.9]).low == float("-inf")
+
+
+def test_the_front_and_the_best_of_every_span_of_speeds():
+    rows = [row([0.9], 2.0), row([0.8], 1.5), row([0.7], 3.0), row([0.95], 1.2), row([0.85], 1.9)]
+    assert [r.speed for r in pareto(rows)] == [1.2, 2.0, 3.0]
+    assert [r.speed for r in best_by_speed(rows, 1)] == [1.2, 1.5, 2.0, 3.0]
+    assert [r.speed for r in best_by_speed(rows, 2)] == [1.2, 1.5, 2.0, 1.9, 3.0]
+
+
+# --- a recipe ---
+
+
+def test_a_recipe_says_what_it_was_measured_with_and_on(whole, pipe):
+    recipe, _ = whole
+    assert (recipe.home.steps, recipe.home.guidance, recipe.home.width, recipe.home.height) == (6, 4.0, 32, 32)
+    assert recipe.home.parameters[0] == sum(p.numel() for p in pipe.transformer.large.parameters())
+    assert recipe.home.scheduler == "FlowMatchEulerDiscreteScheduler shift=3.0"
+    assert (recipe.prompts["searched"], recipe.prompts["checked"]) == (3, 1)
+    assert set(recipe.shares) == {"0.15", "0.3"}
+    assert all(0 < share < 1 for share in recipe.shares.values())
+    assert any("s = " in sentence and "f = " in sentence and "h = " in sentence for sentence in recipe.verdict)
+
+
+def test_its_points_are_a_front_that_begins_with_the_large_model(whole):
+    points = whole[0].points
+    assert (points[0].kind, points[0].closeness.mean, points[0].predicted) == ("large", 1.0, 1.0)
+    assert len(points) > 1
+    for slower, faster in pairwise(points):
+        assert slower.predicted < faster.predicted
+        assert slower.closeness.mean > faster.closeness.mean
+    for point in points:
+        assert point.closeness.number == 3
+        assert 0 < point.held_out <= 1
+        assert point.measured > 0
+        assert point.memory_mib > 0
+        assert len(point.distances) == point.steps
+
+
+def test_the_same_seed_and_recorded_times_give_the_same_recipe(whole, pipe, tmp_path):
+    recipe, state = whole
+    times = [
+        line for line in state.read_text().splitlines() if '"of"' in line or '"prices"' in line or '"timed"' in line
+    ]
+    again = tmp_path / "state"
+    again.write_text("\n".join(times) + "\n")
+    assert calibrate(pipe, PROMPTS, state=again, **SETTING).to_json() == recipe.to_json()
+    assert len(again.read_text().splitlines()) > len(times)  # it did draw
+
+
+def test_a_calibration_that_was_killed_goes_on(whole, pipe, tmp_path):
+    recipe, state = whole
+    lines = state.read_text().splitlines()
+    cut = tmp_path / "state"
+    timed = [line for line in lines if '"timed"' in line]
+    cut.write_text("\n".join([*lines[:4], *timed, lines[4][: len(lines[4]) // 2]]))
+    drawn = []
+    found = calibrate(pipe, PROMPTS, state=cut, on_progress=lambda share, doing: drawn.append(share), **SETTING)
+    assert found.to_json() == recipe.to_json()
+    assert drawn == sorted(drawn)
+    assert drawn[-1] == 1.0
+    finished = []
+    calibrate(pipe, PROMPTS, state=cut, on_progress=lambda share, doing: finished.append(doing), **SETTING)
+    assert not any("candidates" in doing for doing in finished)
+
+
+def test_the_state_of_another_calibration_is_begun_anew(whole, pipe, tmp_path):
+    state = tmp_path / "state"
+    state.write_text(whole[1].read_text())
+    calibrate(pipe, PROMPTS, state=state, speed=1.5, prices=PRICES, **SETTING)
+    assert json.loads(state.read_text().splitlines()[0])["of"]["asked"] == {"speed": 1.5}
+
+
+def test_a_wanted_speed_is_searched_for(pipe):
+    recipe = calibrate(pipe, PROMPTS, speed=1.5, prices=PRICES, **SETTING)
+    assert recipe.asked == {"speed": 1.5}
+    assert len(recipe.points) > 1
+    assert all(abs(point.predicted / 1.5 - 1) <= 0.04 for point in recipe.points[1:])
+    assert any(sentence.startswith("At 1.5 times") for sentence in recipe.verdict)
+
+
+def test_a_wanted_closeness_is_surely_reached(pipe):
+    recipe = calibrate(pipe, PROMPTS, closeness=0.5, prices=PRICES, **SETTING)
+    assert recipe.at().closeness.low >= 0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"prompts": ("a", "b", "c")}, r"3 prompt\(s\) were given .* give 4 to 16"),
+        ({"prompts": ("a",) * 17}, "17 prompt"),
+        ({"prompts": ("a", "b", "c", " ")}, "is empty"),
+        ({"speed": 1.5, "closeness": 0.9}, "ask for one"),
+        ({"speed": 0.9}, "above 1"),
+        ({"speed": 1e6}, r"cannot be reached: the small model alone in 2 steps is \d"),
+        ({"closeness": 2.0}, "at most 1"),
+        ({"steps": 2}, "steps=2"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_one_line(pipe, whole, tmp_path, changes, complaint):
+    asked = {"prompts": PROMPTS, "prices": PRICES, **SETTING, **changes}
+    with pytest.raises(RecipeError, match=complaint) as refusal:
+        calibrate(pipe, **asked)
+    assert "\n" not in str(refusal.value)
+
+
+def test_no_guidance_has_one_branch_and_no_price_of_a_conditional_one(pipe):
+    recipe = calibrate(pipe, PROMPTS, **{**SETTING, "guidance": 1.0, "steps": 4})
+    assert set(recipe.prices.masked) == {"fresh", "cached"}
+    assert len(recipe.points) > 1
+
+
+def test_a_recipe_file_is_what_was_found(whole, tmp_path):
+    whole[0].save(tmp_path / "recipe.json")
+    assert Recipe.load(tmp_path / "recipe.json") == whole[0]
+
+
+# --- processes ---
+
+
+def _double(number):
+    if number == 13:
+        raise ValueError("unlucky")
+    if number == 99:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 2 * number + 0 * torch.get_num_threads()
+
+
+def test_a_crew_does_all_tasks_and_passes_errors_on():
+    for count in (1, 2):
+        with Crew(_double, count) as crew:
+            assert sorted(crew.do([1, 2, 3, 4, 5])) == [2, 4, 6, 8, 10]
+            with pytest.raises(ValueError, match="unlucky"):
+                list(crew.do([1, 13]))
+
+
+def test_a_killed_process_is_told():
+    with Crew(_double, 2) as crew, pytest.raises(RunError, match="was killed"):
+        list(crew.do([99]))
+
+
+def test_a_crew_of_two_draws_what_one_does(pipe, whole):
+    from hybridstitch.calibrate.call import Call
+    from hybridstitch.calibrate.drawing import Studio, Task
+    from hybridstitch.calibrate.search import _work
+
+    call = Call(width=32, height=32, steps=6, guidance=4.0)
+    studio = Studio(pipe=pipe, call=call, prompts=PROMPTS, seed=0, prices=PRICES)
+    tasks = [(Task(prompt, 6, ("large", "schedule:program=L3 S3")), None) for prompt in (0, 1)]
+    results = []
+    for count in (1, 2):
+        with Crew(partial(_work, studio), count) as crew:
+            results.append(sorted((t.prompt, [replace(s) for s in scores]) for t, scores, _ in crew.do(tasks)))
+    assert results[0] == results[1]
+
+
+def test_the_small_model_alone_needs_only_itself(pipe):
+    from hybridstitch.calibrate.calibrate import memory_mib
+    from hybridstitch.calibrate.call import Call
+
+    call = Call(width=32, height=32, steps=6, guidance=4.0)
+    small, large, mask = (memory_mib(pipe, p, call) for p in (SmallOnly(), LargeOnly(), Schedule("L2 H*@0.3")))
+    assert small < large < mask
+    assert large * 2**20 == 4 * sum(p.numel() for p in pipe.transformer.large.parameters())

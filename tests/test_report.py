@@ -1,7 +1,7 @@
 """Reports: what they show is what the trace holds."""
 
 import re
-from itertools import combinations
+from itertools import combinations, pairwise
 from math import inf
 
 import numpy as np
@@ -10,7 +10,7 @@ from PIL import Image, ImageColor
 
 from hybridstitch.plan import Plan, Region, Stroke, large, small
 from hybridstitch.report.colours import BOTH, KINDS, LARGE, METHODS, SMALL, kind
-from hybridstitch.report.filmstrip import filmstrip
+from hybridstitch.report.filmstrip import filmstrip, spread
 from hybridstitch.report.overlay import difference, side_by_side, who_drew
 from hybridstitch.report.page import page, stages
 from hybridstitch.report.takes import Exhibit, Take, decibels, psnr
@@ -142,3 +142,19 @@ def test_colours_are_told_apart_with_any_vision(vision, colours):
 
 def test_one_colour_a_method():
     assert (METHODS["large"], METHODS["small"], METHODS["hybrid-stitch"]) == (LARGE, SMALL, BOTH)
+
+
+@pytest.mark.parametrize(
+    ("places", "expected"),
+    [
+        ([0.0, 50.0], [0.0, 50.0]),
+        ([10.0, 14.0], [7.0, 17.0]),
+        ([10.0, 10.0, 10.0, 90.0], [0.0, 10.0, 20.0, 90.0]),
+        ([0.0, 11.0, 12.0], [-7 / 3, 23 / 3, 53 / 3]),
+        ([], []),
+    ],
+)
+def test_labels_make_room_for_each_other(places, expected):
+    found = spread(places, 10.0)
+    assert all(above - below >= 10 - 1e-9 for below, above in pairwise(found))
+    assert found == pytest.approx(expected)

@@ -72,11 +72,11 @@ def paired_interval(
     return mean_interval(gaps.tolist(), resamples=resamples, seed=seed)
 
 
-def share_interval(hits: Sequence[bool]) -> Interval:
-    """The share of true values and its Wilson interval.
+def share_interval(hits: Sequence[float]) -> Interval:
+    """The share of hits and its Wilson interval.
 
     Args:
-        hits: one per picture.
+        hits: one per picture, true or false, 1 or 0.
 
     Raises:
         ValueError: no values.
@@ -84,7 +84,7 @@ def share_interval(hits: Sequence[bool]) -> Interval:
     number = len(hits)
     if number == 0:
         raise ValueError("an interval needs at least one value")
-    share = sum(map(bool, hits)) / number
+    share = sum(hits) / number
     middle = share + Z**2 / (2 * number)
     reach = Z * sqrt(share * (1 - share) / number + Z**2 / (4 * number**2))
     low, high = ((middle + side * reach) / (1 + Z**2 / number) for side in (-1, 1))

@@ -23,17 +23,20 @@ from .overlay import enlarged, who_drew
 from .takes import Exhibit, decibels, thresholds_of
 
 WIDTH, DPI = 12.0, 130  # inches, pixels per inch
-LEFT, RIGHT = 0.95, 0.2  # inches beside the plots
+LEFT, RIGHT = 0.95, 0.85  # inches beside the plots
 GAP = 0.07  # inches between frames
-HEAD, TIES, BAR, SCORES, SECONDS, FOOT = 0.95, 0.32, 0.34, 2.0, 1.25, 0.95  # inches of height of each part
+HEAD, TIES, BAR, SCORES, SECONDS, FOOT = 1.15, 0.32, 0.34, 2.0, 1.25, 0.95  # inches of height of each part
+BARE = 0.3  # inches above the frames without a head
+APART = 12.0  # points between two labels beside a plot
 
 
-def filmstrip(exhibit: Exhibit, path: str | Path) -> None:
+def filmstrip(exhibit: Exhibit, path: str | Path, *, head: bool = True) -> None:
     """Save the sheet of one run as PNG.
 
     Args:
         exhibit: a take with frames.
         path: where.
+        head: with the prompt, policy and figures above.
     """
     take = exhibit.take
     steps = take.trace.of(0)
@@ -42,7 +45,7 @@ def filmstrip(exhibit: Exhibit, path: str | Path) -> None:
     cell = min(1.6, wide / count)
     across = cell - GAP
     tall = across * take.image.height / take.image.width
-    height = HEAD + 2 * (tall + GAP) + TIES + BAR + 0.18 + SCORES + 0.3 + SECONDS + FOOT
+    height = (HEAD if head else BARE) + 2 * (tall + GAP) + TIES + BAR + 0.18 + SCORES + 0.3 + SECONDS + FOOT
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
 
@@ -50,8 +53,9 @@ def filmstrip(exhibit: Exhibit, path: str | Path) -> None:
         """Axes by inches from the top left."""
         return figure.add_axes((left / WIDTH, 1 - (top + high) / height, width / WIDTH, high / height))
 
-    _head(figure, exhibit, height)
-    top, span = HEAD, take.trace.steps
+    if head:
+        _head(figure, exhibit, height)
+    top, span = HEAD if head else BARE, take.trace.steps
     for row in range(2):
         for index, (step, frame) in enumerate(take.frames):
             axes = place(LEFT + index * wide / count + (wide / count - across) / 2, top, across, tall)
@@ -91,7 +95,7 @@ def filmstrip(exhibit: Exhibit, path: str | Path) -> None:
 def _head(figure: Figure, exhibit: Exhibit, height: float) -> None:
     take = exhibit.take
     title = textwrap.shorten(exhibit.prompt, 90, placeholder=" …")
-    facts = [f"{take.trace.policy}", f"{take.trace.steps} steps", f"seed {exhibit.seed}", f"{take.seconds:.2f} s"]
+    facts = [f"{take.trace.steps} steps", f"seed {exhibit.seed}", f"{take.seconds:.2f} s"]
     if exhibit.large is not None:
         facts.append(f"large model alone {exhibit.large.seconds:.2f} s")
         facts.append(f"{exhibit.speedup:.2f}× as fast")
@@ -99,6 +103,8 @@ def _head(figure: Figure, exhibit: Exhibit, height: float) -> None:
     x = LEFT / WIDTH
     figure.text(x, 1 - 0.2 / height, title, fontsize=15, color=INK, weight="bold", va="top")
     figure.text(x, 1 - 0.52 / height, "   ·   ".join(facts), fontsize=9.5, color=QUIET, va="top")
+    policy = textwrap.shorten(take.trace.policy.replace(",", ", "), 130, placeholder=" …")
+    figure.text(x, 1 - 0.74 / height, policy, fontsize=9.5, color=QUIET, va="top")
 
 
 def _frame(axes: Axes, image: object, step: Step) -> None:
@@ -124,17 +130,16 @@ def _bar(axes: Axes, steps: Sequence[Step]) -> None:
         spine.set_visible(False)
     for step in steps:
         axes.add_patch(
-            Rectangle((step.index - 0.5, 0), 1, 1, facecolor=KINDS[kind(step.drawn)], edgecolor="white", linewidth=0.6)
+            Rectangle(
+                (step.index - 0.5, 0), 1, 1, facecolor=KINDS[kind(step.drawn)], edgecolor="#ffffff60", linewidth=0.6
+            )
         )
     for drawn, group in groupby(steps, key=lambda step: str(step.drawn)):
         part = list(group)
         label = f"{drawn} · {len(part)}"
         if len(part) / len(steps) > 0.011 * len(label):
             middle = (part[0].index + part[-1].index) / 2
-            box = {"facecolor": KINDS[kind(part[0].drawn)], "edgecolor": "none", "pad": 2.5}
-            axes.text(
-                middle, 0.47, label, ha="center", va="center", fontsize=9.5, color="white", weight="bold", bbox=box
-            )
+            axes.text(middle, 0.47, label, ha="center", va="center", fontsize=9.5, color="white", weight="bold")
     axes.set_ylabel("drew", rotation=0, ha="right", va="center", fontsize=9, color=INK, labelpad=11)
 
 
@@ -152,15 +157,11 @@ def _scores(axes: Axes, steps: Sequence[Step], thresholds: Sequence[float]) -> N
         if stage in stages:
             part = stages[stage]
             axes.plot([part[0].index - 0.5, part[-1].index + 0.5], [threshold] * 2, color=INK, linewidth=1.8)
-        axes.annotate(
-            f"τ{'₀₁₂₃₄₅₆₇₈₉'[stage % 10]} = {threshold:g}", (1, threshold), xycoords=("axes fraction", "data"),
-            xytext=(-4, 4), textcoords="offset points", fontsize=8.5, color=INK, ha="right", zorder=5,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
-        )  # fmt: skip
     _plain(axes, "D (Eq. 9)")
     axes.yaxis.set_major_locator(LogLocator(numticks=6))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(labelbottom=False)
+    _beside(axes, [(tau, f"τ{'₀₁₂₃₄₅₆₇₈₉'[stage % 10]} = {tau:g}") for stage, tau in enumerate(thresholds)])
 
 
 def _seconds(axes: Axes, steps: Sequence[Step], exhibit: Exhibit) -> None:
@@ -168,18 +169,44 @@ def _seconds(axes: Axes, steps: Sequence[Step], exhibit: Exhibit) -> None:
         [step.index for step in steps], [1000 * step.seconds for step in steps], width=0.94,
         color=[KINDS[kind(step.drawn)] for step in steps], linewidth=0,
     )  # fmt: skip
+    mean = 0.0
     rival = exhibit.large.trace.of(0) if exhibit.large else [s for s in steps if kind(s.drawn) == "L"]
     if rival:
         mean = 1000 * float(np.median([step.seconds for step in rival]))
         axes.axhline(mean, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
-        axes.annotate(
-            f"a step of the large model: {mean:.0f} ms", (1, mean), xycoords=("axes fraction", "data"),
-            xytext=(-4, 4), textcoords="offset points", fontsize=8.5, color=INK, ha="right",
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
-        )  # fmt: skip
         axes.set_ylim(0, 1.25 * max(mean, *(1000 * step.seconds for step in steps)))
     _plain(axes, "ms a step")
+    if rival:
+        _beside(axes, [(mean, f"large step\n{mean:.0f} ms")])
     axes.set_xlabel("step", fontsize=9, color=INK)
+
+
+def _beside(axes: Axes, labels: Sequence[tuple[float, str]]) -> None:
+    """Names of levels, at the right of a finished plot; those of near levels make room for each other."""
+    points = 72 / DPI
+    levels = sorted((float(axes.transData.transform((0, level))[1]) * points, level, text) for level, text in labels)
+    for (at, level, text), free in zip(levels, spread([at for at, _, _ in levels], APART), strict=True):
+        axes.annotate(
+            text, (1, level), xycoords=("axes fraction", "data"), xytext=(12, free - at), textcoords="offset points",
+            fontsize=8.5, color=INK, va="center", annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": QUIET, "linewidth": 0.7, "shrinkA": 1, "shrinkB": 0},
+        )  # fmt: skip
+
+
+def spread(places: Sequence[float], apart: float) -> list[float]:
+    """The nearest places, by least squares, that are at least `apart` from each other.
+
+    Args:
+        places: ascending.
+        apart: the least distance of two neighbours.
+    """
+    groups: list[list[float]] = []  # of places less i·apart, which may only rise: neighbours that fall share their mean
+    for index, place in enumerate(places):
+        groups.append([place - index * apart])
+        while len(groups) > 1 and np.mean(groups[-2]) > np.mean(groups[-1]):
+            groups[-2:] = [groups[-2] + groups[-1]]
+    level = [float(np.mean(group)) for group in groups for _ in group]
+    return [value + index * apart for index, value in enumerate(level)]
 
 
 def _plain(axes: Axes, label: str) -> None:

@@ -26,6 +26,7 @@ class Stage:
     """Consecutive steps that drew alike, as the page's table shows them."""
 
     colour: str
+    who: str
     drew: str
     first: int
     last: int
@@ -68,6 +69,7 @@ def stages(trace: Trace) -> list[Stage]:
         found.append(
             Stage(
                 colour=KINDS[kind(part[0].drawn)],
+                who=NAMES[kind(part[0].drawn)],
                 drew=str(part[0].drawn),
                 first=part[0].index,
                 last=part[-1].index,
@@ -120,7 +122,7 @@ def _section(exhibit: Exhibit) -> dict[str, object]:
 def _strip(exhibit: Exhibit) -> str:
     with TemporaryDirectory() as folder:
         path = Path(folder, "strip.png")
-        filmstrip(exhibit, path)
+        filmstrip(exhibit, path, head=False)
         return _address(path.read_bytes())
 
 

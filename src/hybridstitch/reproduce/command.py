@@ -68,14 +68,14 @@ def _reproduce(crew: Crew, target: str, about: dict[str, Any], tell: Lines) -> l
     if target in ("all", "fig5", *TABLES):
         timed = timing.timed(mine)
         tell.begin("timing", len(timed) * settings.latency_n)
-        timing.time_all(crew.here, mine, costs, lambda done, total: tell.done(done))
+        timing.time_all(crew.here, mine, costs, tell.done)
     results = Results(
         settings=settings, methods=every, policies=policies, prices=costs, rows=read_rows(settings),
         times=read_times(settings),
     )  # fmt: skip
     notes = [*_notes(about, chosen)]
     if mine:
-        results, missing = _score(results, mine, tell)
+        results, missing = _score(crew, results, mine, tell)
         notes += missing
     found: list[Path] = []
     for table in (*TABLES, "steps"):
@@ -130,17 +130,16 @@ def _draw(crew: Crew, methods: Sequence[Method], costs: prices.Prices, tell: Lin
     tell.begin("drawing prompts", len(tasks))
     for done, (_, drawn) in enumerate(crew.map(draw_image, tasks), start=1):
         append_rows(settings, drawn)
-        tell.done(done)
+        tell.done(done, len(tasks))
 
 
-def _score(results: Results, methods: Sequence[Method], tell: Lines) -> tuple[Results, list[str]]:
+def _score(crew: Crew, results: Results, methods: Sequence[Method], tell: Lines) -> tuple[Results, list[str]]:
     """Score rows and fill raw.csv's last columns."""
     settings = results.settings
-    scorer = scoring.open_scorer(settings)
-    for note in scorer.notes:
+    for note in crew.here.scorer.notes:
         tell.note(note)
     tell.begin("scoring methods", len(methods))
-    scores = scoring.score_all(scorer, methods, tell.done)
+    scores = scoring.score_all(crew, results.rows, methods, tell.done)
     filled = scoring.filled(results.rows, scores)
     write_rows(settings, _sorted(filled, results.methods))
     done = Results(
@@ -150,7 +149,7 @@ def _score(results: Results, methods: Sequence[Method], tell: Lines) -> tuple[Re
     one = next(iter(scores.values()))
     said = [f"{s.metric}: {s.numerics}" + (f"; against {s.references}" if s.references else "") for s in one.values()]
     said += [s.note for s in one.values() if s.note]
-    return done, [*scorer.notes, *dict.fromkeys(said)]
+    return done, [*crew.here.scorer.notes, *dict.fromkeys(said)]
 
 
 def _notes(about: dict[str, Any], chosen: Calibrated | None) -> Iterator[str]:

@@ -9,43 +9,64 @@ yielded before stays.
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
 
 from .settings import ReproductionError, Settings
 
-Task = TypeVar("Task")
-Result = TypeVar("Result")
+if TYPE_CHECKING:
+    from .scoring import Scorer
+
 PATIENCE_SECONDS = 5
 
 
 class Studio:
-    """A stitched pipeline, opened when it is first needed."""
+    """A stitched pipeline and what scores pictures, each opened when it is first needed."""
 
     def __init__(self, settings: Settings) -> None:
         """For these settings; nothing is loaded yet."""
         self.settings = settings
         self._pipe: Any = None
+        self._scorer: Scorer | None = None
 
     @property
     def pipe(self) -> Any:
-        """The pipeline."""
+        """The pipeline; a miniature one on a CPU draws with one thread, in every process alike."""
         if self._pipe is None:
+            if single(self.settings):
+                torch.set_num_threads(1)
             self._pipe = self.settings.open()
         return self._pipe
+
+    @property
+    def scorer(self) -> "Scorer":
+        """What scores pictures; the large model's are drawn by then."""
+        from .scoring import open_scorer
+
+        if self._scorer is None:
+            self._scorer = open_scorer(self.settings)
+        return self._scorer
+
+
+def single(settings: Settings) -> bool:
+    """Whether one thread draws fastest: models this small wait for each other on more."""
+    return settings.mini and settings.device == "cpu"
 
 
 def workers_for(settings: Settings) -> int:
     """A process for each core for the miniature pair on a CPU, which one thread draws fastest; else one."""
-    if not settings.mini or settings.device != "cpu":
+    if not single(settings):
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, settings.n))
 
 
-class Crew(Generic[Task, Result]):
+class Crew:
     """Workers that keep their models between maps."""
 
     def __init__(self, settings: Settings, workers: int) -> None:
@@ -128,12 +149,7 @@ def _sit(settings: Settings) -> tuple[Connection, BaseProcess]:
 
 def _work(settings: Settings, line: Connection) -> None:
     """The life of a worker: it ends when nobody listens any more."""
-    import signal
-
-    import torch
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
     studio = Studio(settings)
     while True:
         try:

@@ -4,12 +4,13 @@ The miniature pair has scores of its own, named for it, which need nothing but t
 (LPIPS, CLIP, FID) and real pictures (FID, KID): what cannot be had is said in one line, and its columns stay empty.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..evaluate.metrics import open_metrics
 from ..evaluate.pictures import References, ScoreError, large_pictures, photographs, rendered
 from ..evaluate.scores import Metric, Scores
+from .crew import Crew, Studio
 from .drawing import Rows, pictures_of
 from .methods import Method
 from .settings import Settings
@@ -78,21 +79,30 @@ def open_scorer(settings: Settings) -> Scorer:
     return Scorer(settings=settings, metrics=metrics, references=references, notes=notes)
 
 
+def score_method(studio: Studio, method: str) -> dict[str, Scores]:
+    """Work of a crew: all scores of a method."""
+    return studio.scorer.score(method)
+
+
 def score_all(
-    scorer: Scorer, methods: Iterable[Method], on_method: Callable[[int], None]
+    crew: Crew, rows: Rows, methods: Sequence[Method], on_method: Callable[[int, int], None]
 ) -> dict[str, dict[str, Scores]]:
-    """Scores by method and metric.
+    """Scores by method and metric; methods that drew the same pictures are scored once.
 
     Args:
-        scorer: ready.
+        crew: shares the work out.
+        rows: of raw.csv.
         methods: with all pictures drawn.
-        on_method: called after each with how many are done.
+        on_method: called after each with how many are done, and how many there are.
     """
+    pictures = {m.name: tuple(rows[m.name, image]["pixels"] for image in range(crew.settings.n)) for m in methods}
+    firsts = {drawn: name for name, drawn in reversed(pictures.items())}
+    names = list(dict.fromkeys(firsts[drawn] for drawn in pictures.values()))
     found: dict[str, dict[str, Scores]] = {}
-    for method in methods:
-        found[method.name] = scorer.score(method.name)
-        on_method(len(found))
-    return found
+    for place, scores in crew.map(score_method, names):
+        found[names[place]] = scores
+        on_method(len(found), len(names))
+    return {name: found[firsts[drawn]] for name, drawn in pictures.items()}
 
 
 def filled(rows: Rows, scores: Mapping[str, Mapping[str, Scores]]) -> Rows:

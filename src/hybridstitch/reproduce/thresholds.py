@@ -15,7 +15,8 @@ from math import floor, inf
 from statistics import median
 from typing import Any, Self
 
-from ..policies import HybridStitch, Policy, Schedule, SRDiffusion, least_large, parse
+from ..policies import HybridStitch, Policy, Schedule, SRDiffusion, parse
+from ..policy import least_large
 from ..presets import TABLE_1, TABLE_3
 from .implied import switches
 

@@ -1,0 +1,192 @@
+"""What is compared: switch steps from the paper's latencies, thresholds, rivals at equal time, the front."""
+
+from statistics import mean
+
+import numpy as np
+import pytest
+
+from hybridstitch.latency import CostModel
+from hybridstitch.plan import Plan, Region, Stroke, large, small
+from hybridstitch.policies import HybridStitch, LargeOnly, Replay
+from hybridstitch.presets import PRESETS
+from hybridstitch.reproduce import implied, thresholds
+from hybridstitch.reproduce.methods import Method, changed, needed, resolve, rows
+from hybridstitch.reproduce.pareto import Point, at_time, chances
+from hybridstitch.reproduce.prices import Prices
+from hybridstitch.trace import Step, Trace
+
+COST = CostModel(large=2.0, small=0.4, masked_base=0.1, masked_slope=2.0)
+PRICES = Prices(fresh=COST, cached=CostModel(large=2.0, small=0.4, masked_slope=1.0), step_seconds=0.02)
+HYBRID = Stroke("L", Region(0.3))
+
+
+def trace_of(*plans):
+    records = [
+        Step(index=i, image=0, sigma=None, plan=p, drawn=p, distance=0.1, seconds=1.0, large_tokens=0)
+        for i, p in enumerate(plans)
+    ]
+    return Trace(policy="x", steps=len(plans), images=1, grid=(4, 4), records=tuple(records))
+
+
+# --- switch steps ---
+
+
+@pytest.mark.parametrize("name", [n for n in implied.shares() if n != "sr-diffusion"])
+def test_implied_switches_cost_what_the_paper_measured(name):
+    """Eq. 3 with h for M and Eq. 4, at the implied shares, give the paper's latency back."""
+    masks, small_step = PRESETS[name].policy.masks, implied.small_step()
+    bounds = implied.shares()[name]
+    masked = sum((b - a) * implied.masked_step(m) for a, b, m in zip(bounds, bounds[1:], masks, strict=False))
+    assert bounds[0] + masked + (1 - bounds[0]) * small_step == pytest.approx(implied.seconds(name))
+    assert list(bounds) == sorted(bounds)
+
+
+def test_the_last_switch_is_that_of_sr_diffusion():
+    assert implied.small_step() == pytest.approx((14.74 / 20.72 - 0.6) / 0.4)
+    assert {bounds[-1] for bounds in implied.shares().values()} == {implied.shares()["sr-diffusion"][0]}
+
+
+@pytest.mark.parametrize("steps", [6, 9, 50])
+def test_switches_rise_at_every_number_of_steps(steps):
+    for name, found in implied.switches(steps).items():
+        assert list(found) == sorted(set(found)), name
+        assert 2 <= found[0] <= found[-1] <= steps
+
+
+# --- thresholds ---
+
+
+def decided(policy, curve, steps):
+    """The steps at which the library's own rule leaves each stage on these distances."""
+    records = [
+        Step(index=i, image=0, sigma=None, plan=Plan(()), drawn=Plan(()), distance=d, seconds=0, large_tokens=0)
+        for i, d in enumerate(curve)
+    ]
+    plans = Trace(policy="", steps=steps, images=1, grid=(4, 4), records=tuple(records)).replay(policy)[0]
+    return tuple(i for i in range(1, steps) if plans[i].stage > plans[i - 1].stage)
+
+
+def test_thresholds_on_falling_distances_reach_every_target():
+    curves = [[(1.0 + 0.03 * place) * 0.9**i for i in range(50)] for place in range(3)]
+
+    def record(programs):
+        return [dict.fromkeys(mine, curves[place]) for place, mine in enumerate(programs)]
+
+    found = thresholds.calibrate(50, 3, record)
+    for name, policy in found.policies.items():
+        assert found.reached[name] == tuple(map(float, found.targets[name])), name
+        assert decided(policy, curves[1], 50) == found.targets[name], name
+    assert thresholds.Calibrated.from_json(found.to_json()) == found
+
+
+def test_where_hybrid_distances_rise_the_large_stage_ends_by_steps():
+    """D jumps when tokens change hands: τ_1 must lie above what the large model's curve would ask of τ_0."""
+    alone = [0.9**i for i in range(50)]
+    entered = [0.5 * 0.97**i for i in range(50)]
+
+    def record(programs):
+        return [
+            {
+                name: alone if "@" not in str(program) else alone[: 2 if "L2 " in str(program) else 20] + entered
+                for name, program in mine.items()
+            }
+            for mine in programs
+        ]
+
+    found = thresholds.calibrate(50, 2, record)
+    policy = found.policies["hybridstitch-10"]
+    assert policy.min_large * 50 == pytest.approx(found.targets["hybridstitch-10"][0] - 0.5)
+    assert policy.thresholds[1] > alone[found.targets["hybridstitch-10"][0] - 1]
+    assert found.reached["hybridstitch-10"][0] == found.targets["hybridstitch-10"][0]
+
+
+# --- rows ---
+
+
+@pytest.mark.parametrize("steps", [6, 8, 50])
+def test_every_row_fits_its_number_of_steps(steps):
+    every = rows(steps, {})
+    assert len({m.name for m in every}) == len(every)
+    for method in every:
+        assert (method.policy is None) == (method.of is not None)
+        if method.policy is not None:
+            method.policy.check(method.steps)
+    assert {m.name for m in every if m.paper is not None} == {n for n, p in PRESETS.items() if p.paper is not None}
+
+
+def test_a_row_brings_what_it_takes_something_of():
+    every = rows(50, {})
+    found = needed([m for m in every if m.name == "hybridstitch-20-static"], every)
+    assert [m.name for m in found] == ["large", "hybridstitch-20", "hybridstitch-20-static"]
+
+
+@pytest.mark.parametrize("take", ["fewer-steps", "sr-diffusion", "t-stitch"])
+@pytest.mark.parametrize("hybrid", [11, 14])
+def test_rivals_take_the_time_of_their_row(take, hybrid):
+    plans = [Plan((large(),))] * 10 + [Plan((small(), HYBRID), 1)] * hybrid + [Plan((small(),), 2)] * (40 - hybrid)
+    base = trace_of(*plans)
+    method = Method(name="rival", group="matched", steps=50, of="row", take=take)
+    costs = []
+    for image in range(40):
+        steps, policy = resolve(method, image, {"row": base}, PRICES)
+        seen = [Step(index=i, image=0, sigma=None, plan=Plan(()), drawn=Plan(()), distance=None, seconds=0,
+                     large_tokens=0) for i in range(steps)]  # fmt: skip
+        decided = Trace(policy="", steps=steps, images=1, grid=(4, 4), records=tuple(seen)).replay(policy)[0]
+        costs.append(PRICES.dense(decided))
+    assert mean(costs) == pytest.approx(PRICES.dense(plans), rel=2e-3)
+    assert max(costs) - min(costs) < 1.2  # never more than a dense step apart
+
+
+def test_ablations_change_one_thing():
+    plan = Plan((small(), HYBRID), 1)
+    assert changed(plan, "static") == Plan((small(), Stroke("L", Region(0.3, frozen=True))), 1)
+    assert changed(plan, "full-large") == Plan((small(), Stroke("L", Region(0.3), dense=True)), 1)
+    assert changed(plan, "no-mask") == Plan((small(),), 1)
+    base = trace_of(Plan((large(),)), Plan((large(),)), plan, Plan((small(),), 2))
+    method = Method(name="s", group="table2", steps=4, of="row", take="static")
+    steps, policy = resolve(method, 0, {"row": base}, PRICES)
+    assert steps == 4
+    assert isinstance(policy, Replay)
+    assert policy.plans[0][0] == Plan((large(),))
+
+
+def test_prices_tell_cached_from_fresh_text():
+    cached = Stroke("L", Region(0.3), text="cached")
+    assert PRICES.seconds([Plan((small(), HYBRID))]) == pytest.approx(0.02 + 0.4 + 0.1 + 0.6)
+    assert PRICES.seconds([Plan((small(), cached))]) == pytest.approx(0.02 + 0.4 + 0.3)
+    assert PRICES.seconds([Plan((small(), Stroke("L", Region(0.3), dense=True)))]) == pytest.approx(0.02 + 0.4 + 2.0)
+    assert Prices.from_json(PRICES.to_json()) == PRICES
+
+
+# --- the front ---
+
+
+def point(time, value, spread=0.0):
+    return Point(time=time, value=value, replicates=np.array([value - spread, value, value + spread]))
+
+
+def test_the_front_counts_replicates():
+    points = {"a": point(1, 10), "b": point(2, 12), "c": point(3, 11.5, 1.0), "d": point(4, 13)}
+    found = chances(points)
+    assert (found["a"], found["b"], found["d"]) == (1, 1, 1)
+    assert found["c"] == pytest.approx(1 / 3)  # 10.5 and 11.5 are beaten by 12 in less time, 12.5 is not
+
+
+def test_the_large_model_competes_between_its_step_counts():
+    line = [point(1, 10), point(4, 14)]
+    between = at_time(line, 2.0)
+    assert between is not None
+    assert between.value == pytest.approx(12)  # log 2 / log 4 of the way
+    assert at_time(line, 5.0) is None
+    points = {"few": line[0], "many": line[1], "stitched": point(2, 11)}
+    assert chances(points)["stitched"] == 1
+    assert chances(points, line)["stitched"] == 0
+    assert chances(points, line)["many"] == 1
+
+
+def test_adaptive_rows_take_the_thresholds_of_the_pair():
+    mine = HybridStitch(masks=(0.3,), thresholds=(0.2, 0.1))
+    every = {m.name: m for m in rows(50, {"hybridstitch-30": mine})}
+    assert every["hybridstitch-30"].policy == mine
+    assert every["hybridstitch-10"].policy == PRESETS["hybridstitch-10"].policy
+    assert every["large"].policy == LargeOnly()

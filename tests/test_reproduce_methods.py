@@ -5,18 +5,17 @@ from statistics import mean
 import numpy as np
 import pytest
 
-from hybridstitch.latency import CostModel
 from hybridstitch.plan import Plan, Region, Stroke, large, small
 from hybridstitch.policies import HybridStitch, LargeOnly, Replay
 from hybridstitch.presets import PRESETS
+from hybridstitch.price import Prices, fixed_plans
 from hybridstitch.reproduce import implied, thresholds
 from hybridstitch.reproduce.methods import Method, changed, needed, resolve, rows
 from hybridstitch.reproduce.pareto import Point, at_time, chances
-from hybridstitch.reproduce.prices import Prices
+from hybridstitch.reproduce.prices import dense
 from hybridstitch.trace import Step, Trace
 
-COST = CostModel(large=2.0, small=0.4, masked_base=0.1, masked_slope=2.0)
-PRICES = Prices(fresh=COST, cached=CostModel(large=2.0, small=0.4, masked_slope=1.0), step_seconds=0.02)
+PRICES = Prices(call=0.0, step=0.02, large=2.0, small=0.4, masked={"fresh": (0.1, 2.0), "cached": (0.0, 1.0)})
 HYBRID = Stroke("L", Region(0.3))
 
 
@@ -129,11 +128,8 @@ def test_rivals_take_the_time_of_their_row(take, hybrid):
     costs = []
     for image in range(40):
         steps, policy = resolve(method, image, {"row": base}, PRICES)
-        seen = [Step(index=i, image=0, sigma=None, plan=Plan(()), drawn=Plan(()), distance=None, seconds=0,
-                     large_tokens=0) for i in range(steps)]  # fmt: skip
-        decided = Trace(policy="", steps=steps, images=1, grid=(4, 4), records=tuple(seen)).replay(policy)[0]
-        costs.append(PRICES.dense(decided))
-    assert mean(costs) == pytest.approx(PRICES.dense(plans), rel=2e-3)
+        costs.append(dense(PRICES, fixed_plans(policy, steps)))
+    assert mean(costs) == pytest.approx(dense(PRICES, plans), rel=2e-3)
     assert max(costs) - min(costs) < 1.2  # never more than a dense step apart
 
 
@@ -148,14 +144,6 @@ def test_ablations_change_one_thing():
     assert steps == 4
     assert isinstance(policy, Replay)
     assert policy.plans[0][0] == Plan((large(),))
-
-
-def test_prices_tell_cached_from_fresh_text():
-    cached = Stroke("L", Region(0.3), text="cached")
-    assert PRICES.seconds([Plan((small(), HYBRID))]) == pytest.approx(0.02 + 0.4 + 0.1 + 0.6)
-    assert PRICES.seconds([Plan((small(), cached))]) == pytest.approx(0.02 + 0.4 + 0.3)
-    assert PRICES.seconds([Plan((small(), Stroke("L", Region(0.3), dense=True)))]) == pytest.approx(0.02 + 0.4 + 2.0)
-    assert Prices.from_json(PRICES.to_json()) == PRICES
 
 
 # --- the front ---

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..batch import disk
+from ..price import Prices
 from . import config, figures, prices, report, scoring, tables, thresholds, timing, worth
 from .crew import Crew, workers_for
 from .drawing import Row, Rows, Task, append_rows, draw_image, kept, read_rows, write_rows
@@ -51,7 +52,7 @@ def reproduce(settings: Settings, target: str, *, command: Sequence[str], mixed:
 
 def _reproduce(crew: Crew, target: str, about: dict[str, Any], tell: Lines) -> list[Path]:
     settings = crew.settings
-    costs = _kept(settings, "costs.json", prices.Prices, lambda: prices.measure(crew.here.pipe, settings), tell)
+    costs = _kept(settings, "costs.json", Prices, lambda: prices.measure(crew.here.pipe, settings), tell)
     chosen = None
     if settings.calibrate:
         count = min(thresholds.PROMPTS, settings.n)
@@ -112,7 +113,7 @@ def _wanted(target: str, every: Sequence[Method]) -> list[Method]:
     return [m for m in every if target in inside and inside[target](m)]
 
 
-def _draw(crew: Crew, methods: Sequence[Method], costs: prices.Prices, tell: Lines) -> None:
+def _draw(crew: Crew, methods: Sequence[Method], costs: Prices, tell: Lines) -> None:
     """Draw what is missing of some rows; raw.csv grows with each prompt."""
     settings = crew.settings
     names = [m.name for m in methods]

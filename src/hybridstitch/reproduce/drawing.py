@@ -18,10 +18,11 @@ from ..batch import disk
 from ..lockstep import Drawn, decode, draw_together, prepare
 from ..picture import pixel_digest
 from ..policies import Policy, Replay
+from ..price import Prices
 from ..trace import Trace
 from .crew import Studio
 from .methods import Method, resolve
-from .prices import Prices
+from .prices import dense
 from .settings import COLUMNS, Settings
 
 DIGITS = 16  # of a picture's digest
@@ -112,7 +113,7 @@ def row_of(
         "steps": steps,
         "policy": said,
         "switches": "/".join(map(str, switches(trace))),
-        "cost": f"{prices.dense(trace.plans()[0]):.4f}",
+        "cost": f"{dense(prices, trace.plans()[0]):.4f}",
         "pixels": pixel_digest(picture)[:DIGITS],
     }
     return {name: str(values.get(name, "")) for name in COLUMNS}

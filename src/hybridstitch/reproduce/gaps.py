@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluate.intervals import Interval
 from ..evaluate.scores import Scores
+from ..intervals import Interval
 from .results import Results
 from .scoring import named
 

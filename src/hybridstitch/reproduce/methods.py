@@ -18,9 +18,10 @@ from ..errors import PolicyError
 from ..plan import Plan, Region
 from ..policies import HybridStitch, LargeOnly, Policy, Replay, Schedule, SmallOnly, TStitch
 from ..presets import RIVALS, TABLE_1, TABLE_2, TABLE_3, PaperRow
+from ..price import Prices
 from ..trace import Trace
 from .implied import shares
-from .prices import Prices
+from .prices import dense
 
 Take = Literal["static", "full-large", "no-mask", "fewer-steps", "sr-diffusion", "t-stitch"]
 Group = Literal["table1", "table2", "table3", "rivals", "matched", "parts", "steps"]
@@ -170,11 +171,12 @@ def resolve(method: Method, image: int, drawn: Mapping[str, Trace], prices: Pric
         return method.steps, Replay((tuple(changed(plan, method.take) for plan in drawn[method.of].plans()[0]),))
     # every step costs the price of a step; k large ones replace small ones
     extra = image * GOLDEN % 1
-    total, steps = prices.dense(drawn[method.of].plans()[0]), method.steps
+    step, small = prices.step / prices.large, prices.small_ratio
+    total, steps = dense(prices, drawn[method.of].plans()[0]), method.steps
     if method.take == "fewer-steps":
-        count = floor(total / (1 + prices.step) + extra)
+        count = floor(total / (1 + step) + extra)
         return min(max(count, 1), steps), LargeOnly()
-    k = floor((total - steps * (prices.small + prices.step)) / (1 - prices.small) + extra)
+    k = floor((total - steps * (small + step)) / (1 - small) + extra)
     k = min(max(k, 0), steps)
     if method.take == "t-stitch":
         return steps, Schedule(f"S{steps - k} L{k}" if 0 < k < steps else ("L*" if k else "S*"))

@@ -281,15 +281,15 @@ def reasons(results: Results, worth: Mapping[str, Any]) -> str:
     p = results.prices
     out = [
         "## Why: f, h and s\n",
-        f"A dense step takes {p.large * 1000:.0f} ms, a small one s = {p.small:.3f} of it. A hybrid step beats the "
-        f"same time in whole large steps if the mask holds f > h / (1 − s) of ‖v_L − v_S‖². f is the mean over steps "
-        f"{worth['first']} to {worth['last'] - 1} of {worth['prompts']} prompts on the large model's way.\n",
+        f"A dense step takes {p.large * 1000:.0f} ms, a small one s = {p.small_ratio:.3f} of it. A hybrid step beats "
+        f"the same time in whole large steps if the mask holds f > h / (1 − s) of ‖v_L − v_S‖². f is the mean over "
+        f"steps {worth['first']} to {worth['last'] - 1} of {worth['prompts']} prompts on the large model's way.\n",
         "| mask | h fresh | h cached | needed f, fresh | cached | f of the policy's mask | best mask | random |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for ratio, found in worth["f"].items():
-        fresh, cached = p.masked(float(ratio)), p.masked(float(ratio), "cached")
-        needed = [break_even(h, p.small) for h in (fresh, cached)]
+        fresh, cached = (p.masked_ratio(float(ratio), kind) for kind in ("fresh", "cached"))
+        needed = [break_even(h, p.small_ratio) for h in (fresh, cached)]
         cells = [f"{v:.2f}" for v in (fresh, cached, *needed, *(found[k] for k in ("denoised", "oracle", "random")))]
         out.append(f"| {float(ratio):.0%} | " + " | ".join(cells) + " |")
     return "\n".join([*out, ""])

@@ -8,9 +8,9 @@ from typing import Any
 
 from ..evaluate.scores import Scores
 from ..policies import Policy
+from ..price import Prices
 from .drawing import Row, Rows
 from .methods import Method
-from .prices import Prices
 from .settings import Settings
 
 

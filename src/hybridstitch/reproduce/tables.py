@@ -13,8 +13,8 @@ from statistics import mean, median, quantiles
 from typing import Any
 
 from ..batch import disk
-from ..evaluate.intervals import Interval
 from ..evaluate.scores import Scores
+from ..intervals import Interval
 from .methods import Method
 from .pareto import Point, ahead, at_time, chances
 from .results import Results

@@ -13,11 +13,11 @@ from statistics import median
 
 from ..batch import disk
 from ..policies import Schedule
+from ..price import Prices
 from ..trace import Trace
 from .calls import call
 from .crew import Studio
 from .methods import Method, resolve
-from .prices import Prices
 from .results import Row, read_times
 from .settings import TIMED, Settings
 
@@ -59,7 +59,7 @@ def time_all(studio: Studio, methods: Sequence[Method], prices: Prices, on_call:
                 "image": str(image),
                 "denoising_seconds": f"{taken.denoising_seconds:.6f}",
                 "total_seconds": f"{taken.total_seconds:.6f}",
-                "predicted_seconds": f"{prices.seconds(taken.trace.plans()[0]):.6f}",
+                "predicted_seconds": f"{prices.plans(taken.trace.plans()[0]):.6f}",
             }
             on_call(place * len(wanted) + len(rows), len(todo) * len(wanted))
         _append(settings, [rows[m.name] for m in wanted])

@@ -83,14 +83,12 @@ def test_where_hybrid_distances_rise_the_large_stage_ends_by_steps():
     alone = [0.9**i for i in range(50)]
     entered = [0.5 * 0.97**i for i in range(50)]
 
+    def seen(program):
+        switch = int(program.program.split()[0][1:])
+        return alone if "@" not in program.program else alone[:switch] + entered
+
     def record(programs):
-        return [
-            {
-                name: alone if "@" not in str(program) else alone[: 2 if "L2 " in str(program) else 20] + entered
-                for name, program in mine.items()
-            }
-            for mine in programs
-        ]
+        return [{name: seen(program) for name, program in mine.items()} for mine in programs]
 
     found = thresholds.calibrate(50, 2, record)
     policy = found.policies["hybridstitch-10"]

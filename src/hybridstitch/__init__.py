@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .engine import Engine, parse_engine
     from .errors import HybridStitchError, StitchWarning
     from .pair import open_pair, stitch, unstitch
     from .plan import Plan, Region, Stroke
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "POLICIES",
+    "Engine",
     "HybridStitch",
     "HybridStitchError",
     "LargeOnly",
@@ -43,12 +45,22 @@ __all__ = [
     "TStitch",
     "Trace",
     "open_pair",
+    "parse_engine",
     "policy_named",
     "preset",
     "stitch",
     "unstitch",
 ]
-_HOMES = ("errors", "plan", "trace", "policies", "presets", "stitched", "pair")  # torch is needed from "stitched" on
+_HOMES = (
+    "errors",
+    "plan",
+    "trace",
+    "engine",
+    "policies",
+    "presets",
+    "stitched",
+    "pair",
+)  # torch is needed from "stitched" on
 
 
 def __getattr__(name: str) -> Any:

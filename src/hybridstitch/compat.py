@@ -1,8 +1,11 @@
-"""Every private or moving name of diffusers that this library touches, in one place.
+"""Every private or moving name of diffusers and of torch's compiler that this library touches, in one place.
 
-A new diffusers release that renames one of them breaks this file and nothing else.
+A new release that renames one of them breaks this file and nothing else.
 """
 
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from shutil import which
 from typing import Any
 
 import torch
@@ -18,12 +21,18 @@ __all__ = [
     "ModelMixin",
     "Transformer2DModelOutput",
     "attention",
+    "backends",
+    "blocks",
+    "fix_addresses",
     "grid_of",
+    "inductor_lacks",
     "is_offloaded",
     "is_parallel",
+    "many_graphs",
     "perturbs_attention",
     "set_component",
     "strange_processor",
+    "uncompile",
 ]
 
 
@@ -70,6 +79,52 @@ def strange_processor(model: Any) -> str | None:
 def set_component(pipe: DiffusionPipeline, name: str, module: nn.Module) -> None:
     """Put a module in the place of a pipeline's component, its entry in `pipe.config` included."""
     pipe.register_modules(**{name: module})
+
+
+def blocks(model: ModelMixin) -> list[nn.Module]:
+    """The blocks a transformer repeats, by the class names it says must not be split."""
+    names = model._no_split_modules or ()
+    return [module for module in model.modules() if type(module).__name__ in names]
+
+
+def uncompile(block: nn.Module) -> None:
+    """The inverse of `nn.Module.compile`."""
+    block._compiled_call_impl = None
+
+
+def many_graphs(count: int = 64) -> AbstractContextManager[None]:
+    """While it lasts, one function may be compiled for `count` shapes instead of 8."""
+    import torch._dynamo.config as config
+
+    return config.patch(recompile_limit=count)
+
+
+def backends() -> list[str]:
+    """What `torch.compile` can be asked for."""
+    import torch._dynamo
+
+    return torch._dynamo.list_backends(exclude_tags=None)
+
+
+def inductor_lacks(device: torch.device) -> str | None:
+    """What inductor needs to compile for a device and does not find, in words, or None."""
+    if device.type == "cpu":
+        from torch._inductor import config
+
+        wanted = config.cpp.cxx
+        names = [name for name in (wanted if isinstance(wanted, tuple | list) else (wanted,)) if name]
+        return None if any(which(name) for name in names) else f"a C++ compiler ({' or '.join(names)})"
+    from torch.utils._triton import has_triton
+
+    return None if has_triton() else "triton"
+
+
+def fix_addresses(tensors: Iterable[Tensor]) -> None:
+    """Tell CUDA graphs that these tensors stay where they are and may be written to."""
+    import torch._dynamo
+
+    for tensor in tensors:
+        torch._dynamo.mark_static_address(tensor)
 
 
 def grid_of(scheduler: Any) -> tuple[int, Tensor]:

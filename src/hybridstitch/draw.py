@@ -5,15 +5,17 @@ for every image hands the very tensors of the pipeline to the model. The canvas 
 guidance: `v = where(mask, v_L, v_S)` for each branch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .clock import Mark, mark
-from .families import Family
+from .compat import fix_addresses
+from .engine import PLAIN, Engine
+from .families import Family, KeysValues
 from .kv import KVCache
 from .plan import Plan, Stroke, large
 
@@ -22,10 +24,26 @@ Inputs = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """The two models of a pair: the large one through its family, the small one as it is."""
+    """The two models of a pair.
+
+    Attributes:
+        large: the large one, through its family.
+        small: the small one, or a compiled form of it.
+        engine: how they are run.
+        caches: keys and values that outlive a run, where compiled graphs know their addresses; None elsewhere.
+    """
 
     large: Family
-    small: nn.Module
+    small: Callable[..., Any]
+    engine: Engine = PLAIN
+    caches: dict[tuple[int, int], KVCache] | None = None
+
+    def room(self, inputs: Inputs) -> KeysValues:
+        """Memory for the keys and values of a call like this one, as the engine wants it."""
+        room = self.large.room(inputs, None if self.engine.kv == "same" else getattr(torch, self.engine.kv))
+        if self.caches is not None:
+            fix_addresses(tensor for pair in room for tensor in pair)
+        return room
 
 
 @dataclass(slots=True)
@@ -127,7 +145,7 @@ def draw(
                 cache.stamp(rows, step)
             else:
                 if keep and not cache.fits(length):
-                    cache.hold(models.large.room(call.inputs))
+                    cache.hold(models.room(call.inputs))
                 index = None if len(rows) == cache.rows else torch.tensor(rows, device=call.latent.device)
                 drawn, _ = models.large.dense(call.take(rows), keep=keep, memory=cache.layers, rows=index)
                 if keep:

@@ -20,6 +20,10 @@ class PairError(HybridStitchError, ValueError):
     """Two models that do not speak the same language."""
 
 
+class EngineError(HybridStitchError, ValueError):
+    """An engine option that cannot be meant, or that this machine or pair cannot serve."""
+
+
 class SchedulerError(HybridStitchError, ValueError):
     """A scheduler whose steps this policy cannot observe."""
 

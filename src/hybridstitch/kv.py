@@ -21,11 +21,13 @@ class KVCache:
         rows: R, rows of the call.
         layers: per attention layer its keys and values, each (R, N + T, heads, head width).
         drawn: per row the step that last wrote it; None where nothing was written.
+        lasting: keep the memory when its content is forgotten: captured graphs know its address.
     """
 
     rows: int
     layers: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     drawn: list[int | None] = field(default_factory=list)
+    lasting: bool = False
 
     def __post_init__(self) -> None:
         """Start with nothing drawn."""
@@ -54,8 +56,8 @@ class KVCache:
             self.drawn[row] = step
 
     def forget(self) -> None:
-        """Let the tensors go; the next masked step will run dense."""
-        self.layers, self.drawn = [], [None] * self.rows
+        """Let the tensors go, or only their content; the next masked step will run dense."""
+        self.layers, self.drawn = self.layers if self.lasting else [], [None] * self.rows
 
     def forget_before(self, step: int) -> None:
         """Let the tensors go if no row was written at `step` or after: no masked step can use them any more."""

@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .draw import Models
 from .errors import StitchError
 from .observer import check_scheduler, measurable
 from .plan import Plan
@@ -117,7 +116,7 @@ def draw_together(pipe: Any, start: Start, policies: Mapping[str, Policy]) -> di
         RunError: an output is not finite.
     """
     stitched = _stitched(pipe)
-    models = Models(stitched.family, stitched.small)
+    models = stitched.models
     kinds: dict[tuple[Signal, Reduction], list[str]] = {}
     for name, policy in policies.items():
         check_scheduler(start.scheduler, policy)

@@ -17,11 +17,13 @@ from diffusers.configuration_utils import ConfigMixin
 from torch import nn
 
 from .compat import ModelMixin, is_offloaded, is_parallel, perturbs_attention, set_component, strange_processor
+from .engine import PLAIN, Engine
 from .errors import PairError, StitchError, StitchWarning
 from .families.sd3 import JointAttention
 from .latency import Shape, largest_useful_mask
 from .observer import check_scheduler
 from .policies import HybridStitch, Policy, Schedule
+from .prepared import check_installed
 from .program import segments
 from .stitched import StitchedTransformer, as_policy
 
@@ -44,6 +46,7 @@ def stitch(
     pipe: DiffusionPipeline,
     small: ModelMixin | DiffusionPipeline | str | Path,
     policy: Policy | str = DEFAULT,
+    engine: Engine = PLAIN,
     **options: Any,
 ) -> None:
     """Let two models draw in a pipeline, from the next call on.
@@ -52,21 +55,24 @@ def stitch(
         pipe: a diffusers pipeline with a `transformer`; it stays the same object and class.
         small: the small model: a transformer, a pipeline, a hub id, or a folder of either.
         policy: who draws what, or its string.
+        engine: how the models are run; default: as they are.
         options: for `from_pretrained`, where `small` is loaded.
 
     Raises:
         StitchError: stitched already, offloaded already, or a kind of pipeline that cannot be.
         PairError: the two models do not match; says which property, both values, and what to do.
         PolicyError: the policy cannot be read.
+        EngineError: the models' device or the installation cannot serve the engine.
         SchedulerError: the pipeline's scheduler cannot serve the policy.
     """
     policy = as_policy(policy)
     large = _check_pipeline(pipe)
     check_scheduler(pipe.scheduler, policy)
+    check_installed(engine)
     module, parts = _small(small, large, options)
     _check_pair(pipe, large, module, parts)
     _warn_of_masks(policy, large, module)
-    stitched = StitchedTransformer(large, module, policy)
+    stitched = StitchedTransformer(large, module, policy, engine)
     stitched.train(large.training)
     set_component(pipe, "transformer", stitched)
     stitched.follow(pipe)
@@ -99,6 +105,7 @@ def open_pair(
     large: str | Path,
     small: str | Path | ModelMixin | DiffusionPipeline | None = None,
     policy: Policy | str | None = None,
+    engine: Engine = PLAIN,
     **options: Any,
 ) -> DiffusionPipeline:
     """Load a pipeline and stitch it.
@@ -107,6 +114,7 @@ def open_pair(
         large: hub id or folder of the large pipeline; a folder that a stitched pipeline was saved to; or "mini".
         small: as in `stitch`; not given for a saved pair or "mini".
         policy: who draws what; default: the saved pair's, or `HybridStitch()`.
+        engine: as in `stitch`.
         options: for `from_pretrained` (dtype, device_map, revision, token, …), the small model included.
 
     Returns:
@@ -118,7 +126,7 @@ def open_pair(
     if str(large) == "mini":
         from .mini.opened import open_mini
 
-        return open_mini(policy, **options)
+        return open_mini(policy, engine=engine, **options)
     if options.get("variant") is not None and (Path(large) / "transformer" / "small").is_dir():
         raise PairError(f"{large} is a saved pair, which has no variants; leave variant={options['variant']!r} out")
     pipe = DiffusionPipeline.from_pretrained(large, **options)
@@ -129,11 +137,12 @@ def open_pair(
                 f"{large} is a saved pair and brings its small model; leave `small` out, or unstitch it first"
             )
         stitched.policy = policy or stitched.policy
+        stitched.engine = engine
         stitched.follow(pipe)
         return pipe
     if small is None:
         raise PairError(f"{large} holds one model; name the small one, as in open_pair({str(large)!r}, small=…)")
-    stitch(pipe, small, policy or DEFAULT, **options)
+    stitch(pipe, small, policy or DEFAULT, engine, **options)
     return pipe
 
 

@@ -80,6 +80,8 @@ class Drawn:
         rows = []
         for image, (plan, drawn) in enumerate(zip(self.plans, main.plans, strict=True)):
             chosen, large = self.tokens[image], drawn.large_tokens(tokens)
+            if chosen is not None and 0 < large < tokens:
+                large = len(chosen)  # rounded by the engine
             rows.append(
                 Step(
                     index=index,

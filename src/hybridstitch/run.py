@@ -51,7 +51,7 @@ class Run:
         self._grid = (0, 0)
         self._meter = Meter(*policy.measured, models.large.patch) if measure else None
         # Of each kind of call of a step, by its place among them and its rows:
-        self._caches: dict[tuple[int, int], KVCache] = {}
+        self._caches: dict[tuple[int, int], KVCache] = {} if models.caches is None else models.caches
         self._predictions: dict[tuple[int, int], Tensor] = {}
         self._frozen: dict[int, tuple[int, Tensor]] = {}  # per image: the stage whose mask is frozen, and the mask
 
@@ -88,7 +88,7 @@ class Run:
             now.plans,
             now.tokens,
             self.models,
-            self._caches.setdefault(key, KVCache(len(latent))),
+            self._caches.setdefault(key, KVCache(len(latent), lasting=self.models.caches is not None)),
             previous=self._predictions.get(key),
             step=step,
             keep=self.policy.can_mask,
@@ -129,10 +129,22 @@ class Run:
     def let_go(self) -> None:
         """Free keys, values, predictions and inputs; the trace stays. A broken-off run does only this."""
         self._meter = None
-        self._caches.clear()
+        for cache in self._caches.values():
+            cache.forget()
         self._predictions.clear()
         for done in self.drawn[-1:]:
             done.release()
+
+    def large_is_over(self) -> bool:
+        """Whether no plan to come asks for the large model, as far as the present stages tell."""
+        return not any(
+            stroke.model == "L"
+            for image, now in enumerate(self.drawn[-1].plans)
+            for step in range(len(self.drawn), self.steps)
+            for stroke in self.policy.decide(
+                Seen(step=step, steps=self.steps, stage=now.stage, distances=(), image=image)
+            ).strokes
+        )
 
     def trace(self, flags: Sequence[str] = ()) -> Trace:
         """What was decided and measured so far.
@@ -228,7 +240,8 @@ class Run:
             return mask
         if self._meter is None or self._meter.change is None:
             raise RunError(f"step {len(self.drawn)} asks for a mask, but no change was measured before it")
-        mask = self._meter.busiest(image, region.count(self._grid[0] * self._grid[1]))
+        tokens = self._grid[0] * self._grid[1]
+        mask = self._meter.busiest(image, self.models.engine.count(region.count(tokens), tokens))
         self._frozen[image] = (plan.stage, mask)
         return mask
 

@@ -18,13 +18,14 @@ import torch
 from diffusers import SD3Transformer2DModel
 from torch import Tensor
 
-from .compat import ModelMixin, Transformer2DModelOutput, grid_of, is_parallel
+from .compat import ModelMixin, Transformer2DModelOutput, grid_of
 from .draw import Models
+from .engine import PLAIN, Engine
 from .errors import PolicyError, StitchError, StitchWarning
-from .families import Family
-from .families.sd3 import SD3Family
+from .families import family_of
 from .observer import Listener, check_scheduler, measurable, unwatch, watch
 from .policies import Policy, parse
+from .prepared import Prepared
 from .run import Run
 from .trace import Trace
 
@@ -35,19 +36,6 @@ DELEGATED = (  # what pipelines and users ask of a transformer; everything else 
     *("unload_lora", "_hf_peft_config_loaded", "attn_processors", "inner_dim", "out_channels", "pos_embed"),
     *("num_layers", "encoder_hid_proj", "enable_lora_hotswap"),
 )
-
-
-def family_of(transformer: ModelMixin) -> Family:
-    """The family of a transformer, not yet attached.
-
-    Raises:
-        StitchError: no family knows its class.
-    """
-    if isinstance(transformer, SD3Transformer2DModel):
-        return SD3Family(transformer)
-    raise StitchError(
-        f"{type(transformer).__name__} belongs to no family this release can stitch; it stitches SD3Transformer2DModel"
-    )
 
 
 class StitchedTransformer(ModelMixin, Listener):
@@ -61,16 +49,18 @@ class StitchedTransformer(ModelMixin, Listener):
     _group_offload_block_modules = ("large", "small")
     _no_split_modules = SD3Transformer2DModel._no_split_modules
 
-    def __init__(self, large: ModelMixin, small: ModelMixin, policy: Policy | str) -> None:
+    def __init__(self, large: ModelMixin, small: ModelMixin, policy: Policy | str, engine: Engine = PLAIN) -> None:
         """Seat two models; the large one is prepared to draw parts of a picture.
 
         Args:
             large: the large transformer.
             small: the small transformer, on the same device.
             policy: who draws what, or its string.
+            engine: how the models are run; default: as they are.
 
         Raises:
             PolicyError: the policy cannot be read.
+            EngineError: quantising is asked for and cannot be done.
             StitchError: the large transformer belongs to no known family.
         """
         super().__init__()
@@ -78,12 +68,28 @@ class StitchedTransformer(ModelMixin, Listener):
         self.large, self.small = large, small
         self.family = family_of(large)
         self.family.attach()
+        self._prepared = Prepared(self.family, small)
         self._run: Run | None = None
         self._over = True
         self._grid: Tensor | None = None
         self._pipe: Callable[[], Any] = _nobody
         self._scheduler: Callable[[], Any] = _nobody
         self._warned: set[str] = set()
+        self.engine = engine
+
+    @property
+    def engine(self) -> Engine:
+        """How the models are run, from the next run on."""
+        return self._prepared.engine
+
+    @engine.setter
+    def engine(self, engine: Engine) -> None:
+        self._prepared.engine = engine
+
+    @property
+    def models(self) -> Models:
+        """Both models, made ready as the engine says; whoever draws without the pipeline begins here."""
+        return self._prepared.models()
 
     @property
     def policy(self) -> Policy:
@@ -133,6 +139,7 @@ class StitchedTransformer(ModelMixin, Listener):
         for scheduler in (self._scheduler(), self._current_scheduler()):
             if scheduler is not None:
                 unwatch(scheduler, self)
+        self._prepared.undo()
         self.family.detach()
 
     def forward(
@@ -178,7 +185,10 @@ class StitchedTransformer(ModelMixin, Listener):
         if skip_layers is not None:
             inputs["skip_layers"] = skip_layers
         try:
-            prediction = self._current_run(hidden_states.device).draw(inputs)
+            run = self._current_run(hidden_states.device)
+            prediction = run.draw(inputs)
+            if self.engine.offload and run.large_is_over():
+                self._prepared.rest()
         except BaseException:
             self._break_off()
             raise
@@ -205,6 +215,7 @@ class StitchedTransformer(ModelMixin, Listener):
             self._over = True
             self._run.finish()
             self._finish()
+        self._prepared.wake()
 
     def load_lora_adapter(self, *args: Any, **kwargs: Any) -> Any:
         """Load a LoRA into the large model (a LoRA fits one width), and say so once."""
@@ -276,7 +287,7 @@ class StitchedTransformer(ModelMixin, Listener):
         steps, grid = grid_of(scheduler)
         if self._run is None or self._over or grid is not self._grid:
             self._check(scheduler, device)
-            self._run = Run(self.policy, Models(self.family, self.small), steps, measure=measurable(scheduler))
+            self._run = Run(self.policy, self.models, steps, measure=measurable(scheduler))
             self._grid, self._over = grid, False
             self._watch(scheduler)
         return self._run
@@ -295,14 +306,7 @@ class StitchedTransformer(ModelMixin, Listener):
     def _check(self, scheduler: Any, device: torch.device) -> None:
         """What must hold before a run draws anything."""
         check_scheduler(scheduler, self.policy)
-        replaced = self.family.intact()
-        if replaced is not None:
-            raise StitchError(
-                f"attention processors were replaced after stitching ({replaced}), by fused QKV, PAG, IP-Adapter or "
-                "set_attn_processor; undo that, or `unstitch(pipe)`, which puts the found ones back, and stitch again"
-            )
-        if is_parallel(self.large) or is_parallel(self.small):
-            raise StitchError("context parallelism is on; a masked step would split the wrong tokens: switch it off")
+        self._prepared.check(self._pipe())
 
     def _break_off(self) -> None:
         """After an error: the next call begins a run, and this one holds no memory until then."""

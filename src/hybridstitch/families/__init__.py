@@ -10,6 +10,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from ..compat import ModelMixin
+from ..errors import StitchError
+
 KeysValues = list[tuple[Tensor, Tensor]]
 
 
@@ -84,3 +87,20 @@ class Family(Protocol):
     def module(self) -> nn.Module:
         """The transformer."""
         ...
+
+
+def family_of(transformer: ModelMixin) -> Family:
+    """The family of a transformer, not yet attached.
+
+    Raises:
+        StitchError: no family knows its class.
+    """
+    from diffusers import SD3Transformer2DModel
+
+    from .sd3 import SD3Family
+
+    if isinstance(transformer, SD3Transformer2DModel):
+        return SD3Family(transformer)
+    raise StitchError(
+        f"{type(transformer).__name__} belongs to no family this release can stitch; it stitches SD3Transformer2DModel"
+    )

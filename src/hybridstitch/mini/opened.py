@@ -16,6 +16,7 @@ from typing import Any
 import diffusers
 import torch
 
+from ..engine import PLAIN, Engine
 from ..errors import PairError, nearest
 from ..pair import stitch
 from ..policies import HybridStitch, Policy
@@ -82,6 +83,7 @@ def mini_folder() -> Path:
 def open_mini(
     policy: Policy | str | None = None,
     *,
+    engine: Engine = PLAIN,
     pipeline: type[diffusers.DiffusionPipeline] = diffusers.StableDiffusion3Pipeline,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
@@ -91,6 +93,7 @@ def open_mini(
 
     Args:
         policy: who draws what, or its string; default: `MINI_POLICY`, or the policy of a saved pair.
+        engine: how the models are run; default: as they are.
         pipeline: text to image, image to image or inpaint, as diffusers names them.
         dtype: of all parts; the files are float16, which a CPU draws slowly and roughly in.
         device: of all parts.
@@ -116,10 +119,11 @@ def open_mini(
     pipe.to(device)
     if isinstance(pipe.transformer, StitchedTransformer):
         pipe.transformer.policy = policy or pipe.transformer.policy
+        pipe.transformer.engine = engine
         pipe.transformer.follow(pipe)
     else:
         small: Any = diffusers.SD3Transformer2DModel.from_pretrained(folder / "small", dtype=dtype)
-        stitch(pipe, small.to(device), policy or MINI_POLICY)
+        stitch(pipe, small.to(device), policy or MINI_POLICY, engine)
     return pipe
 
 

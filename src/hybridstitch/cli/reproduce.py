@@ -108,6 +108,8 @@ def reproduce(
     texts, origin = _prompts(prompts, asked, named, number, pixels)
     named.check_text({f"prompt {place}": text for place, text in enumerate(texts, start=1)})
     at_home = (named.large, named.small, pixels, asked.steps) == (PAPER.large, PAPER.small, PAPER.size, PAPER.steps)
+    if real is not None and not real.is_dir():
+        raise BadInput(f"--real {real}: there is no folder {real} with real pictures to compare with")
     settings = Settings(
         pair=asked.pair, small=asked.small, mini=named.mini,
         open=Opener(named=named, device=asked.device, dtype=asked.dtype), models=named.models, prompts=texts,

@@ -63,7 +63,8 @@ def _reproduce(crew: Crew, target: str, about: dict[str, Any], tell: Lines) -> l
         )  # fmt: skip
     policies = {} if chosen is None else chosen.policies
     every = rows(settings.steps, policies)
-    mine = needed(_wanted(target, every), every) if _wanted(target, every) else ()
+    wanted = _wanted(target, every)
+    mine = needed(wanted, every) if wanted else ()
     if mine:
         _draw(crew, mine, costs, tell)
     if target in ("all", "fig5", *TABLES):
@@ -75,7 +76,7 @@ def _reproduce(crew: Crew, target: str, about: dict[str, Any], tell: Lines) -> l
         times=read_times(settings),
     )  # fmt: skip
     notes = [*_notes(about, chosen)]
-    if mine:
+    if target in ("all", "steps", "fig4", "fig6", *TABLES):
         results, missing = _score(crew, results, mine, tell)
         notes += missing
     found: list[Path] = []
@@ -107,6 +108,7 @@ def _wanted(target: str, every: Sequence[Method]) -> list[Method]:
         "steps": lambda m: m.group == "steps",
         "fig4": lambda m: m.name in one,
         "fig5": lambda m: m.name in one,
+        "fig6": lambda m: m.name in one,
         "fig8": lambda m: m.name in hybrid | {"sr-diffusion"},
         "all": lambda m: True,
     }

@@ -41,6 +41,7 @@ RANKS = (
     (4, {"evaluate"}),
     (4, {"recipe"}),
     (4, {"calibrate", "report"}),
+    (4, {"opening"}),
     (5, {"batch"}),
     (5, {"reproduce"}),
     (5, {"server"}),

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .engine import Engine, parse_engine
     from .errors import HybridStitchError, StitchWarning
-    from .pair import open_pair, stitch, unstitch
+    from .opening import open_pair, stitch, unstitch
     from .plan import Plan, Region, Stroke
     from .policies import POLICIES, HybridStitch, LargeOnly, Replay, Schedule, SmallOnly, SRDiffusion, TStitch
     from .policy import Policy
     from .presets import policy_named, preset
+    from .recipe import Recipe
     from .reuse import Reuse
     from .stitched import StitchedTransformer
     from .trace import Step, Trace
@@ -32,6 +33,7 @@ __all__ = [
     "LargeOnly",
     "Plan",
     "Policy",
+    "Recipe",
     "Region",
     "Replay",
     "Reuse",
@@ -51,16 +53,10 @@ __all__ = [
     "stitch",
     "unstitch",
 ]
-_HOMES = (
-    "errors",
-    "plan",
-    "trace",
-    "engine",
-    "policies",
-    "presets",
-    "stitched",
-    "pair",
-)  # torch is needed from "stitched" on
+_HOMES = (  # torch is needed from "stitched" on
+    *("errors", "plan", "trace", "engine", "policies", "presets", "recipe"),
+    *("stitched", "opening"),
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -104,7 +104,7 @@ def home_of(pipe: Any, call: Call) -> Home:
             "the dtype": str(first.dtype).removeprefix("torch."),
             "torch": torch.__version__,
             "diffusers": diffusers.__version__,
-            "torch.compile": "on" if is_compiled(stitched.large) else "off",
+            "the engine": str(stitched.engine) or "plain",
         },
     )
 
@@ -113,11 +113,6 @@ def scheduler_text(scheduler: Any) -> str:
     """A scheduler's class, and what of its configuration moves the noise levels."""
     moved = [f"{key}={scheduler.config[key]}" for key in _MOVING if scheduler.config.get(key) not in (None, False)]
     return " ".join([type(scheduler).__name__, *moved])
-
-
-def is_compiled(module: torch.nn.Module) -> bool:
-    """Whether a module, or one of its blocks, is compiled."""
-    return any(part._compiled_call_impl is not None for part in module.modules())
 
 
 def native_size(pipe: Any) -> tuple[int, int]:

@@ -1,0 +1,271 @@
+"""The doors to a pair, `stitch`, `unstitch` and `open_pair`, with a speed, closeness or recipe in place of a policy.
+
+    stitch(pipe, small=…, speed=1.8)              measures the pair first (minutes), then serves the request
+    open_pair(recipe="recipe.json", speed=1.8)    serves it from what was measured
+
+A request decides the policy and the step count. The step count, guidance and size become the defaults of the
+pipeline's call; the pipeline keeps its kind and its name, and a call with other numbers warns. `pair` does the rest.
+"""
+
+import inspect
+import warnings
+from collections.abc import Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any, ClassVar
+
+from diffusers import DiffusionPipeline
+
+from . import pair
+from .calibrate.calibrate import GUIDANCE, STEPS, calibrate
+from .calibrate.call import Call, home_of, native_size
+from .compat import ModelMixin
+from .engine import PLAIN, Engine
+from .errors import StitchWarning
+from .pair import DEFAULT
+from .policies import LargeOnly, Policy
+from .recipe import Home, Point, Recipe, RecipeError, check_request
+
+_OF_REQUESTS = ("prompts", "steps", "guidance", "size")
+
+
+class Calibrated:
+    """A pipeline whose call defaults to what its policy was calibrated for.
+
+    Attributes:
+        plain: the pipeline's own class.
+    """
+
+    plain: ClassVar[type]
+
+
+def stitch(
+    pipe: DiffusionPipeline,
+    small: ModelMixin | DiffusionPipeline | str | Path,
+    policy: Policy | str = DEFAULT,
+    engine: Engine = PLAIN,
+    *,
+    speed: float | None = None,
+    closeness: float | None = None,
+    recipe: Recipe | str | Path | None = None,
+    prompts: Sequence[str] | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    size: tuple[int, int] | None = None,
+    **options: Any,
+) -> None:
+    """Let two models draw in a pipeline, from the next call on.
+
+    Args:
+        pipe: a diffusers pipeline with a `transformer`; it stays the same object.
+        small: the small model: a transformer, a pipeline, a hub id, or a folder of either.
+        policy: who draws what, or its string; default `HybridStitch()`.
+        engine: how the models are run; default: as they are.
+        speed: instead of a policy: how many times as fast as the large model, see `recipe.Recipe`.
+        closeness: instead of a policy: how close to the large model's picture, 0 to 1.
+        recipe: what `calibrate` found, or its file; without one a request calibrates now, which takes minutes.
+        prompts, steps, guidance, size: of that calibration, see `calibrate`.
+        options: for `from_pretrained`, where `small` is loaded.
+
+    Raises:
+        HybridStitchError: as `pair.stitch`; RecipeError: a request that cannot be meant or served. The pipeline is then
+            as it was.
+    """
+    decided = None if policy is DEFAULT else policy
+    asked = _asked(decided, speed, closeness, recipe, prompts=prompts, steps=steps, guidance=guidance, size=size)
+    if not asked:
+        pair.stitch(pipe, small, policy, engine, **options)
+        return
+    found = _loaded(recipe)
+    if found is not None:
+        found.at(speed=speed, closeness=closeness)  # refused before anything is loaded
+    pair.stitch(pipe, small, LargeOnly(), engine, **options)
+    try:
+        follow_recipe(pipe, found or _calibrated(pipe, asked), speed=speed, closeness=closeness)
+    except BaseException:
+        unstitch(pipe)
+        raise
+
+
+def unstitch(pipe: DiffusionPipeline) -> None:
+    """Give a pipeline its own transformer, and its call its own defaults, back.
+
+    Args:
+        pipe: a stitched pipeline.
+
+    Raises:
+        StitchError: it is not stitched, or CPU offloading is on.
+    """
+    pair.unstitch(pipe)
+    _plain(pipe)
+
+
+def open_pair(
+    large: str | Path | None = None,
+    small: str | Path | ModelMixin | DiffusionPipeline | None = None,
+    policy: Policy | str | None = None,
+    engine: Engine = PLAIN,
+    *,
+    speed: float | None = None,
+    closeness: float | None = None,
+    recipe: Recipe | str | Path | None = None,
+    prompts: Sequence[str] | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    size: tuple[int, int] | None = None,
+    **options: Any,
+) -> Any:
+    """Load a pipeline and stitch it.
+
+    Args:
+        large: hub id or folder of the large pipeline; a folder that a stitched pipeline was saved to; or "mini". Not
+            needed with a recipe that names its pair.
+        small: as in `stitch`; not given for a saved pair or "mini".
+        policy: who draws what; default: the saved pair's, or `HybridStitch()`.
+        engine: as in `stitch`.
+        speed, closeness, recipe, prompts, steps, guidance, size: as in `stitch`.
+        options: for `from_pretrained` (dtype, device_map, revision, token, …), the small model included.
+
+    Returns:
+        the stitched pipeline.
+
+    Raises:
+        HybridStitchError: as `stitch`.
+    """
+    asked = _asked(policy, speed, closeness, recipe, prompts=prompts, steps=steps, guidance=guidance, size=size)
+    found = _loaded(recipe)
+    if found is not None:
+        found.at(speed=speed, closeness=closeness)
+        large, small = (found.home.pair, found.home.small) if large is None else (large, small)
+    if large is None:
+        raise RecipeError(
+            "no pair was named; open_pair('mini'), open_pair(LARGE, SMALL), or open_pair(recipe=…) of a recipe that "
+            "names its pair"
+        )
+    pipe: Any = pair.open_pair(large, small, policy, engine, **options)
+    if asked:
+        follow_recipe(pipe, found or _calibrated(pipe, asked), speed=speed, closeness=closeness)
+    return pipe
+
+
+def follow_recipe(
+    pipe: DiffusionPipeline, recipe: Recipe, *, speed: float | None = None, closeness: float | None = None
+) -> Point:
+    """Draw by a recipe from the next call on: policy, step count, guidance and size.
+
+    Args:
+        pipe: a stitched pipeline.
+        recipe: of this pair.
+        speed, closeness: see `Recipe.at`.
+
+    Returns:
+        what serves the request.
+
+    Raises:
+        RecipeError: a recipe of another pair, or a request that it cannot serve.
+    """
+    home, transformer = recipe.home, pipe.transformer
+    call = Call(width=home.width, height=home.height, steps=home.steps, guidance=home.guidance)
+    now = home_of(pipe, call)
+    if now.parameters != home.parameters:
+        theirs, ours = (" and ".join(f"{n / 1e6:,.1f} M" for n in of.parameters) for of in (home, now))
+        raise RecipeError(
+            f"this recipe is of another pair: its models have {theirs} parameters, these {ours}; calibrate this pair: "
+            f"`{now.command} --out recipe.json`"
+        )
+    apart = home.differences(now)
+    if apart:
+        _warn(f"outside what the recipe was measured in: {'; '.join(apart)}; measure again: `{home.command}`")
+    point = recipe.at(speed=speed, closeness=closeness)
+    transformer.policy = point.policy
+    _plain(pipe)
+    pipe.__class__ = _calibrated_class(type(pipe), home, point)
+    return point
+
+
+def _calibrated_class(kind: type, home: Home, point: Point) -> type:
+    """A pipeline's class, of the same name, whose call defaults to a recipe's point."""
+    plain: Any = kind.__call__
+    signature = inspect.signature(plain)
+    defaults: dict[str, Any] = {"num_inference_steps": point.steps, "guidance_scale": home.guidance}
+    if "image" not in signature.parameters:  # an image decides the size of what is made from it
+        defaults |= {"height": home.height, "width": home.width}
+
+    @wraps(plain)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        given = signature.bind_partial(self, *args, **kwargs)
+        for name, value in defaults.items():
+            if given.arguments.get(name) is None:
+                given.arguments[name] = value
+            elif given.arguments[name] != value:
+                _warn(
+                    f"{name}={given.arguments[name]} was given; {point.name} was measured with {name}={value}, and "
+                    f"neither its speed nor its closeness holds here: leave {name} out, or measure again: "
+                    f"`{home.command}`"
+                )
+        return plain(*given.args, **given.kwargs)
+
+    parameters = [p.replace(default=defaults.get(p.name, p.default)) for p in signature.parameters.values()]
+    call.__dict__["__signature__"] = signature.replace(parameters=parameters)
+    return type(
+        kind.__name__,
+        (Calibrated, kind),
+        {"__call__": call, "__doc__": kind.__doc__, "__module__": kind.__module__, "plain": kind},
+    )
+
+
+def _plain(pipe: Any) -> None:
+    if isinstance(pipe, Calibrated):
+        pipe.__class__ = pipe.plain
+
+
+def _asked(
+    policy: Policy | str | None,
+    speed: float | None,
+    closeness: float | None,
+    recipe: Recipe | str | Path | None,
+    **calibration: Any,
+) -> dict[str, Any]:
+    """What calibrating now would take, empty where a policy decides.
+
+    Raises:
+        RecipeError: arguments that exclude each other.
+    """
+    requests = {"speed": speed, "closeness": closeness, "recipe": recipe}
+    named = [name for name, value in requests.items() if value is not None]
+    given = {name: value for name, value in calibration.items() if value is not None}
+    if policy is not None and named:
+        raise RecipeError(
+            f"policy={str(policy)!r} and {named[0]}={str(requests[named[0]])!r} were given; the one decides the other: "
+            "give one"
+        )
+    check_request(speed=speed, closeness=closeness)
+    if given and (not named or recipe is not None):
+        reason = "the recipe has its own" if named else "they belong to speed=… and closeness=…"
+        raise RecipeError(f"{', '.join(given)} given, but nothing is calibrated here ({reason}); leave that out")
+    return {**requests, **given} if named else {}
+
+
+def _loaded(recipe: Recipe | str | Path | None) -> Recipe | None:
+    return Recipe.load(recipe) if isinstance(recipe, str | Path) else recipe
+
+
+def _calibrated(pipe: Any, asked: dict[str, Any]) -> Recipe:
+    """Calibrate now, with the bar a pipeline has."""
+    setting = {"steps": STEPS, "guidance": GUIDANCE, "size": native_size(pipe), "prompts": None, **asked}
+    del setting["recipe"]
+    with pipe.progress_bar(total=100) as bar:
+
+        def on_progress(share: float, doing: str) -> None:
+            bar.set_description(f"calibrating: {doing}")
+            bar.update(round(100 * share) - bar.n)
+
+        found = calibrate(pipe, on_progress=on_progress, **setting)
+    point = found.at()
+    if point.kind != "region mask":
+        _warn(f"{point.name} serves this request best, no mask does: {found.verdict[0]}")
+    return found
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, StitchWarning, stacklevel=3)

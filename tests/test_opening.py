@@ -1,0 +1,189 @@
+"""A speed, a closeness or a recipe in place of a policy: who serves it, the call's defaults, and what is refused."""
+
+import warnings
+from dataclasses import replace
+
+import diffusers
+import pytest
+import torch
+
+from hybridstitch import StitchedTransformer, open_pair, stitch, unstitch
+from hybridstitch.calibrate.call import Call, home_of
+from hybridstitch.errors import StitchWarning
+from hybridstitch.intervals import Interval
+from hybridstitch.policies import parse
+from hybridstitch.price import Prices
+from hybridstitch.recipe import Point, Recipe, RecipeError, kind_of
+from small_models import pipeline, prompt, small, transformer, worded
+
+PRICES = Prices(call=0.0, step=0.0, large=1.0, small=0.2, masked={"fresh": (0.1, 1.0)})
+ABSENT = {f"{part}{number}": None for part in ("text_encoder", "tokenizer") for number in ("", "_2", "_3")}
+CALL = Call(width=32, height=32, steps=12, guidance=3.0)
+
+
+def point(policy, steps, closeness):
+    parsed = parse(policy)
+    return Point(
+        policy=str(parsed),
+        steps=steps,
+        kind=kind_of(parsed, steps, 12),
+        predicted=12 / PRICES.seconds(parsed, steps),
+        closeness=Interval(closeness, closeness, closeness, 6),
+        psnr=Interval(30.0, 29.0, 31.0, 6),
+    )
+
+
+@pytest.fixture
+def pipe():
+    return pipeline()
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    pipe = pipeline()
+    stitch(pipe, small(), "large")
+    return Recipe(
+        home=home_of(pipe, CALL),
+        prices=PRICES,
+        shares={},
+        prompts={},
+        seed=0,
+        asked={},
+        points=(point("large", 12, 1.0), point("large", 8, 0.95), point("L3 H2@0.3 S1", 6, 0.8)),
+        verdict=("Fewer steps are closest.",),
+    )
+
+
+def called(pipe, **call):
+    """The steps, size and guidance that reached the models, and the latent."""
+    latent = pipe(
+        **{k: v for k, v in prompt().items() if "negative" not in k or pipe_guides(pipe, call)},
+        generator=torch.Generator().manual_seed(1),
+        output_type="latent",
+        return_dict=False,
+        **call,
+    )[0]
+    return pipe.transformer.trace.steps, tuple(latent.shape[-2:]), latent
+
+
+def pipe_guides(pipe, call):
+    return call.get("guidance_scale", 3.0) > 1
+
+
+def test_a_request_decides_policy_and_defaults_of_the_call(pipe, recipe):
+    stitch(pipe, small(), speed=2.7, recipe=recipe)
+    assert str(pipe.transformer.policy) == "schedule:program=L3 H2@0.3 S1"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        steps, size, latent = called(pipe)
+    assert (steps, size) == (6, (16, 16))
+    plain = pipeline()
+    stitch(plain, small(), "L3 H2@0.3 S1")
+    same = called(plain, num_inference_steps=6, guidance_scale=3.0, width=32, height=32)[2]
+    assert torch.equal(latent, same)
+
+
+def test_the_pipeline_keeps_its_kind_and_name_and_unstitching_gives_its_call_back(pipe, recipe, tmp_path):
+    kind = type(pipe)
+    stitch(pipe, small(), closeness=0.95, recipe=recipe)
+    assert isinstance(pipe, kind)
+    assert (type(pipe).__name__, type(pipe).__module__) == (kind.__name__, kind.__module__)
+    assert called(pipe)[0] == 8
+    pipe.save_pretrained(tmp_path)
+    saved = diffusers.DiffusionPipeline.load_config(tmp_path)
+    assert saved["_class_name"] == "StableDiffusion3Pipeline"
+    unstitch(pipe)
+    assert type(pipe) is kind
+
+
+@pytest.mark.parametrize(("name", "value"), [("num_inference_steps", 6), ("guidance_scale", 5.0), ("height", 24)])
+def test_a_call_with_other_numbers_warns_and_says_what_to_run(pipe, recipe, name, value):
+    stitch(pipe, small(), closeness=0.95, recipe=recipe)
+    with pytest.warns(StitchWarning, match=rf"{name}={value} was given; large in 8 steps .*`hybridstitch calibrate"):
+        called(pipe, **{name: value})
+
+
+def test_what_a_user_gives_is_kept(pipe, recipe):
+    stitch(pipe, small(), closeness=0.95, recipe=recipe)
+    with pytest.warns(StitchWarning, match="num_inference_steps=5"):
+        assert called(pipe, num_inference_steps=5)[0] == 5
+
+
+def test_another_request_replaces_the_first(pipe, recipe):
+    from hybridstitch.opening import follow_recipe
+
+    stitch(pipe, small(), closeness=0.95, recipe=recipe)
+    kind = type(pipe).plain
+    assert follow_recipe(pipe, recipe, closeness=0.7).steps == 6
+    assert type(pipe).plain is kind
+    assert called(pipe)[0] == 6
+
+
+def test_a_recipe_of_another_pair_is_refused_and_the_pipeline_left_as_it_was(pipe, recipe):
+    before = pipe.transformer
+    with pytest.raises(RecipeError, match=r"another pair: its models have .* calibrate this pair: `hybridstitch cal"):
+        stitch(pipe, transformer(heads=2), speed=2.7, recipe=recipe)
+    assert pipe.transformer is before
+    assert type(pipe).__name__ == "StableDiffusion3Pipeline"
+
+
+def test_a_recipe_of_another_machine_or_schedule_warns(recipe):
+    pipe = pipeline(scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=1.0))
+    with pytest.warns(
+        StitchWarning, match=r"the scheduler was .*shift=3.0, now it is .*shift=1.0; measure again: `hyb"
+    ):
+        stitch(pipe, small(), speed=2.7, recipe=recipe)
+    moved = replace(recipe, home=replace(recipe.home, machine={**recipe.home.machine, "torch": "1.0"}))
+    with pytest.warns(StitchWarning, match=r"torch was 1\.0, now it is 2"):
+        stitch(pipeline(), small(), speed=2.7, recipe=moved)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"policy": "large", "speed": 1.8}, "policy='large' and speed='1.8' were given; .* give one"),
+        ({"speed": 1.8, "closeness": 0.9}, "ask for one"),
+        ({"speed": 50.0, "recipe": True}, "cannot be reached"),
+        ({"steps": 20}, "steps given, but nothing is calibrated here .*belong to speed"),
+        ({"recipe": True, "prompts": ("a",)}, "prompts given, but nothing is calibrated here .*the recipe has its own"),
+        ({"recipe": "nowhere.json"}, r"nowhere\.json cannot be read"),
+    ],
+)
+def test_contradictions_are_refused_before_anything_is_done(pipe, recipe, arguments, complaint):
+    arguments = {**arguments, **({"recipe": recipe} if arguments.get("recipe") is True else {})}
+    with pytest.raises(RecipeError, match=complaint):
+        stitch(pipe, small(), **arguments)
+    assert not isinstance(pipe.transformer, StitchedTransformer)
+
+
+def test_a_request_without_a_recipe_calibrates_now_and_says_so_when_no_mask_serves_best():
+    pipe = worded(pipeline())
+    with pytest.warns(StitchWarning, match="serves this request best, no mask does"):
+        stitch(pipe, small(), closeness=0.999, prompts=("abc", "dog", "cab", "bed"), steps=4, size=(32, 32))
+    assert str(pipe.transformer.policy) == "large"
+    assert pipe("cab", output_type="latent").images.shape[-1] == 16
+    assert pipe.transformer.trace.steps == 4
+
+
+def test_a_calibration_that_is_refused_leaves_the_pipeline_unstitched():
+    pipe = worded(pipeline())
+    with pytest.raises(RecipeError, match=r"1 prompt\(s\)"):
+        stitch(pipe, small(), speed=1.5, prompts=("abc",), steps=4)
+    assert not isinstance(pipe.transformer, StitchedTransformer)
+
+
+def test_a_recipe_names_the_pair_that_is_opened(recipe, tmp_path):
+    pipe = pipeline()
+    stitch(pipe, small(), "large")
+    pipe.save_pretrained(tmp_path / "pair")
+    named = replace(recipe, home=replace(recipe.home, pair=str(tmp_path / "pair")))
+    named.save(tmp_path / "recipe.json")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StitchWarning)
+        opened = open_pair(recipe=tmp_path / "recipe.json", speed=2.7, **ABSENT)
+    opened.set_progress_bar_config(disable=True)
+    assert called(opened)[0] == 6
+    with pytest.raises(RecipeError, match="no pair was named"):
+        open_pair()
+    with pytest.raises(RecipeError, match="no pair was named"):
+        open_pair(recipe=replace(recipe, home=replace(recipe.home, pair=None)))

@@ -1,0 +1,14 @@
+"""Where does stitching beat fewer large steps? A search over plans of a few steps, and a verdict on other prompts.
+
+    python -m benchmarks.few_steps search --minutes 20     # on 8 prompts; goes on where it stopped
+    python -m benchmarks.few_steps verify --prompts 64     # on 64 others
+
+A candidate is a program and a shift of the noise levels (`hybridstitch.levels`). The rival, the large model alone, is
+offered every shift too, and its best one counts at each number of steps; between two numbers its decibels are
+interpolated at exactly the candidate's time. Time is that of the measured strokes, steps and pictures (`Prices`),
+checked by real calls that take turns.
+
+The search mutates the best candidates of each budget and looks at the distance to the clean latent of 50 large steps.
+`verify` draws the best of each budget and its rivals on prompts the search never saw. Both write
+`docs/results/few_steps/`: search.csv, prices.json, raw.csv, table.json, table.md, front.png.
+"""

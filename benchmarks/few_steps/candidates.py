@@ -29,6 +29,16 @@ class Candidate:
         return LargeOnly() if {*words} == {"L"} else Schedule(self.program, text="cached")
 
     @property
+    def plain(self) -> bool:
+        """Whether it is fewer large steps and nothing else: a repeated prediction is a longer step of Euler's."""
+        return {*self.program.split()} <= {"L", "-"}
+
+    @property
+    def large_steps(self) -> int:
+        """Steps of the large model on all tokens."""
+        return self.program.split().count("L")
+
+    @property
     def short(self) -> str:
         """Repeated words counted."""
         words = [(word, len([*same])) for word, same in groupby(self.program.split())]
@@ -50,14 +60,14 @@ def spelled(program: str) -> str:
 
 
 def large(steps: int, shift: float) -> Candidate:
-    """A rival."""
+    """The large model alone, at evenly spread and shifted levels."""
     return Candidate(" ".join("L" * steps), shift)
 
 
 def possible(candidate: Candidate) -> bool:
     """Whether every step can be drawn as it is written: masked steps follow one of the large model."""
     words = candidate.program.split()
-    if len(words) < 3 or any("@" in word and words[place - 1][0] in "S-" for place, word in enumerate(words)):
+    if len(words) < 2 or any("@" in word and words[place - 1][0] in "S-" for place, word in enumerate(words)):
         return False
     try:
         candidate.policy.check(len(words))

@@ -14,11 +14,12 @@ from .studio import Studio, at_time, dense_steps
 
 SHIFTS = (3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 BUDGETS = (3, 4, 5, 6, 7)
-RIVALS = tuple(range(2, 10))
+RIVALS = tuple(range(2, 9))  # numbers of large steps
 WORDS = ("L", "S", "R@0.15", "R@0.3", "R@0.45", "H@0.15", "H@0.3", "-")
 FIRST = (  # where the search begins
     *("S L2 R@0.3 L", "S2 L2 R@0.3 L", "S L3 R@0.3 L", "S L2 R@0.3 L R@0.3 L", "S2 L4 R@0.3 L", "S2 L R@0.3 L R@0.3 L"),
     *("L2 H2@0.15 S2", "L3 H2@0.15 S", "L4 H2@0.15", "L4 H4@0.15", "L6 H2@0.15", "S L2 S L2 S L", "L3 S L3 R@0.3"),
+    *("L3 - L - L", "L2 - L - L", "L4 - L2 - L", "L5 - L - L"),
     *("S L2 R@0.3 L R@0.3 R@0.15 L2", "L3 R@0.3 L R@0.3 L R@0.3"),
 )
 
@@ -44,7 +45,7 @@ class Search:
                 for row in csv.DictReader(file):
                     values = [float(v) for v in row["closeness_db"].split()]
                     self.values[Candidate(row["program"], float(row["shift"]))] = values
-        self.add([large(n, shift) for n in RIVALS for shift in SHIFTS], len(studio.prompts))
+        self.add([large(n, shift) for n in RIVALS for shift in SHIFTS], screened)
 
     def add(self, candidates: Sequence[Candidate], prompts: int) -> None:
         """Draw candidates on the first `prompts` prompts, where that is still to do."""
@@ -65,51 +66,66 @@ class Search:
                 time = f"{dense_steps(c, self.prices):.4f}"
                 writer.writerow([c.program, c.shift, c.steps, time, len(values), " ".join(f"{v:.3f}" for v in values)])
 
-    def rival_shift(self, steps: int) -> float:
-        """The shift at which so many large steps come closest, over all prompts of the search."""
-        return max(SHIFTS, key=lambda shift: mean(self.values[large(steps, shift)]))
+    def rivals(self, prompts: int) -> list[Candidate]:
+        """For each number of large steps the plain candidate that comes closest over the first `prompts` prompts."""
+        best: dict[int, Candidate] = {}
+        for c, values in self.values.items():
+            if c.plain and len(values) >= prompts:
+                before = best.get(c.large_steps)
+                if before is None or mean(values[:prompts]) > mean(self.values[before][:prompts]):
+                    best[c.large_steps] = c
+        return [best[steps] for steps in sorted(best)]
 
-    def ahead(self, candidate: Candidate) -> float:
-        """Decibels before the rival at the same time, over the prompts the candidate was drawn on."""
-        values = self.values[candidate]
-        curve = []
-        for steps in RIVALS:
-            rival = large(steps, self.rival_shift(steps))
-            curve.append((dense_steps(rival, self.prices), mean(self.values[rival][: len(values)])))
-        return mean(values) - at_time(curve, dense_steps(candidate, self.prices))
+    def ahead(self, candidate: Candidate, prompts: int) -> float:
+        """Decibels before the rivals at the same time, over the first `prompts` prompts."""
+        curve = [(dense_steps(r, self.prices), mean(self.values[r][:prompts])) for r in self.rivals(prompts)]
+        return mean(self.values[candidate][:prompts]) - at_time(curve, dense_steps(candidate, self.prices))
 
-    def best(self, budget: float, count: int, *, prompts: int) -> list[Candidate]:
-        """The candidates furthest ahead that take at most `budget` dense steps, and more than .8 less."""
+    def best(self, budget: float, count: int, prompts: int) -> list[Candidate]:
+        """The stitched candidates furthest ahead that take at most `budget` dense steps, and less than .8 fewer."""
         inside = [
             c
             for c, values in self.values.items()
-            if {*c.program.split()} != {"L"}
-            and len(values) >= prompts
-            and budget - 0.8 < dense_steps(c, self.prices) <= budget + 0.05
+            if not c.plain and len(values) >= prompts and budget - 0.8 < dense_steps(c, self.prices) <= budget + 0.05
         ]
-        return sorted(inside, key=self.ahead, reverse=True)[:count]
+        curve = [(dense_steps(r, self.prices), mean(self.values[r][:prompts])) for r in self.rivals(prompts)]
+        ahead = {c: mean(self.values[c][:prompts]) - at_time(curve, dense_steps(c, self.prices)) for c in inside}
+        return sorted(inside, key=ahead.__getitem__, reverse=True)[:count]
 
     def mutant(self, budget: float) -> Candidate | None:
         """One of the best of a budget, changed in one or two places; None where nothing new and possible came out."""
-        parents = self.best(budget, 6, prompts=self.screened) or [Candidate(spelled(FIRST[0]), 6.0)]
+        parents = self.best(budget, 6, self.screened) or [Candidate(spelled(FIRST[0]), 6.0)]
         for _ in range(60):
-            parent = self.random.choice(parents)
-            words, shift = parent.program.split(), parent.shift
-            for _ in range(self.random.choice((1, 1, 2))):
-                place, kind = self.random.randrange(len(words)), self.random.random()
-                if kind < 0.2:
-                    shift = self.random.choice(SHIFTS)
-                elif kind < 0.5:
-                    words[place] = self.random.choice(WORDS)
-                elif kind < 0.8:
-                    words.insert(place, self.random.choice(WORDS))
-                elif len(words) > 3:
-                    del words[place]
-            child = Candidate(" ".join(words), shift)
-            fits = child not in self.values and possible(child)
+            child = self._changed(self.random.choice(parents), WORDS)
+            fits = child not in self.values and possible(child) and not child.plain
             if fits and abs(dense_steps(child, self.prices) - budget) < 0.8:
                 return child
         return None
+
+    def plain_mutant(self, steps: int) -> Candidate | None:
+        """The same for fewer large steps: their levels are searched as well."""
+        drawn = [c for c, values in self.values.items() if c.plain and c.large_steps == steps]
+        parents = sorted(drawn, key=lambda c: mean(self.values[c][: self.screened]), reverse=True)[:6]
+        for _ in range(60):
+            child = self._changed(self.random.choice(parents), ("L", "-"))
+            if child not in self.values and possible(child) and child.plain and child.large_steps == steps:
+                return child
+        return None
+
+    def _changed(self, parent: Candidate, words: Sequence[str]) -> Candidate:
+        """A candidate with one or two words changed, put in or taken out, or another shift."""
+        program, shift = parent.program.split(), parent.shift
+        for _ in range(self.random.choice((1, 1, 2))):
+            place, kind = self.random.randrange(len(program)), self.random.random()
+            if kind < 0.2:
+                shift = self.random.choice(SHIFTS)
+            elif kind < 0.5:
+                program[place] = self.random.choice(words)
+            elif kind < 0.8:
+                program.insert(place, self.random.choice(words))
+            elif len(program) > 2:
+                del program[place]
+        return Candidate(" ".join(program), shift)
 
     def run(self, minutes: float) -> None:
         """Search until the time is over, then draw the best of each budget on all prompts."""
@@ -117,8 +133,22 @@ class Search:
         first = [Candidate(spelled(program), shift) for program in FIRST for shift in (4.0, 6.0)]
         self.add([c for c in first if possible(c)], self.screened)
         while perf_counter() < until:
-            children = [child for budget in BUDGETS for _ in range(3) if (child := self.mutant(budget))]
-            self.add(children, self.screened)
-            leaders = [f"{b}: {self.best(b, 1, prompts=self.screened)[0].name}" for b in BUDGETS]
-            print(f"{len(self.values)} drawn  " + "  ".join(leaders), flush=True)
-        self.add([c for b in BUDGETS for c in self.best(b, 12, prompts=self.screened)], len(self.studio.prompts))
+            stitched = [self.mutant(budget) for budget in BUDGETS for _ in range(3)]
+            plain = [self.plain_mutant(steps) for steps in RIVALS]
+            self.add([child for child in (*stitched, *plain) if child], self.screened)
+            leaders = [(b, *self.best(b, 1, self.screened)) for b in BUDGETS]
+            print(
+                f"{len(self.values)} drawn",
+                *(f"{b}: {c.name} +{self.ahead(c, self.screened):.2f}" for b, c in leaders),
+                sep="  ",
+                flush=True,
+            )
+        self.add(self.finalists(), len(self.studio.prompts))
+
+    def finalists(self) -> list[Candidate]:
+        """The best of each budget, and of each number of large steps alone."""
+        stitched = [c for b in BUDGETS for c in self.best(b, 12, self.screened)]
+        for steps in RIVALS:
+            drawn = [c for c in self.values if c.plain and c.large_steps == steps]
+            stitched += sorted(drawn, key=lambda c: mean(self.values[c][: self.screened]), reverse=True)[:5]
+        return stitched

@@ -20,16 +20,16 @@ from hybridstitch.lockstep import decode
 from hybridstitch.price import Prices
 
 from .candidates import STOCK, Candidate, large
-from .search import BUDGETS, RIVALS, Search
+from .search import BUDGETS, Search
 from .studio import GUIDANCE, Studio, at_time, dense_steps
 
 
 def verify(search: Search, prompts: Sequence[str], seed: int, folder: Path) -> dict[str, Any]:
     """Draw the best of each budget and all rivals on other prompts, score and time them."""
     everyone = len(search.studio.prompts)
-    winners = {b: search.best(b, 1, prompts=everyone)[0] for b in BUDGETS}
-    rivals = [large(n, search.rival_shift(n)) for n in RIVALS]
-    stock = [large(n, STOCK) for n in RIVALS]
+    winners = {b: search.best(b, 1, everyone)[0] for b in BUDGETS}
+    rivals = search.rivals(everyone)
+    stock = [large(n, STOCK) for n in range(2, 11)]
     whole = {c: Candidate(c.program.replace("S", "L"), c.shift) for c in winners.values()}
     plain = {c: Candidate(" ".join("-" if w[0] == "R" else w for w in c.program.split()), c.shift) for c in whole}
     methods = [*dict.fromkeys([*winners.values(), *rivals, *stock, *whole.values(), *plain.values()])]

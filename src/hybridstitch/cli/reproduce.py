@@ -36,7 +36,7 @@ Number = Annotated[
     typer.Option("--n", help="Prompts, and pictures of each method.", show_default="96 on a CPU, 512 on a GPU"),
 ]
 LatencyNumber = Annotated[
-    int | None, typer.Option("--latency-n", help="Prompts that are timed.", show_default="half of n, at most 16")
+    int | None, typer.Option("--latency-n", help="Prompts that are timed.", show_default="a quarter of n, at most 16")
 ]
 Calibrate = Annotated[
     bool | None,
@@ -96,7 +96,7 @@ def reproduce(
     number = (CPU_N if asked.device == "cpu" else GPU_N) if n is None else n
     if number < 1:
         raise BadInput(f"--n {number} was given; at least one prompt is needed")
-    timed = min(LATENCY_N, max(1, number // 2)) if latency_n is None else latency_n
+    timed = min(LATENCY_N, max(1, number // 4)) if latency_n is None else latency_n
     if not 1 <= timed <= number:
         raise BadInput(f"--latency-n {timed} was given; it is between 1 and --n {number}")
     say.hush()

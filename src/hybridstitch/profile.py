@@ -10,7 +10,7 @@ questions about distances, masks and their worth are then answered offline, with
 `costs` times the strokes themselves, interleaved, for s and h(M).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .change import Meter, busiest, token_sums
 from .latency import CostModel
-from .plan import Region, Stroke
+from .plan import Region, Stroke, Text
 from .policies import Reduction, Signal
 from .stitched import StitchedTransformer
 
@@ -175,20 +175,44 @@ def costs(
         text: "fresh" or "cached".
         repeats: measured rounds, after two that are not.
     """
+    words: Text = "cached" if text == "cached" else "fresh"
+    strokes = (Stroke("L"), Stroke("S"), *(Stroke("L", Region(ratio), text=words) for ratio in ratios))
+    seconds = stroke_seconds(pipe, inputs, strokes, repeats=repeats)
+    return CostModel.fit((stroke, median(times)) for stroke, times in seconds.items())
+
+
+@torch.no_grad()
+def stroke_seconds(
+    pipe: Any, inputs: dict[str, Any], strokes: Iterable[Stroke], *, repeats: int = 15
+) -> dict[Stroke, list[float]]:
+    """Seconds of strokes on this machine, all of them in turn in every round.
+
+    Args:
+        pipe: a stitched pipeline.
+        inputs: keyword arguments of one transformer call.
+        strokes: dense or masked ones of the large model, and of the small one.
+        repeats: measured rounds, after two that are not.
+
+    Returns:
+        of each stroke `repeats` numbers.
+    """
     stitched: StitchedTransformer = pipe.transformer
     family, small = stitched.family, stitched.small
     latent: Tensor = inputs["hidden_states"]
     tokens = latent.shape[-1] * latent.shape[-2] // family.patch**2
     _, cache = family.dense(inputs, keep=True)
-    rounds: dict[Stroke, Callable[[], Any]] = {
-        Stroke("L"): lambda: family.dense(inputs, keep=False),
-        Stroke("S"): lambda: small(**inputs, return_dict=False),
-    }
-    for ratio in ratios:
-        chosen = torch.arange(Region(ratio).count(tokens), device=latent.device).repeat(len(latent), 1)
-        rounds[Stroke("L", Region(ratio), text="cached" if text == "cached" else "fresh")] = lambda chosen=chosen: (
-            family.masked(inputs, chosen, cache, None, text=text)
-        )
+    rounds: dict[Stroke, Callable[[], Any]] = {}
+    for stroke in strokes:
+        if stroke.masked:
+            count = stroke.region.count(tokens)
+            chosen = torch.arange(count, device=latent.device).repeat(len(latent), 1)
+            rounds[stroke] = lambda chosen=chosen, text=stroke.text: family.masked(
+                inputs, chosen, cache, None, text=text
+            )
+        elif stroke.model == "L":
+            rounds[stroke] = lambda: family.dense(inputs, keep=False)
+        else:
+            rounds[stroke] = lambda: small(**inputs, return_dict=False)
     seconds: dict[Stroke, list[float]] = {stroke: [] for stroke in rounds}
     for _ in range(repeats + 2):
         for stroke, draw in rounds.items():
@@ -197,7 +221,7 @@ def costs(
             draw()
             _wait(latent.device)
             seconds[stroke].append(perf_counter() - start)
-    return CostModel.fit((stroke, median(times[2:])) for stroke, times in seconds.items())
+    return {stroke: times[2:] for stroke, times in seconds.items()}
 
 
 def _wait(device: torch.device) -> None:

@@ -22,9 +22,10 @@ from ..price import Prices
 from ..trace import Trace
 from .implied import shares
 from .prices import dense
+from .variants import variants
 
 Take = Literal["static", "full-large", "no-mask", "fewer-steps", "sr-diffusion", "t-stitch"]
-Group = Literal["table1", "table2", "table3", "rivals", "matched", "parts", "steps"]
+Group = Literal["table1", "table2", "table3", "rivals", "matched", "parts", "steps", "variants"]
 
 STEP_COUNTS = (6, 8, 10, 14, 20, 28, 50)
 FEW = (2, 3, 4, 5)  # further step counts of the large model, for times below its six steps
@@ -64,7 +65,11 @@ def rows(steps: int, chosen: Mapping[str, Policy]) -> tuple[Method, ...]:
         steps: T.
         chosen: policies with thresholds of this pair, by row; a row without one keeps the paper's.
     """
-    return (*tables(steps, chosen), *rivals(steps), *matched(steps), *sweep(steps))
+    around = (
+        Method(name=name, group="variants", steps=steps, policy=policy, source="around its row of Table 1")
+        for name, policy in variants(chosen).items()
+    )
+    return (*tables(steps, chosen), *rivals(steps), *matched(steps), *sweep(steps), *around)
 
 
 def tables(steps: int, chosen: Mapping[str, Policy]) -> tuple[Method, ...]:

@@ -1,0 +1,100 @@
+"""Figure 8: at which steps the models change hands, over prompts.
+
+A row a method: how many prompts made each switch at each step, the first switch above the lane and the second below it;
+the lane is coloured by who draws at the median prompt.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch, Rectangle
+
+from ...report.colours import BOTH, INK, LARGE, SMALL
+from ..crew import Crew
+from ..results import Results
+from . import style
+
+METHODS = ("sr-diffusion", "hybridstitch-10", "hybridstitch-20", "hybridstitch-30", "hybridstitch-40")
+
+
+def draw(results: Results, crew: Crew) -> list[Path]:
+    """Write fig8 from the rows of the folder."""
+    switches = {name: results.switches(name) for name in METHODS if results.of(name)}
+    return plot(switches, results.settings.steps, results.settings.figures)
+
+
+def plot(switches: Mapping[str, Sequence[tuple[int, ...]]], steps: int, folder: Path) -> list[Path]:
+    """A lane a method.
+
+    Args:
+        switches: per method and prompt, the steps at which stages began.
+        steps: T.
+        folder: where fig8 goes.
+    """
+    figure = style.figure(9.2, 1.1 + 0.98 * len(switches))
+    lanes = figure.subplots(len(switches), 1, sharex=True, squeeze=False)[:, 0]
+    rows = []
+    for axes, (name, found) in zip(lanes, switches.items(), strict=True):
+        stages = 1 if name == "sr-diffusion" else 2
+        _lane(axes, found, stages, steps)
+        axes.set_ylabel(style.label(name), rotation=0, ha="right", va="center", fontsize=10, color=INK, labelpad=8)
+        rows += [
+            {"method": name, "image": image, "switch": k + 1, "step": mine[k] if k < len(mine) else ""}
+            for image, mine in enumerate(found)
+            for k in range(stages)
+        ]
+    lanes[-1].set_xlabel("step at which the next stage begins")
+    lanes[-1].spines["bottom"].set_visible(True)
+    lanes[-1].tick_params(bottom=True, labelbottom=True)
+    number = len(next(iter(switches.values())))
+    style.title(lanes[0], f"Switch steps of {number} prompts")
+    handles = [
+        Patch(color=LARGE, label="large alone"),
+        Patch(color=BOTH, label="both"),
+        Patch(color=SMALL, label="small alone"),
+    ]
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9, labelcolor=INK,
+        title="who draws at the median prompt; bars: first switch above, second below", title_fontsize=8.5,
+    )  # fmt: skip
+    return style.save(figure, folder, "fig8", rows)
+
+
+def _lane(axes: Axes, found: Sequence[tuple[int, ...]], stages: int, steps: int) -> None:
+    """The counts of each switch, and the median prompt's stages."""
+    half = 0.17  # of the lane
+    bounds, colours = [0.0], (LARGE, SMALL) if stages == 1 else (LARGE, BOTH, SMALL)
+    for k in range(stages):
+        made = [mine[k] for mine in found if k < len(mine)]
+        never = len(found) - len(made)
+        bounds.append(median([*made, *[steps] * never]))
+        counts = np.bincount(made, minlength=steps + 1) if made else np.zeros(steps + 1, dtype=int)
+        heights = counts / max(counts.max(), 1) * (1 - half - 0.12)
+        up = 1 if k == 0 else -1
+        for step in np.flatnonzero(counts):
+            axes.add_patch(
+                Rectangle(
+                    (step - 0.45, half * up), 0.9, heights[step] * up, color=colours[k + 1], alpha=0.75, linewidth=0
+                )
+            )
+        if made:
+            low, middle, high = np.quantile(made, (0.25, 0.5, 0.75))
+            words = f"{middle:g}" + (f" ({low:g}-{high:g})" if high > low else "")
+            words += f", {never} never" if never else ""
+        else:
+            words = f"none of {never} switched"
+        axes.annotate(
+            words, (bounds[-1], (half + 0.45) * up), xytext=(10 if made else 0, 0), textcoords="offset points",
+            fontsize=8.5, color=INK, va="center", ha="left" if bounds[-1] < 0.8 * steps else "right", zorder=6,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1},
+        )  # fmt: skip
+    bounds.append(float(steps))
+    for left, right, colour in zip(bounds, bounds[1:], colours, strict=False):
+        axes.add_patch(Rectangle((left, -half), right - left, 2 * half, facecolor=colour, linewidth=0, zorder=4))
+    axes.set(xlim=(0, steps), ylim=(-1.02 if stages > 1 else -0.35, 1.02), yticks=[])
+    style.quiet(axes, grid="x")
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.tick_params(bottom=False, labelbottom=False)

@@ -25,6 +25,7 @@ RANKS = (
     (1, {"policy"}),
     (1, {"reuse"}),
     (1, {"policies", "latency"}),
+    (1, {"memory"}),
     (1, {"price"}),
     (2, {"change", "clock", "kv", "compat", "shelf"}),
     (2, {"families"}),

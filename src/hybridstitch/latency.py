@@ -54,6 +54,20 @@ class Shape:
         tokens = self.layers * (self.image_tokens + self.text_tokens) + self.dual_layers * self.image_tokens
         return 2 * tokens * self.width * images * branches * element_bytes
 
+    def activation_bytes(self, *, images: int = 1, branches: int = 2, element_bytes: int = 2) -> int:
+        """The most that a dense step holds at once beside weights, keys and values.
+
+        That is inside the image's feed-forward: its two hidden layers, 4 D wide each, and five tensors of all image
+        tokens and three of the text's that are still needed; one more image tensor in blocks with a second attention.
+
+        Args:
+            images: B.
+            branches: 2 with guidance.
+            element_bytes: of the compute dtype.
+        """
+        tokens = (14 if self.dual_layers else 13) * self.image_tokens + 3 * self.text_tokens
+        return tokens * self.width * images * branches * element_bytes
+
 
 def large_cost(switches: Sequence[int], masks: Sequence[float], large: float) -> float:
     """Eq. 3: `Σ (T_i − T_{i−1})·L_l·M_{i−1}` with `T_0 = 0`, `M_0 = 1`.

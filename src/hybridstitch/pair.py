@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
 from diffusers.configuration_utils import ConfigMixin
 from torch import nn
@@ -21,6 +22,7 @@ from .engine import PLAIN, Engine
 from .errors import PairError, StitchError, StitchWarning
 from .families.sd3 import JointAttention
 from .latency import Shape, largest_useful_mask
+from .memory import check_fits, pair_needs
 from .observer import check_scheduler
 from .policies import HybridStitch, Policy, Schedule
 from .prepared import check_installed
@@ -129,6 +131,7 @@ def open_pair(
         return open_mini(policy, engine=engine, **options)
     if options.get("variant") is not None and (Path(large) / "transformer" / "small").is_dir():
         raise PairError(f"{large} is a saved pair, which has no variants; leave variant={options['variant']!r} out")
+    _check_memory(large, small, options)
     pipe = DiffusionPipeline.from_pretrained(large, **options)
     stitched = pipe.transformer
     if isinstance(stitched, StitchedTransformer):
@@ -144,6 +147,21 @@ def open_pair(
         raise PairError(f"{large} holds one model; name the small one, as in open_pair({str(large)!r}, small=…)")
     stitch(pipe, small, policy or DEFAULT, engine, **options)
     return pipe
+
+
+def _check_memory(large: str | Path, small: Any, options: Mapping[str, Any]) -> None:
+    """Refuse folders whose weights cannot fit. Of hub ids, loaded models and other weight files, no more is known."""
+    folders = [Path(name) for name in (large, small) if isinstance(name, str | Path)]
+    if not all(folder.is_dir() for folder in folders) or len(folders) < 2 - (small is None):
+        return
+    dtype, target = options.get("dtype"), options.get("device_map")
+    size = dtype.itemsize if isinstance(dtype, torch.dtype) else torch.float32.itemsize
+    absent = tuple(name for name, value in options.items() if value is None)
+    try:
+        need = pair_needs(*map(str, folders), element_bytes=size, without=absent, variant=options.get("variant"))
+    except (PairError, KeyError, OSError):
+        return
+    check_fits(need, target if isinstance(target, str) and target.startswith("cuda") else "cpu")
 
 
 def _check_pipeline(pipe: DiffusionPipeline) -> SD3Transformer2DModel:

@@ -37,7 +37,7 @@ app.command(cls=TwoModels)(reproduce)
 app.command()(inspect)
 app.command()(policies)
 app.command()(scene)
-app.command()(doctor)
+app.command(cls=TwoModels)(doctor)
 
 
 def _version(asked: bool) -> None:

@@ -10,12 +10,13 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from ..memory import gibibytes
 from ..options import write as option
 from ..picture import read, write
 from ..policies import POLICIES, Policy
 from ..presets import PRESETS
-from . import say
-from .asked import BadInput, slug, writable
+from . import flags, say
+from .asked import Asked, BadInput, slug, writable
 from .flags import AsJson, Debug, Out
 
 
@@ -98,9 +99,25 @@ def scene(
     say.out().print(Text.assemble((str(path), "bold"), f"  {found.caption()} ({found.split.replace('_', ' ')})"))
 
 
-def doctor(as_json: AsJson = False, debug: Debug = False) -> None:
-    """Say what is installed, what is missing, and the command that mends it."""
+def doctor(
+    pair: flags.PairName = None,
+    small: flags.Small = None,
+    size: flags.Size = None,
+    batch: flags.Batch = None,
+    device: flags.Device = None,
+    dtype: flags.Dtype = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Say what is installed, what is missing, and the command that mends it; with --pair, what memory a pair needs."""
     say.hush()
+    if pair is not None:
+        _memory(pair, small, size, 1 if batch is None else batch, device, dtype, as_json)
+        return
+    if any(option is not None for option in (size, batch, dtype, device)):
+        raise BadInput(
+            "--size, --batch, --device and --dtype belong to --pair: hybridstitch doctor --pair mini --batch 4"
+        )
     from .health import checks, facts
 
     found = checks()
@@ -119,6 +136,44 @@ def doctor(as_json: AsJson = False, debug: Debug = False) -> None:
                 text.append(f"\n    {check.mend}", "cyan")
             console.print(text)
     if any(check.state == "broken" for check in found):
+        raise typer.Exit(1)
+
+
+def _memory(
+    pair: str, small: str | None, size: str | None, batch: int, device: str | None, dtype: str | None, as_json: bool
+) -> None:
+    from .health import memory_of
+
+    asked = Asked.of(prompts=("any",), pair=pair, small=small, size=size, device=device, dtype=dtype)
+    if batch < 1:
+        raise BadInput(f"--batch {batch} was given; at least one picture can be drawn")
+    need, there = memory_of(asked, batch)
+    rows = {
+        "weights": dict(need.weights),
+        "keys and values": need.keys_values,
+        "activations of a step": need.step,
+        "activations of decoding": need.decoding,
+        "total": need.total,
+        "device": there,
+    }
+    if as_json:
+        print(json.dumps({"memory": rows}))
+    else:
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        table.add_column(style="dim")
+        table.add_column(justify="right")
+        for name, count in need.weights.items():
+            table.add_row(f"weights, {name}", gibibytes(count))
+        for name in ("keys and values", "activations of a step", "activations of decoding"):
+            table.add_row(name, gibibytes(rows[name]))
+        table.add_row(Text("at most at once", "bold"), Text(gibibytes(need.total), "bold"))
+        console = say.out()
+        console.print(table)
+        verdict = "fits" if need.total <= there else "does not fit"
+        console.print(
+            f"{verdict}: {asked.device} has {gibibytes(there)} ({asked.dtype}, {batch} at once, with guidance)"
+        )
+    if need.total > there:
         raise typer.Exit(1)
 
 

@@ -40,6 +40,7 @@ Guidance = Annotated[
 ]
 Negative = Annotated[str | None, Option("--negative", metavar="TEXT", help="What not to draw.")]
 Count = Annotated[int, Option("--n", help="Pictures of each prompt.")]
+Batch = Annotated[int | None, Option("--batch", metavar="N", help="Pictures drawn at once.", show_default="1")]
 Out = Annotated[Path, Option("--out", metavar="DIR", help="Where to write.")]
 Device = Annotated[
     str | None, Option("--device", help="cpu, cuda, cuda:1 or mps.", show_default="cuda if there is one")

@@ -1,4 +1,4 @@
-"""What `doctor` looks at: versions, devices, attention, weights; and for what is missing the command that mends it."""
+"""What `doctor` looks at: versions, devices, attention, weights, a pair's memory; and what mends what is missing."""
 
 import os
 import platform
@@ -10,7 +10,11 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 
+from .. import memory
 from ..mini import opened
+from ..mini.parts import TEXT_TOKENS
+from .asked import Asked
+from .pairs import Pair
 
 EXTRAS = {  # what each is for, and the module that shows it is there
     "lora": ("LoRA weights", "peft"),
@@ -49,6 +53,29 @@ def facts() -> dict[str, str]:
 def checks() -> list[Check]:
     """Everything that can be missing."""
     return [*_packages(), _weights(), *_extras()]
+
+
+def memory_of(asked: Asked, images: int) -> tuple[memory.Need, int]:
+    """What a pair needs, and what its device has, in bytes; nothing is loaded.
+
+    Args:
+        asked: the pair, size, device and dtype.
+        images: drawn at once.
+
+    Raises:
+        HybridStitchError: no such pair, or a size it cannot draw.
+    """
+    pair = Pair.of(asked.pair, asked.small)
+    pair.check_size(asked.size)
+    need = memory.pair_needs(
+        str(pair.folder or pair.large),
+        pair.small,
+        size=asked.size,
+        images=images,
+        element_bytes=4 if asked.dtype == "float32" else 2,
+        text_tokens=TEXT_TOKENS if pair.mini else 333,
+    )
+    return need, memory.capacity(asked.device)
 
 
 def _gpus() -> Iterator[str]:

@@ -1,0 +1,216 @@
+"""What a pair needs in memory, before anything is loaded: read from configurations and the headers of weight files.
+
+    weights          exact: every parameter and saved buffer of every part, in the dtype it is loaded in
+    keys and values  exact: `Shape.kv_bytes`
+    activations      the largest moment of a dense step (`Shape.activation_bytes`) or of decoding, whichever is more
+
+Drawing needs weights, keys and values, and a step's activations at once; decoding weights and its own. Nothing here
+needs torch. A safetensors file begins with 8 bytes, the length of its header, and a JSON header.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import PairError
+from .latency import Shape
+
+SIZES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}  # else 1
+FLOATS = ("F64", "F32", "F16", "BF16")  # what a dtype asked for applies to
+WEIGHTS = r"(diffusion_pytorch_model|model){variant}(-\d+-of-\d+)?\.safetensors"
+INDEX = "model_index.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """Bytes.
+
+    Attributes:
+        weights: of each part.
+        keys_values: of the large model, while masking.
+        step: activations of its dense step.
+        decoding: activations of the VAE.
+    """
+
+    weights: Mapping[str, int]
+    keys_values: int
+    step: int
+    decoding: int
+
+    @property
+    def total(self) -> int:
+        """The most that is needed at once."""
+        return sum(self.weights.values()) + max(self.keys_values + self.step, self.decoding)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a pipeline or a model lies: a folder, or a hub id, of which only configurations and headers are read.
+
+    Attributes:
+        name: the folder or hub id.
+    """
+
+    name: str
+
+    @property
+    def here(self) -> bool:
+        """Whether it is a folder."""
+        return Path(self.name).is_dir()
+
+    def config(self, path: str) -> dict[str, Any] | None:
+        """A JSON file of it, or None where there is none."""
+        if self.here:
+            file = Path(self.name) / path
+        else:
+            from huggingface_hub import hf_hub_download
+            from huggingface_hub.errors import EntryNotFoundError
+
+            try:
+                file = Path(hf_hub_download(self.name, path))
+            except EntryNotFoundError:
+                return None
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+    def weights(self, part: str, element_bytes: int, variant: str | None = None) -> int:
+        """Bytes of a part's weights, once loaded.
+
+        Args:
+            part: its folder; "" for the source itself.
+            element_bytes: of floating-point numbers in the dtype they are loaded in.
+            variant: as diffusers', "fp16".
+
+        Raises:
+            PairError: no safetensors files.
+        """
+        infix = re.escape(f".{variant}") if variant else ""
+        pattern = re.compile(re.escape(f"{part}/" if part else "") + WEIGHTS.replace("{variant}", infix))
+        files = [path for path in self._files(part) if pattern.fullmatch(path)]
+        if not files:
+            raise PairError(
+                f"no safetensors files of {part or 'the model'} in {self.name}; its size is known once loaded"
+            )
+        total = 0
+        for kind, shape in (tensor for path in files for tensor in self._tensors(path)):
+            count = 1
+            for side in shape:
+                count *= side
+            total += count * (element_bytes if kind in FLOATS else SIZES.get(kind, 1))
+        return total
+
+    def _files(self, part: str) -> list[str]:
+        if self.here:
+            folder = Path(self.name)
+            return sorted(path.relative_to(folder).as_posix() for path in (folder / part).glob("*.safetensors"))
+        from huggingface_hub import HfApi
+
+        return HfApi().list_repo_files(self.name)
+
+    def _tensors(self, path: str) -> Iterator[tuple[str, list[int]]]:
+        """Dtype and shape of each tensor of a file."""
+        if self.here:
+            with (Path(self.name) / path).open("rb") as file:
+                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            yield from ((t["dtype"], t["shape"]) for name, t in header.items() if name != "__metadata__")
+        else:
+            from huggingface_hub import HfApi
+
+            tensors = HfApi().parse_safetensors_file_metadata(self.name, path).tensors
+            yield from ((t.dtype, t.shape) for t in tensors.values())
+
+
+def pair_needs(
+    large: str,
+    small: str | None = None,
+    *,
+    size: tuple[int, int] | None = None,
+    images: int = 1,
+    element_bytes: int = 2,
+    kv_bytes: int | None = None,
+    text_tokens: int = 333,
+    without: tuple[str, ...] = (),
+    variant: str | None = None,
+) -> Need:
+    """What a pair will need.
+
+    Args:
+        large: folder or hub id of the large pipeline, or of a saved or miniature pair.
+        small: folder or hub id of the small pipeline or transformer; None where `large` brings it.
+        size: width and height in pixels; default: the large model's own.
+        images: B, drawn at once, with guidance.
+        element_bytes: of the models' dtype.
+        kv_bytes: of an element of the keys and values; default: as the models'.
+        text_tokens: T; 333 in Stable Diffusion 3.
+        without: parts of the large pipeline that will not be loaded.
+        variant: of the weight files.
+
+    Raises:
+        PairError: a part has no safetensors files, or there is no pair.
+    """
+    source = Source(large)
+    index = source.config(INDEX)
+    if index is None:
+        raise PairError(f"{large} is no diffusers pipeline: it has no {INDEX}")
+    seat = "transformer/large" if source.config("transformer/large/config.json") else "transformer"
+    parts = {"large": (source, seat)}
+    if small is None:
+        parts["small"] = (source, "transformer/small" if seat != "transformer" else "small")
+    else:
+        other = Source(str(small))
+        parts["small"] = (other, "transformer" if other.config(INDEX) else "")
+    models = ("vae", "text_encoder", "text_encoder_2", "text_encoder_3")
+    parts |= {n: (source, n) for n in models if n not in without and index.get(n, [None])[0] is not None}
+    weights = {name: where.weights(part, element_bytes, variant) for name, (where, part) in parts.items()}
+    transformer, vae = source.config(f"{seat}/config.json"), source.config("vae/config.json")
+    if transformer is None or vae is None:
+        raise PairError(f"{large} lacks the configuration of its transformer or VAE; its needs are known once loaded")
+    channels: list[int] = vae["block_out_channels"]
+    scale, patch = 2 ** (len(channels) - 1), transformer["patch_size"]
+    side = scale * transformer["sample_size"]
+    width, height = size or (side, side)
+    shape = Shape(
+        width=transformer["num_attention_heads"] * transformer["attention_head_dim"],
+        layers=transformer["num_layers"],
+        image_tokens=(width // scale // patch) * (height // scale // patch),
+        text_tokens=text_tokens,
+        dual_layers=len(transformer.get("dual_attention_layers") or ()),
+    )
+    return Need(
+        weights=weights,
+        keys_values=shape.kv_bytes(images=images, element_bytes=kv_bytes or element_bytes),
+        step=shape.activation_bytes(images=images, element_bytes=element_bytes),
+        # The last block's first layer at full resolution: what enters it, normalised, and activated
+        decoding=3 * channels[min(1, len(channels) - 1)] * width * height * images * element_bytes,
+    )
+
+
+def capacity(device: str) -> int:
+    """Bytes of memory a device has: a CPU's in all, a GPU's that are free."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def check_fits(need: Need, device: str) -> None:
+    """Refuse a pair whose weights alone are more than a device holds.
+
+    Raises:
+        PairError: says what is needed, what there is, and what to try.
+    """
+    weights, there = sum(need.weights.values()), capacity(device)
+    if weights > there:
+        raise PairError(
+            f"the pair's weights take {gibibytes(weights)} and {device} has {gibibytes(there)}; load them in a smaller "
+            "dtype, leave text_encoder_3 out, or choose a smaller pair"
+        )
+
+
+def gibibytes(count: int) -> str:
+    """Bytes as a person reads them."""
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"

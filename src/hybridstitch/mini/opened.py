@@ -24,8 +24,8 @@ from ..stitched import StitchedTransformer
 from . import weights_dir
 from .parts import TEXT_TOKENS
 
-# 50 steps, guidance 4. D rises at the switch and stays near 0.1 while masks change (LOG.md), so stage 0 ends by steps.
-MINI_POLICY = HybridStitch(masks=(0.3,), thresholds=(0.13, 0.11), min_large=0.2, patience=2)
+# 50 steps, guidance 4. D falls to about 0.05, rises to 0.2-0.6 at the switch and falls slowly from there (LOG.md).
+MINI_POLICY = HybridStitch(masks=(0.2,), thresholds=(0.13, 0.09), min_large=0.16, patience=2, text="cached")
 FOLDER = "HYBRIDSTITCH_MINI"  # environment variable: another folder of weights, to try freshly trained ones
 
 

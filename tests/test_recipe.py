@@ -8,7 +8,7 @@ import pytest
 from hybridstitch.intervals import Interval
 from hybridstitch.policies import parse
 from hybridstitch.price import Prices
-from hybridstitch.recipe import Home, Point, Recipe, RecipeError, kind_of
+from hybridstitch.recipe import Home, Point, Recipe, RecipeError, Trial, kind_of
 from hybridstitch.recipe.file import VERSION
 
 PRICES = Prices(call=0.0, step=0.0, large=1.0, small=0.2, masked={"fresh": (0.1, 1.0)})
@@ -55,6 +55,7 @@ RECIPE = Recipe(
     seed=0,
     asked={},
     points=POINTS,
+    trials=(Trial("large", 30, "fewer steps", 1.67, 0.97, 2),),
     verdict=("Fewer steps serve best.",),
 )
 
@@ -117,6 +118,7 @@ def test_a_recipe_survives_the_disk(tmp_path):
         ("{", "is no JSON"),
         ("[]", "holds no recipe"),
         ('{"version": "new"}', "holds no recipe"),
+        ('{"version": 0}', "which never was"),
         (
             json.dumps({**RECIPE.to_json(), "version": VERSION + 1}),
             f"version {VERSION + 1} .* up to {VERSION}; upgrade",
@@ -133,6 +135,13 @@ def test_a_file_that_is_no_recipe_is_refused_in_one_line(tmp_path, text, complai
         Recipe.load(path)
     assert str(path) in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_recipe_of_version_1_is_read_as_one_without_trials(tmp_path):
+    old = {**RECIPE.to_json(), "version": 1}
+    del old["trials"]
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    assert Recipe.load(tmp_path / "old.json") == replace(RECIPE, trials=())
 
 
 def test_a_missing_file_says_what_writes_it(tmp_path):

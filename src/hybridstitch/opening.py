@@ -164,7 +164,25 @@ def follow_recipe(
     Raises:
         RecipeError: a recipe of another pair, or a request that it cannot serve.
     """
-    home, transformer = recipe.home, pipe.transformer
+    check_recipe(pipe, recipe)
+    point = recipe.at(speed=speed, closeness=closeness)
+    pipe.transformer.policy = point.policy
+    _plain(pipe)
+    pipe.__class__ = _calibrated_class(type(pipe), recipe.home, point)
+    return point
+
+
+def check_recipe(pipe: DiffusionPipeline, recipe: Recipe) -> None:
+    """Refuse a recipe of another pair, and warn of one that was measured elsewhere.
+
+    Args:
+        pipe: a stitched pipeline.
+        recipe: to draw by.
+
+    Raises:
+        RecipeError: the recipe is of another pair.
+    """
+    home = recipe.home
     call = Call(width=home.width, height=home.height, steps=home.steps, guidance=home.guidance)
     now = home_of(pipe, call)
     if now.parameters != home.parameters:
@@ -176,11 +194,6 @@ def follow_recipe(
     apart = home.differences(now)
     if apart:
         _warn(f"outside what the recipe was measured in: {'; '.join(apart)}; measure again: `{home.command}`")
-    point = recipe.at(speed=speed, closeness=closeness)
-    transformer.policy = point.policy
-    _plain(pipe)
-    pipe.__class__ = _calibrated_class(type(pipe), home, point)
-    return point
 
 
 def _calibrated_class(kind: type, home: Home, point: Point) -> type:

@@ -10,7 +10,7 @@ from ..latency import Shape
 from ..pair import shape_of
 from ..policies import LargeOnly, Policy, SmallOnly
 from ..price import Prices
-from ..recipe import Point, Recipe, RecipeError, check_request
+from ..recipe import Point, Recipe, RecipeError, Trial, check_request
 from ..recipe.file import DELIVERED
 from ..stitched import StitchedTransformer
 from .call import Call, digest, home_of, native_size
@@ -96,6 +96,9 @@ def calibrate(
         seed=seed,
         asked=asked,
         points=tuple(_point(search, row, pipe) for row in winners),
+        trials=tuple(
+            Trial(str(row.policy), row.steps, row.kind, row.speed, row.closeness, len(row.scores)) for row in tried
+        ),
         verdict=verdict(winners, tried, done.prices, shares, speed=speed, closeness=closeness),
     )
 

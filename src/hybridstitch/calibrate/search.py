@@ -70,8 +70,9 @@ class Search:
         Returns:
             the winners, slowest first, the reference among them; and everything tried, over the searched prompts.
         """
-        device = next(self.studio.pipe.transformer.large.parameters()).device
-        with Crew(partial(_work, self.studio), processes(device)) as self._crew:
+        stitched = self.studio.pipe.transformer
+        count = processes(stitched.large.device) if stitched.engine.compile == "off" else 1
+        with Crew(partial(_work, self.studio), count) as self._crew:
             first, half = self.searched[:FIRST], self.searched[: max(FIRST, (len(self.searched) + 1) // 2)]
             self._shares(first)
             steps = self.studio.call.steps

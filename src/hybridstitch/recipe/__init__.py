@@ -11,6 +11,6 @@ prompts. A point's step count is part of it: fewer steps of the large model are 
 
 from .file import Recipe, RecipeError, check_request
 from .home import Home
-from .point import Point, kind_of
+from .point import Point, Trial, kind_of
 
-__all__ = ["Home", "Point", "Recipe", "RecipeError", "check_request", "kind_of"]
+__all__ = ["Home", "Point", "Recipe", "RecipeError", "Trial", "check_request", "kind_of"]

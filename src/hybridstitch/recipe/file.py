@@ -14,12 +14,20 @@ from ..policies import LargeOnly, Schedule, parse
 from ..presets import Preset, Setting
 from ..price import Prices
 from .home import Home
-from .point import Point, between, kind_of, make_of
+from .point import Point, Trial, between, kind_of, make_of
 
-VERSION = 1
+VERSION = 2
 DELIVERED = 0.05  # how far, in shares, a delivered speed may be from the one asked for
 NEAR = 0.04  # how far a predicted one may be
 DEFAULT_CLOSENESS = 0.9  # of the policy that serves when nothing was asked for
+
+
+def _from_1(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 did not keep what was tried."""
+    return {**data, "version": 2, "trials": []}
+
+
+MIGRATIONS = {1: _from_1}  # from each earlier version to the next
 
 
 class RecipeError(HybridStitchError, ValueError):
@@ -38,6 +46,7 @@ class Recipe:
         seed: of the noise of the first prompt.
         asked: {"speed": …} or {"closeness": …}, or nothing.
         points: the Pareto set, slowest first.
+        trials: everything that was tried on the way.
         verdict: what serves best where, in sentences.
     """
 
@@ -48,6 +57,7 @@ class Recipe:
     seed: int
     asked: Mapping[str, float]
     points: tuple[Point, ...]
+    trials: tuple[Trial, ...] = ()
     verdict: tuple[str, ...]
 
     def at(self, *, speed: float | None = None, closeness: float | None = None) -> Point:
@@ -141,6 +151,7 @@ class Recipe:
             "prices": self.prices.to_json(),
             **data,
             "points": points,
+            "trials": [list(trial) for trial in self.trials],
             "verdict": list(self.verdict),
         }
 
@@ -153,11 +164,15 @@ class Recipe:
         """
         if not isinstance(data, dict) or not isinstance(data.get("version"), int):
             raise RecipeError("it holds no recipe; `hybridstitch calibrate --out recipe.json` writes one")
+        if not data["version"] >= 1:
+            raise RecipeError(f"it is of version {data['version']}, which never was; calibrate again")
         if data["version"] > VERSION:
             raise RecipeError(
                 f"it is of version {data['version']} and this release reads versions up to {VERSION}; upgrade "
                 "hybridstitch, or calibrate again with this release"
             )
+        for version in range(data["version"], VERSION):
+            data = MIGRATIONS[version](data)
         try:
             points = tuple(
                 Point(
@@ -179,6 +194,7 @@ class Recipe:
                 home=Home(**{**data["home"], "parameters": (int(large), int(small))}),
                 prices=Prices.from_json(data["prices"]),
                 points=points,
+                trials=tuple(Trial(*trial) for trial in data["trials"]),
                 verdict=tuple(data["verdict"]),
                 **{name: data[name] for name in ("shares", "prompts", "seed", "asked")},
             )

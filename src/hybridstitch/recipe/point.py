@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import floor
+from typing import NamedTuple
 
 from ..intervals import Interval
 from ..policies import LargeOnly, Policy, Schedule, SmallOnly
@@ -76,6 +77,17 @@ def kind_of(policy: Policy, steps: int, reference: int) -> str:
     if isinstance(policy, SmallOnly):
         return "small"
     return "region mask" if policy.can_mask else "whole steps"
+
+
+class Trial(NamedTuple):
+    """What the search looked at: a policy, T′, its kind and speed, and its mean closeness over some prompts."""
+
+    policy: str
+    steps: int
+    kind: str
+    speed: float
+    closeness: float
+    prompts: int
 
 
 def between(slower: tuple[Policy, int], faster: tuple[Policy, int]) -> list[tuple[Policy, int]]:

@@ -15,23 +15,26 @@ from ..batch.job import JobsError
 from ..errors import HybridStitchError, PairError, PolicyError, SchedulerError, TraceError
 from ..evaluate.pictures import ScoreError
 from ..picture import PictureError
+from ..recipe import RecipeError
 from ..reproduce.settings import ReproductionError
 from . import say
 from .about import doctor, inspect, policies, scene
 from .asked import BadInput
 from .batch import batch
+from .calibrate import calibrate
 from .generate import TwoModels, generate
 from .reproduce import reproduce
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 BAD = (BadInput, JobsError, PolicyError, PairError, SchedulerError, TraceError, PictureError, ScoreError)
-BAD = (*BAD, ReproductionError)
+BAD = (*BAD, ReproductionError, RecipeError)
 USAGE_ERROR = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 IDEA = "Draw with two diffusion models at once: the large one where it matters, the small one everywhere else."
 
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command(cls=TwoModels)(generate)
+app.command(cls=TwoModels)(calibrate)
 app.command(cls=TwoModels)(batch)
 app.command(cls=TwoModels)(reproduce)
 app.command()(inspect)

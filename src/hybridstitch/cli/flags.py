@@ -60,5 +60,13 @@ Source = Annotated[
     Option("--from", metavar="FILE", help="Draw a picture again from its file; other options change it."),
 ]
 Metadata = Annotated[bool, Option("--metadata/--no-metadata", help="Write into the PNG how it was drawn.")]
+RecipeFile = Annotated[
+    Path | None,
+    Option("--recipe", metavar="FILE", help="Draw by what `hybridstitch calibrate` found: policy, steps and size."),
+]
+Speed = Annotated[float | None, Option("--speed", metavar="X", help="How many times as fast as the large model.")]
+Closeness = Annotated[
+    float | None, Option("--closeness", metavar="Y", help="How close to the large model's picture, 0 to 1.")
+]
 AsJson = Annotated[bool, Option("--json", help="Print one JSON object and nothing else.")]
 Debug = Annotated[bool, Option("--debug", help="Show the traceback of an error.")]

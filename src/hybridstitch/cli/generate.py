@@ -16,6 +16,7 @@ from ..policies import Policy
 from ..presets import PRESETS, outside
 from . import flags, say
 from .asked import Asked, writable
+from .served import Served
 
 if TYPE_CHECKING:
     from .files import Written
@@ -66,6 +67,9 @@ def generate(
     compare: flags.Compare = False,
     explain: flags.Explain = False,
     source: flags.Source = None,
+    recipe_file: flags.RecipeFile = None,
+    speed: flags.Speed = None,
+    closeness: flags.Closeness = None,
     metadata: flags.Metadata = True,
     as_json: flags.AsJson = False,
     debug: flags.Debug = False,
@@ -75,6 +79,9 @@ def generate(
     hybridstitch generate "a big dog left of a small cat on a meadow" --compare --explain
     """
     recipe = None if source is None else read(source)
+    served = Served.of(recipe_file, speed=speed, closeness=closeness, policy=policy, source=source)
+    if served is not None:
+        pair, small, policy, steps, guidance, size = served.over(pair, small, steps, guidance, size)
     asked = Asked.of(
         prompts=prompts or (), recipe=recipe, negative=negative, pair=pair, small=small, policy=policy, seed=seed,
         count=n, steps=steps, guidance=guidance, size=size, device=device, dtype=dtype,
@@ -95,7 +102,7 @@ def generate(
     if policy in PRESETS:
         _warn_of_preset(policy, asked, named)
     written = _draw(
-        asked, named, chosen, texts, out=out, compare=compare, explain=explain, metadata=metadata, quiet=as_json
+        asked, named, chosen, texts, served, out=out, compare=compare, explain=explain, metadata=metadata, quiet=as_json
     )
     page = _page(written, out / PAGE, ctx.obj) if explain else None
     if recipe is not None and source is not None:
@@ -113,6 +120,7 @@ def _draw(
     named: "Pair",
     policy: Policy,
     texts: Mapping[str, str],
+    served: Served | None,
     *,
     out: Path,
     compare: bool,
@@ -128,6 +136,8 @@ def _draw(
         task = bar.add_task("opening the pair", total=None)
         pipe = named.open(policy, device=asked.device, dtype=asked.dtype)
         size = named.check_opened(pipe, asked.size, texts)
+        if served is not None:
+            served.check(pipe)
         artist = Artist(
             pipe=pipe, policy=policy, negative=asked.negative, steps=asked.steps, guidance=asked.guidance, size=size
         )

@@ -18,6 +18,11 @@ def out() -> Console:
     return Console(file=sys.stdout, soft_wrap=True, highlight=False)
 
 
+def errors() -> Console:
+    """For progress and everything that is no result."""
+    return Console(file=sys.stderr)
+
+
 def line(kind: str, message: object, style: str = "") -> None:
     """One line on stderr.
 

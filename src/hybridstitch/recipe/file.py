@@ -144,7 +144,7 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` reads back."""
         data = {f: getattr(self, f) for f in ("shares", "prompts", "seed", "asked")}
-        points = [{**asdict(p), "closeness": list(p.closeness), "psnr": list(p.psnr)} for p in self.points]
+        points = [point.to_json() for point in self.points]
         return {
             "version": VERSION,
             "home": asdict(self.home),

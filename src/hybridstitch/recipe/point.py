@@ -1,9 +1,9 @@
 """One policy at one step count, with what was measured of it, and the programs that lie between two of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import floor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..intervals import Interval
 from ..policies import LargeOnly, Policy, Schedule, SmallOnly
@@ -47,6 +47,10 @@ class Point:
     def name(self) -> str:
         """What a user reads: policy and step count."""
         return named(self.policy, self.steps)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return {**asdict(self), "closeness": list(self.closeness), "psnr": list(self.psnr)}
 
 
 def named(policy: str, steps: int) -> str:

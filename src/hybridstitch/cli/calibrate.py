@@ -1,0 +1,169 @@
+"""`hybridstitch calibrate`: measure a pair once, then ask for a speed or a closeness instead of thresholds."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich import box
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from . import flags, say
+from .asked import GUIDANCE, STEPS, Asked, BadInput, writable
+
+if TYPE_CHECKING:
+    from ..recipe import Recipe
+
+PICTURE, PAGE, STATE = ".png", ".html", ".state"  # beside the recipe
+
+
+def calibrate(
+    ctx: typer.Context,
+    pair: flags.PairName = None,
+    small: flags.Small = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option("--prompts", metavar="FILE", help="4 to 16 prompts, one a line.", show_default="eight of ours"),
+    ] = None,
+    speed: flags.Speed = None,
+    closeness: flags.Closeness = None,
+    steps: Annotated[int, typer.Option("--steps", help="Of the large model that all is compared with.")] = STEPS,
+    size: flags.Size = None,
+    guidance: Annotated[float, typer.Option("--guidance", help="Guidance scale; 1 switches it off.")] = GUIDANCE,
+    seed: Annotated[int, typer.Option("--seed", help="Of the noise of the first prompt.")] = 0,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The recipe.")] = Path("recipe.json"),
+    card: Annotated[
+        Path | None, typer.Option("--card", metavar="DIR", help="Also write a model card's folder, without weights.")
+    ] = None,
+    device: flags.Device = None,
+    dtype: flags.Dtype = None,
+    as_json: flags.AsJson = False,
+    debug: flags.Debug = False,
+) -> None:
+    """Measure a pair once; then ask it for a speed or a closeness instead of thresholds.
+
+    hybridstitch calibrate --speed 1.8 --out recipe.json
+    """
+    from ..recipe import check_request
+
+    check_request(speed=speed, closeness=closeness)
+    if out.suffix != ".json":
+        raise BadInput(f"--out {out} was given; a recipe is a .json file, its picture and page lie beside it")
+    writable(out.parent)
+    texts = None if prompts is None else _read(prompts)
+    asked = Asked.of(
+        prompts=texts or ("a prompt",), pair=pair, small=small, policy="large", steps=steps, guidance=guidance,
+        seed=seed, size=size, device=device, dtype=dtype,
+    )  # fmt: skip
+    say.hush()
+    from .pairs import Pair
+
+    named = Pair.of(asked.pair, asked.small)
+    named.check_size(asked.size)
+    labelled = {f"prompt {place}": text for place, text in enumerate(texts or (), start=1)}
+    named.check_text(labelled)
+    state = out.with_name(f".{out.stem}{STATE}")
+    if state.is_file() and not as_json:
+        say.line("note", f"{state} holds an unfinished calibration; it goes on if it is of the same")
+    recipe = _search(named, asked, texts, labelled, state, speed=speed, closeness=closeness, seed=seed)
+    command = shlex.join(["hybridstitch", *ctx.obj])
+    from ..report.card import write_card
+    from ..report.front import front_page, front_picture
+
+    recipe.save(out)
+    front_picture(recipe, out.with_suffix(PICTURE))
+    front_page(recipe, out.with_suffix(PAGE), command=command)
+    if card is not None:
+        write_card(recipe, card, command=command)
+    state.unlink(missing_ok=True)
+    if as_json:
+        print(json.dumps({"recipe": str(out), "served": recipe.at().to_json(), **recipe.to_json()}))
+    else:
+        _tell(recipe, out, card)
+
+
+def _search(
+    named: Any,
+    asked: Asked,
+    texts: tuple[str, ...] | None,
+    labelled: dict[str, str],
+    state: Path,
+    *,
+    speed: float | None,
+    closeness: float | None,
+    seed: int,
+) -> "Recipe":
+    """Open the pair and calibrate it, with a bar."""
+    from ..calibrate import calibrate as search
+    from ..policies import LargeOnly
+
+    bar = Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30), TaskProgressColumn(),
+        TimeElapsedColumn(), console=say.errors(), transient=True, disable=not say.errors().is_terminal,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task("opening the pair", total=1.0)
+        pipe = named.open(LargeOnly(), device=asked.device, dtype=asked.dtype)
+        size = named.check_opened(pipe, asked.size, labelled)
+
+        def on_progress(share: float, doing: str) -> None:
+            bar.update(task, completed=share, description=doing)
+
+        return search(
+            pipe,
+            texts,
+            speed=speed,
+            closeness=closeness,
+            steps=asked.steps,
+            guidance=asked.guidance,
+            size=size,
+            seed=seed,
+            state=state,
+            on_progress=on_progress,
+        )
+
+
+def _read(path: Path) -> tuple[str, ...]:
+    """The prompts of a file: its lines, without empty ones.
+
+    Raises:
+        BadInput: it cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"--prompts {path} cannot be read ({error}); give a text file with one prompt a line") from error
+    found = tuple(line.strip() for line in lines if line.strip())
+    if not found:
+        raise BadInput(f"--prompts {path} holds no prompt; write 4 to 16, one a line")
+    return found
+
+
+def _tell(recipe: "Recipe", out: Path, card: Path | None) -> None:
+    """What was found, for people."""
+    console = say.out()
+    served = recipe.at()
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for column in ("policy", "speed", "closeness", "95 %", "checked", "MiB"):
+        table.add_column(column, justify="left" if column == "policy" else "right", no_wrap=True)
+    for point in recipe.points:
+        table.add_row(
+            Text(point.name, "bold" if point == served else ""),
+            f"{point.speed:.2f}×",
+            f"{point.closeness.mean:.3f}",
+            f"{point.closeness.low:.3f}–{point.closeness.high:.3f}",
+            "" if point.held_out is None else f"{point.held_out:.3f}",
+            f"{point.memory_mib:.0f}",
+        )
+    console.print(table)
+    for sentence in recipe.verdict:
+        console.print(sentence)
+    console.print()
+    console.print(Text.assemble(("served: ", "dim"), (served.name, "bold"), f", {served.speed:.2f}×"))
+    console.print(Text.assemble(("recipe: ", "dim"), (str(out), "bold")))
+    if card is not None:
+        console.print(Text.assemble(("card: ", "dim"), str(card)))
+    console.print(f"open this page: {out.with_suffix(PAGE)}")

@@ -1,0 +1,89 @@
+"""`--recipe FILE [--speed X | --closeness Y]`: what a recipe puts in the place of options that were left out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..recipe import Point, Recipe, check_request
+from . import say
+from .asked import BadInput
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A recipe, and the point of it that serves.
+
+    Attributes:
+        recipe: the recipe.
+        point: what serves the request.
+    """
+
+    recipe: Recipe
+    point: Point
+
+    @classmethod
+    def of(
+        cls,
+        file: Path | None,
+        *,
+        speed: float | None,
+        closeness: float | None,
+        policy: str | None,
+        source: Path | None,
+    ) -> "Served | None":
+        """From the command line; None where no recipe is asked for.
+
+        Raises:
+            BadInput: options that exclude each other.
+            RecipeError: a recipe that cannot be read, or a request it cannot serve.
+        """
+        asked = [f"--{name} {value:g}" for name, value in (("speed", speed), ("closeness", closeness)) if value]
+        if file is None and asked:
+            raise BadInput(
+                f"{asked[0]} was given without a recipe; `hybridstitch calibrate {asked[0]} --out recipe.json` "
+                "measures the pair, then add --recipe recipe.json"
+            )
+        if file is None:
+            return None
+        for name, other in (("--policy", policy), ("--from", source)):
+            if other is not None:
+                raise BadInput(f"--recipe and {name} were given; each says who draws what: give one")
+        check_request(speed=speed, closeness=closeness)
+        recipe = Recipe.load(file)
+        return cls(recipe=recipe, point=recipe.at(speed=speed, closeness=closeness))
+
+    def over(
+        self, pair: str | None, small: str | None, steps: int | None, guidance: float | None, size: str | None
+    ) -> tuple[str | None, str | None, str, int, float, str]:
+        """Pair, small, policy, steps, guidance and size to draw with; what was given stays, with a warning."""
+        home, point = self.recipe.home, self.point
+        ours = {"--steps": point.steps, "--guidance": home.guidance, "--size": f"{home.width}x{home.height}"}
+        given = {"--steps": steps, "--guidance": guidance, "--size": size}
+        for name, value in given.items():
+            if value is not None and value != ours[name]:
+                say.warn(
+                    f"{name} {value} was given; {point.name} was measured with {name} {ours[name]}, and neither its "
+                    f"speed nor its closeness holds here: leave {name} out, or measure again: `{home.command}`"
+                )
+        if pair is None:
+            pair, small = home.pair, home.small
+            if pair is None:
+                raise BadInput("the recipe does not name its pair; name it: --pair LARGE SMALL")
+        return (
+            pair,
+            small,
+            point.policy,
+            point.steps if steps is None else steps,
+            home.guidance if guidance is None else guidance,
+            str(ours["--size"]) if size is None else size,
+        )
+
+    def check(self, pipe: Any) -> None:
+        """Refuse another pair, and warn of another machine.
+
+        Raises:
+            RecipeError: the recipe is of another pair.
+        """
+        from ..opening import check_recipe
+
+        check_recipe(pipe, self.recipe)

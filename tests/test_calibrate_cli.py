@@ -1,0 +1,144 @@
+"""`hybridstitch calibrate`, and drawing by its recipe, on an untrained pair: files, lines and refusals."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
+from io import StringIO
+
+import pytest
+from PIL import Image
+
+from hybridstitch import picture
+from hybridstitch.cli import main
+from hybridstitch.mini import opened
+from hybridstitch.recipe import Recipe
+from mini_folder import save
+
+PROMPTS = ["a big dog on a meadow", "a unicorn in the snow", "a pizza at night", "a small cat on a beach"]
+SHORT = ("--steps", "4", "--size", "32x32")
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("mini"))
+
+
+@pytest.fixture
+def here(mini, monkeypatch, tmp_path):
+    """An empty folder with a file of prompts, where "mini" is the untrained pair."""
+    monkeypatch.setenv(opened.FOLDER, str(mini))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prompts.txt").write_text("\n\n".join(PROMPTS) + "\n")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def calibrated(mini, tmp_path_factory):
+    """The folder of one calibration, and what it said."""
+    folder = tmp_path_factory.mktemp("calibrated")
+    (folder / "prompts.txt").write_text("\n".join(PROMPTS))
+    out, err = StringIO(), StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setenv(opened.FOLDER, str(mini))
+        patch.chdir(folder)
+        assert main(["calibrate", "--prompts", "prompts.txt", *SHORT, "--card", "card"]) == 0, err.getvalue()
+    return folder, out.getvalue(), err.getvalue()
+
+
+def test_a_recipe_its_picture_its_page_and_a_card_are_written(calibrated):
+    folder, out, err = calibrated
+    recipe = Recipe.load(folder / "recipe.json")
+    assert recipe.home.pair == "mini"
+    assert (recipe.home.steps, recipe.home.width) == (4, 32)
+    assert err == ""
+    assert "open this page: recipe.html" in out
+    assert all(point.name in out for point in recipe.points)
+    assert all(sentence in out for sentence in recipe.verdict)
+    assert Image.open(folder / "recipe.png").size[0] > 1000
+    page = (folder / "recipe.html").read_text()
+    assert not re.findall(r"(?:src|href)=\"(?!data:)", page)  # nothing is fetched
+    assert all(point.name in page for point in recipe.points)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("card", "prompts.txt", "recipe.html", "recipe.json", "recipe.png")
+    ]
+
+
+def test_the_card_can_be_published(calibrated, mini):
+    folder = calibrated[0] / "card"
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "front.html", "front.png", "recipe.json"]
+    text = (folder / "README.md").read_text()
+    assert text.startswith("---\nlibrary_name: hybridstitch\n")
+    assert 'open_pair(recipe="recipe.json")' in text
+    assert str(mini) not in text + (folder / "recipe.json").read_text()
+    assert Recipe.load(folder / "recipe.json").points == Recipe.load(calibrated[0] / "recipe.json").points
+
+
+def test_pictures_are_drawn_by_a_recipe(calibrated, here, capsys):
+    recipe = Recipe.load(calibrated[0] / "recipe.json")
+    fastest = recipe.points[-1]
+    words = ["generate", PROMPTS[0], "--recipe", str(calibrated[0] / "recipe.json"), "--json"]
+    assert main([*words, "--speed", f"{fastest.speed:.6f}"]) == 0
+    said = capsys.readouterr()
+    drawn = picture.read(json.loads(said.out)["images"][0]["path"])
+    assert (drawn.policy, drawn.steps, drawn.guidance) == (fastest.policy, fastest.steps, 4.0)
+    assert (drawn.width, drawn.height, drawn.pair) == (32, 32, "mini")
+    assert main([*words, "--closeness", "0.999", "--steps", "3"]) == 0
+    assert "warning: --steps 3 was given; large in 4 steps was measured with --steps 4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["calibrate", "--speed", "1.8", "--closeness", "0.9"], "the one decides the other: ask for one"),
+        (["calibrate", "--speed", "0.5"], "a speed is above 1"),
+        (["calibrate", "--speed", "5000", *SHORT, "--prompts", "prompts.txt"], "cannot be reached: the small model"),
+        (["calibrate", "--prompts", "nowhere.txt"], "cannot be read"),
+        (["calibrate", "--prompts", "empty.txt"], "holds no prompt"),
+        (["calibrate", "--prompts", "three.txt"], "3 prompt(s) were given to calibrate with; give 4 to 16"),
+        (["calibrate", "--steps", "2"], "below 3 steps"),
+        (["calibrate", "--out", "recipe.txt"], "a recipe is a .json file"),
+        (["calibrate", "--size", "33x33"], "multiples of 8"),
+        (["generate", "a dog", "--speed", "1.8"], "`hybridstitch calibrate --speed 1.8 --out recipe.json`"),
+        (["generate", "a dog", "--recipe", "nowhere.json"], "`hybridstitch calibrate --out nowhere.json` writes it"),
+        (["generate", "a dog", "--recipe", "prompts.txt"], "is no JSON"),
+        (["generate", "a dog", "--recipe", "new.json"], "upgrade hybridstitch"),
+        (["generate", "a dog", "--recipe", "RECIPE", "--policy", "large"], "each says who draws what: give one"),
+        (["generate", "a dog", "--recipe", "RECIPE", "--speed", "999"], "ask for at most"),
+        (["generate", "a dog", "--recipe", "other.json", "--closeness", "0.9"], "of another pair"),
+        (["generate", "a dog", "--recipe", "unnamed.json", "--closeness", "0.9"], "does not name its pair"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(calibrated, here, capsys, words, complaint):
+    recipe = Recipe.load(calibrated[0] / "recipe.json")
+    (here / "empty.txt").write_text("\n \n")
+    (here / "three.txt").write_text("\n".join(PROMPTS[:3]))
+    (here / "new.json").write_text(json.dumps({**recipe.to_json(), "version": 99}))
+    replace(recipe, home=replace(recipe.home, parameters=(5, 4))).save(here / "other.json")
+    replace(recipe, home=replace(recipe.home, pair=None)).save(here / "unnamed.json")
+    assert main([str(calibrated[0] / "recipe.json") if word == "RECIPE" else word for word in words]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert complaint in said.err
+    assert len([line for line in said.err.splitlines() if line.startswith("error: ")]) == 1
+
+
+def test_a_killed_calibration_goes_on(mini, here):
+    words = [sys.executable, "-m", "hybridstitch", "calibrate", "--prompts", "prompts.txt", *SHORT]
+    run = subprocess.Popen(words, cwd=here, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    state = here / ".recipe.state"
+    while run.poll() is None and not (state.is_file() and '"scores"' in state.read_text()):
+        time.sleep(0.05)
+    run.send_signal(signal.SIGKILL)
+    run.communicate()
+    before = state.read_text().splitlines()
+    again = subprocess.run(words, cwd=here, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert "holds an unfinished calibration" in again.stderr
+    assert not state.exists()
+    prices = next(json.loads(line)["prices"] for line in before if '"prices"' in line)
+    assert Recipe.load(here / "recipe.json").prices.to_json() == prices

@@ -1,10 +1,10 @@
-"""Every private or moving name of diffusers and of torch's compiler that this library touches, in one place.
+"""Every private or moving name of diffusers, cache-dit and torch's compiler that this library touches, in one place.
 
 A new release that renames one of them breaks this file and nothing else.
 """
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from shutil import which
 from typing import Any
 
@@ -23,6 +23,7 @@ __all__ = [
     "attention",
     "backends",
     "blocks",
+    "every_block",
     "fix_addresses",
     "grid_of",
     "inductor_lacks",
@@ -85,6 +86,20 @@ def blocks(model: ModelMixin) -> list[nn.Module]:
     """The blocks a transformer repeats, by the class names it says must not be split."""
     names = model._no_split_modules or ()
     return [module for module in model.modules() if type(module).__name__ in names]
+
+
+@contextmanager
+def every_block(model: nn.Module) -> Iterator[None]:
+    """While it lasts, cache-dit skips no block of the model, if it is on at all."""
+    covering = vars(model).get("forward") if getattr(model, "_is_cached", False) else None
+    if covering is None:
+        yield
+        return
+    model.forward = model._original_forward
+    try:
+        yield
+    finally:
+        model.forward = covering
 
 
 def uncompile(block: nn.Module) -> None:

@@ -147,9 +147,11 @@ def draw(
                 if keep and not cache.fits(length):
                     cache.hold(models.room(call.inputs))
                 index = None if len(rows) == cache.rows else torch.tensor(rows, device=call.latent.device)
-                drawn, _ = models.large.dense(call.take(rows), keep=keep, memory=cache.layers, rows=index)
-                if keep:
-                    cache.stamp(rows, step)
+                whole = any(call.fallbacks[image] for image in images)
+                drawn, kept = models.large.dense(
+                    call.take(rows), keep=keep, memory=cache.layers, rows=index, whole=whole
+                )
+                cache.stamp(rows, step if kept else None)
             call.spans.append((images, start, mark(call.latent.device)))
             if stroke.region.everywhere and len(images) == call.images:
                 canvas, fresh = drawn, True

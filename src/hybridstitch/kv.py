@@ -50,8 +50,8 @@ class KVCache:
         self.forget()
         self.layers = layers
 
-    def stamp(self, rows: Sequence[int], step: int) -> None:
-        """Remember that `step` wrote `rows`."""
+    def stamp(self, rows: Sequence[int], step: int | None) -> None:
+        """Remember that `step` wrote `rows`; None: that they are of no use."""
         for row in rows:
             self.drawn[row] = step
 

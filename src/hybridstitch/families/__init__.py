@@ -52,7 +52,13 @@ class Family(Protocol):
         ...
 
     def dense(
-        self, inputs: dict[str, Any], *, keep: bool, memory: KeysValues | None = None, rows: Tensor | None = None
+        self,
+        inputs: dict[str, Any],
+        *,
+        keep: bool,
+        memory: KeysValues | None = None,
+        rows: Tensor | None = None,
+        whole: bool = False,
     ) -> tuple[Tensor, KeysValues]:
         """Draw everything.
 
@@ -61,9 +67,10 @@ class Family(Protocol):
             keep: leave the keys and values of every attention layer in `memory`.
             memory: where to, of `room`'s shapes; None makes room.
             rows: which of the memory's rows these are, (R,), or None for all.
+            whole: run every block, where a cache put over the model would skip some.
 
         Returns:
-            the prediction (R, C, H, W), and the memory, or nothing.
+            the prediction (R, C, H, W), and the memory; nothing if `keep` is off or blocks were skipped.
         """
         ...
 

@@ -7,13 +7,14 @@ blocks attends over image tokens only and keeps its own keys and values.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from diffusers import SD3Transformer2DModel
 from torch import Tensor, nn
 
-from ..compat import attention
+from ..compat import attention, every_block
 from . import KeysValues
 
 IMAGE_ONLY = "attn2.processor"  # how the names of the second, image-only attentions' processors end
@@ -29,6 +30,7 @@ class JointAttention:
         places: where the drawn tokens lie in the memory, flattened to (R'·(N + T), …): (R·K,) in a masked call; None
             in a dense one.
         rows: the memory's rows these are, (R,); None for all of them, in order.
+        ran: whether it attended since `ran` was last set to False.
     """
 
     _attention_backend = None
@@ -40,6 +42,7 @@ class JointAttention:
         self.values: Tensor | None = None
         self.places: Tensor | None = None
         self.rows: Tensor | None = None
+        self.ran = False
 
     def __call__(
         self,
@@ -60,6 +63,7 @@ class JointAttention:
         Returns:
             image tokens, and text tokens where given.
         """
+        self.ran = True
         heads, drawn = attn.heads, hidden_states.shape[1]
         query = attn.to_q(hidden_states).unflatten(-1, (heads, -1))  # (R, n, heads, width)
         key = attn.to_k(hidden_states).unflatten(-1, (heads, -1))
@@ -187,14 +191,22 @@ class SD3Family:
         ]
 
     def dense(
-        self, inputs: dict[str, Any], *, keep: bool, memory: KeysValues | None = None, rows: Tensor | None = None
+        self,
+        inputs: dict[str, Any],
+        *,
+        keep: bool,
+        memory: KeysValues | None = None,
+        rows: Tensor | None = None,
+        whole: bool = False,
     ) -> tuple[Tensor, KeysValues]:
         """See `families.Family`."""
         kept = (self.room(inputs) if memory is None else memory) if keep else []
         try:
             for processor, (keys, values) in zip(self._ours.values(), kept, strict=False):
-                processor.keys, processor.values, processor.rows = keys, values, rows
-            return self.call(**inputs, return_dict=False)[0], kept
+                processor.keys, processor.values, processor.rows, processor.ran = keys, values, rows, False
+            with every_block(self.transformer) if whole else nullcontext():
+                prediction = self.call(**inputs, return_dict=False)[0]
+            return prediction, kept if all(processor.ran for processor in self._ours.values()) else []
         finally:
             self._take_back()
 
@@ -214,7 +226,8 @@ class SD3Family:
             for processor, (keys, values) in zip(self._ours.values(), cache, strict=True):
                 processor.keys, processor.values, processor.rows = keys, values, rows
                 processor.places = places[keys.shape[1]]
-            return self.call(**inputs, return_dict=False)[0]
+            with every_block(self.transformer):
+                return self.call(**inputs, return_dict=False)[0]
         finally:
             self._take_back()
 

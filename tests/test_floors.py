@@ -27,6 +27,7 @@ RANKS = (
     (1, {"policies", "latency"}),
     (1, {"memory"}),
     (1, {"price"}),
+    (1, {"guard"}),
     (2, {"change", "clock", "kv", "compat", "shelf"}),
     (2, {"families"}),
     (3, {"draw"}),

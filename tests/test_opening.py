@@ -187,3 +187,16 @@ def test_a_recipe_names_the_pair_that_is_opened(recipe, tmp_path):
         open_pair()
     with pytest.raises(RecipeError, match="no pair was named"):
         open_pair(recipe=replace(recipe, home=replace(recipe.home, pair=None)))
+
+
+def test_a_guard_is_asked_for_and_knows_the_recipe_s_ranges(pipe, recipe):
+    bands = (None, (0.5, 1.0), *[(0.1, 0.2)] * 4)
+    points = (*recipe.points[:2], replace(recipe.points[2], distances=bands))
+    stitch(pipe, small(), speed=2.7, recipe=replace(recipe, points=points), guard=True)
+    assert pipe.transformer.guard.bands == bands
+    unstitch(pipe)
+    stitch(pipe, small(), "L2 S*", guard=True)
+    assert pipe.transformer.guard.bands == ()
+    unstitch(pipe)
+    stitch(pipe, small(), "L2 S*")
+    assert pipe.transformer.guard is None

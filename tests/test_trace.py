@@ -183,7 +183,7 @@ def test_the_summary_is_a_table_of_stretches():
         "    0       0-1 L                   100%        -   0.5000    1.000",
         "    0       2-2 L                   100%   0.2500   0.2500    0.500",
         "    0       3-3 S                     0%   0.1667   0.1667    0.500",
-        "fell back: no keys and values",
+        "fell back: no keys and values (1 step(s))",
         "note: a flag",
     ]
 

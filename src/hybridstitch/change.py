@@ -181,6 +181,18 @@ class Meter:
             return torch.stack([torch.full_like(finite, torch.nan), finite])
         return torch.stack([distance(self.change, self.output, self.patch, self.reduction, self.given), finite])
 
+    def is_still(self, image: int, tokens: Tensor) -> bool:
+        """Whether the last step changed nothing inside a mask; read on the host.
+
+        Args:
+            image: its index.
+            tokens: of the mask, (K,).
+        """
+        if self.change is None:
+            return False
+        given = None if self.given is None else self.given[image, None]
+        return bool((scores(self.change[image, None], self.patch, given)[0, tokens] == 0).all())
+
     def busiest(self, image: int, count: int) -> Tensor:
         """The tokens of one image that the last step changed most.
 

@@ -108,6 +108,7 @@ def draw(
     previous: Tensor | None,
     step: int,
     keep: bool,
+    overruled: Sequence[str | None] = (),
 ) -> Tensor:
     """Carry out one step's plans, one per image.
 
@@ -120,6 +121,7 @@ def draw(
         previous: the last step's prediction of the same call, or None.
         step: the step.
         keep: keep the keys and values of dense large strokes.
+        overruled: per image why the large model draws everywhere instead, see `guard`; empty for none.
 
     Returns:
         the prediction, (R, C, H, W).
@@ -127,6 +129,9 @@ def draw(
     size = call.latent.shape[-2] * call.latent.shape[-1] // models.large.patch**2
     length = size + call.inputs["encoder_hidden_states"].shape[1]
     carried = [_possible(call, image, plan, cache, previous, step, length) for image, plan in enumerate(plans)]
+    for image, why in enumerate(overruled):
+        if why is not None:
+            carried[image] = (Plan((large(),), plans[image].stage), why)
     call.plans, call.fallbacks = [plan for plan, _ in carried], [why for _, why in carried]
     canvas = previous
     fresh = False  # whether the canvas is ours to write on

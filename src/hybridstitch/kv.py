@@ -34,8 +34,11 @@ class KVCache:
         self.drawn = [None] * self.rows
 
     def follows(self, rows: Sequence[int], step: int, length: int) -> bool:
-        """Whether every one of `rows` was written by the step before `step`, over `length` tokens (image and text)."""
-        return self.fits(length) and all(self.drawn[row] == step - 1 for row in rows)
+        """Whether every one of `rows` was written by the step before `step`, over `length` tokens (image and text).
+
+        A step that is drawn again, for another image's sake, finds its own.
+        """
+        return self.fits(length) and all(self.drawn[row] in (step - 1, step) for row in rows)
 
     def fits(self, length: int) -> bool:
         """Whether there is memory for `length` tokens, image and text."""

@@ -22,6 +22,7 @@ from .calibrate.call import Call, home_of, native_size
 from .compat import ModelMixin
 from .engine import PLAIN, Engine
 from .errors import StitchWarning
+from .guard import Guard
 from .pair import DEFAULT
 from .policies import LargeOnly, Policy
 from .recipe import Home, Point, Recipe, RecipeError, check_request
@@ -52,6 +53,7 @@ def stitch(
     steps: int | None = None,
     guidance: float | None = None,
     size: tuple[int, int] | None = None,
+    guard: bool = False,
     **options: Any,
 ) -> None:
     """Let two models draw in a pipeline, from the next call on.
@@ -65,6 +67,7 @@ def stitch(
         closeness: instead of a policy: how close to the large model's picture, 0 to 1.
         recipe: what `calibrate` found, or its file; without one a request calibrates now, which takes minutes.
         prompts, steps, guidance, size: of that calibration, see `calibrate`.
+        guard: let the large model draw steps that come out broken or unlike those of the calibration, see `guard`.
         options: for `from_pretrained`, where `small` is loaded.
 
     Raises:
@@ -75,13 +78,15 @@ def stitch(
     asked = _asked(decided, speed, closeness, recipe, prompts=prompts, steps=steps, guidance=guidance, size=size)
     if not asked:
         pair.stitch(pipe, small, policy, engine, **options)
+        pipe.transformer.guard = Guard() if guard else None
         return
     found = _loaded(recipe)
     if found is not None:
         found.at(speed=speed, closeness=closeness)  # refused before anything is loaded
     pair.stitch(pipe, small, LargeOnly(), engine, **options)
     try:
-        follow_recipe(pipe, found or _calibrated(pipe, asked), speed=speed, closeness=closeness)
+        point = follow_recipe(pipe, found or _calibrated(pipe, asked), speed=speed, closeness=closeness)
+        pipe.transformer.guard = Guard(bands=point.distances) if guard else None
     except BaseException:
         unstitch(pipe)
         raise
@@ -113,6 +118,7 @@ def open_pair(
     steps: int | None = None,
     guidance: float | None = None,
     size: tuple[int, int] | None = None,
+    guard: bool = False,
     **options: Any,
 ) -> Any:
     """Load a pipeline and stitch it.
@@ -123,7 +129,7 @@ def open_pair(
         small: as in `stitch`; not given for a saved pair or "mini".
         policy: who draws what; default: the saved pair's, or `HybridStitch()`.
         engine: as in `stitch`.
-        speed, closeness, recipe, prompts, steps, guidance, size: as in `stitch`.
+        speed, closeness, recipe, prompts, steps, guidance, size, guard: as in `stitch`.
         options: for `from_pretrained` (dtype, device_map, revision, token, …), the small model included.
 
     Returns:
@@ -143,8 +149,10 @@ def open_pair(
             "names its pair"
         )
     pipe: Any = pair.open_pair(large, small, policy, engine, **options)
+    pipe.transformer.guard = Guard() if guard else None
     if asked:
-        follow_recipe(pipe, found or _calibrated(pipe, asked), speed=speed, closeness=closeness)
+        point = follow_recipe(pipe, found or _calibrated(pipe, asked), speed=speed, closeness=closeness)
+        pipe.transformer.guard = Guard(bands=point.distances) if guard else None
     return pipe
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from .clock import seconds
 from .draw import Call
 from .errors import RunError
-from .plan import Plan
+from .guard import NOT_FINITE
+from .plan import Plan, large
 from .trace import Step
 
 
@@ -24,6 +25,7 @@ class Drawn:
         skipping: the call of skip-layer guidance, if there was one.
         sigma: σ_i, once the scheduler made the step.
         measured: (2, B), D and 1 where the output is finite; a tensor until read.
+        overruled: per image why a guard lets the large model draw it instead; empty without a guard.
     """
 
     plans: list[Plan]
@@ -32,6 +34,26 @@ class Drawn:
     skipping: Call | None = None
     sigma: Tensor | float | None = None
     measured: Tensor | list[list[float]] | None = None
+    overruled: list[str | None] = field(default_factory=list)
+
+    def overrule_broken(self, prediction: Tensor) -> bool:
+        """Overrule the plans of images whose last call came out NaN or infinite; read on the host.
+
+        Args:
+            prediction: of the last call, (R, C, H, W), branches × images.
+
+        Returns:
+            whether there are any that the large model did not draw alone already.
+        """
+        finite = prediction.isfinite().flatten(1).all(1).view(-1, len(self.plans)).all(0).tolist()
+        broken = [
+            image
+            for image, whole in enumerate(finite)
+            if not whole and self.calls[-1].plans[image].strokes != (large(),)
+        ]
+        for image in broken:
+            self.overruled[image] = self.calls[0].fallbacks[image] = NOT_FINITE
+        return bool(broken)
 
     def read(self, index: int) -> None:
         """Bring D to the host.

@@ -14,6 +14,7 @@ from torch import Tensor
 from .change import Meter
 from .draw import Call, Inputs, Models, draw, draw_skipping
 from .errors import RunError
+from .guard import NOTHING_CHANGED, OUT_OF_RANGE, Guard
 from .kv import KVCache
 from .plan import Plan
 from .policies import Policy
@@ -31,7 +32,9 @@ class Run:
         pending: whether a step was begun that the scheduler has not made yet.
     """
 
-    def __init__(self, policy: Policy, models: Models, steps: int, *, measure: bool) -> None:
+    def __init__(
+        self, policy: Policy, models: Models, steps: int, *, measure: bool, guard: Guard | None = None
+    ) -> None:
         """Begin.
 
         Args:
@@ -39,12 +42,14 @@ class Run:
             models: who draws.
             steps: T.
             measure: whether the scheduler's steps can be measured.
+            guard: what makes a step fall back to the large model; None lets every step be as decided.
 
         Raises:
             PolicyError: the policy cannot fill `steps` steps.
         """
         policy.check(steps)
         self.policy, self.models, self.steps = policy, models, steps
+        self._guard = guard
         self.images = 0
         self.drawn: list[Drawn] = []
         self.pending = False
@@ -83,17 +88,27 @@ class Run:
             )
         key = (len(now.calls), len(latent))
         now.calls.append(call)
-        self._predictions[key] = draw(
+        previous = self._predictions.get(key)
+        self._predictions[key] = self._carry_out(call, key, previous)
+        if self._guard is not None and now.overrule_broken(self._predictions[key]):
+            call = now.calls[-1] = Call(inputs, call.images, call.branches, spans=call.spans)
+            self._predictions[key] = self._carry_out(call, key, previous)
+        return self._predictions[key]
+
+    def _carry_out(self, call: Call, key: tuple[int, int], previous: Tensor | None) -> Tensor:
+        """Draw one call as the step's plans say."""
+        now = self.drawn[-1]
+        return draw(
             call,
             now.plans,
             now.tokens,
             self.models,
-            self._caches.setdefault(key, KVCache(len(latent), lasting=self.models.caches is not None)),
-            previous=self._predictions.get(key),
-            step=step,
+            self._caches.setdefault(key, KVCache(key[1], lasting=self.models.caches is not None)),
+            previous=previous,
+            step=len(self.drawn) - 1,
             keep=self.policy.can_mask,
+            overruled=now.overruled,
         )
-        return self._predictions[key]
 
     def observe(self, latent: Tensor, prediction: Tensor, sigma: Tensor | float | None, returned: Tensor) -> None:
         """The scheduler made the step.
@@ -203,7 +218,8 @@ class Run:
         elif len(latent) % self.images:
             raise RunError(f"step {step} has {len(latent)} rows, which do not divide among {self.images} images")
         self.look(latent)
-        distances = self.distances() if self.policy.adaptive else [()] * self.images
+        read = self.policy.adaptive or (self._guard is not None and self._guard.bands)
+        distances = self.distances() if read else [()] * self.images
         before = [tuple(done.plans[image] for done in self.drawn) for image in range(self.images)]
         plans = [
             self.policy.decide(
@@ -225,8 +241,19 @@ class Run:
             cache.forget_before(step - 1)
         for done in self.drawn[-1:]:
             done.release()
-        self.drawn.append(Drawn(plans, tokens))
+        overruled = [self._objection(image, tokens[image], distances[image]) for image in range(self.images)]
+        self.drawn.append(Drawn(plans, tokens, overruled=overruled))
         self.pending = True
+
+    def _objection(self, image: int, tokens: Tensor | None, distances: Sequence[float | None]) -> str | None:
+        """Why the step about to be drawn is not drawn as decided."""
+        if self._guard is None:
+            return None
+        if distances and self._guard.out_of_range(len(distances) - 1, distances[-1]):
+            return OUT_OF_RANGE
+        if tokens is not None and self._meter is not None and self._meter.is_still(image, tokens):
+            return NOTHING_CHANGED
+        return None
 
     def _choose(self, image: int, plan: Plan, device: torch.device) -> Tensor | None:
         """The tokens of the plan's region, (K,), or None where it has none."""

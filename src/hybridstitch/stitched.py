@@ -1,8 +1,7 @@
 """The transformer a diffusers pipeline calls in place of its own: a facade over the large model and the small one.
 
-Life of a picture: the pipeline calls `forward`; the first call of a grid of timesteps begins a `Run`; the run decides
-and draws; the pipeline guides and calls `scheduler.step`, which an observer reports back to the run; after the last
-step the trace is complete and keys and values are gone.
+Life of a picture: the pipeline calls `forward`; the first call of a grid of timesteps begins a `Run`, which decides and
+draws; the pipeline guides and calls `scheduler.step`, which an observer reports to the run; then keys and values go.
 """
 
 import copy
@@ -23,6 +22,7 @@ from .draw import Models
 from .engine import PLAIN, Engine
 from .errors import PolicyError, StitchError, StitchWarning
 from .families import family_of
+from .guard import Guard
 from .observer import Listener, check_scheduler, measurable, unwatch, watch
 from .policies import Policy, parse
 from .prepared import Prepared
@@ -44,6 +44,7 @@ class StitchedTransformer(ModelMixin, Listener):
     Attributes:
         large: the pipeline's own transformer.
         small: the model that draws the rest.
+        guard: what makes a step fall back to the large model, see `guard.Guard`; None for nothing.
     """
 
     _group_offload_block_modules = ("large", "small")
@@ -76,6 +77,7 @@ class StitchedTransformer(ModelMixin, Listener):
         self._scheduler: Callable[[], Any] = _nobody
         self._warned: set[str] = set()
         self.engine = engine
+        self.guard: Guard | None = None
 
     @property
     def engine(self) -> Engine:
@@ -287,7 +289,7 @@ class StitchedTransformer(ModelMixin, Listener):
         steps, grid = grid_of(scheduler)
         if self._run is None or self._over or grid is not self._grid:
             self._check(scheduler, device)
-            self._run = Run(self.policy, self.models, steps, measure=measurable(scheduler))
+            self._run = Run(self.policy, self.models, steps, measure=measurable(scheduler), guard=self.guard)
             self._grid, self._over = grid, False
             self._watch(scheduler)
         return self._run

@@ -5,6 +5,7 @@ decide again from the recorded distances: the plans must be identical.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
@@ -178,6 +179,11 @@ class Trace:
             )
         return tuple(notes)
 
+    @property
+    def fallbacks(self) -> dict[str, int]:
+        """How many steps were not drawn as decided, by reason."""
+        return dict(sorted(Counter(step.fallback for step in self.records if step.fallback is not None).items()))
+
     def summary(self) -> str:
         """A table: per image the stages with their steps, models, tokens, D and seconds."""
         lines = [f"{self.policy}: {self.images} image(s), {self.steps} steps, {self.tokens} tokens"]
@@ -192,8 +198,7 @@ class Trace:
                     f"{image:>5} {span:>9} {part[0].drawn!s:<14} {share:>9.0%} {_number(part[0].distance):>8} "
                     f"{_number(part[-1].distance):>8} {sum(s.seconds for s in part):>8.3f}"
                 )
-        fallbacks = sorted({s.fallback for s in self.records if s.fallback})
-        lines += [f"fell back: {reason}" for reason in fallbacks]
+        lines += [f"fell back: {reason} ({count} step(s))" for reason, count in self.fallbacks.items()]
         lines += [f"note: {flag}" for flag in self.flags]
         return "\n".join(lines)
 

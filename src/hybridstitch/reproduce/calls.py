@@ -39,8 +39,13 @@ def call(pipe: Any, settings: Settings, *, image: int, policy: Policy, steps: in
         policy: who draws what.
         steps: T; default: the settings'.
     """
-    stitched = pipe.transformer
-    stitched.policy = policy
+    pipe.transformer.policy = policy
+    picture, loop, total = clocked(pipe, settings, image=image, steps=steps or settings.steps)
+    return Timed(image=picture, denoising_seconds=loop, total_seconds=total, trace=pipe.transformer.trace)
+
+
+def clocked(pipe: Any, settings: Settings, *, image: int, steps: int) -> tuple[Image.Image, float, float]:
+    """A picture by whatever the pipeline holds, with the seconds of its denoising loop and of the whole call."""
     marks: list[float] = []
 
     def begins(*_: Any) -> None:
@@ -48,17 +53,16 @@ def call(pipe: Any, settings: Settings, *, image: int, policy: Policy, steps: in
             marks.append(_now(settings.device))
 
     def ends(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        if step == wanted - 1:
+        if step == steps - 1:
             marks.append(_now(settings.device))
         return tensors
 
-    wanted = steps or settings.steps
-    handle = stitched.register_forward_pre_hook(begins)
+    handle = pipe.transformer.register_forward_pre_hook(begins)
     start = _now(settings.device)
     try:
         picture: Image.Image = pipe(
             settings.prompts[image],
-            num_inference_steps=wanted,
+            num_inference_steps=steps,
             guidance_scale=settings.guidance,
             width=settings.size[0],
             height=settings.size[1],
@@ -67,8 +71,7 @@ def call(pipe: Any, settings: Settings, *, image: int, policy: Policy, steps: in
         ).images[0]
     finally:
         handle.remove()
-    total = _now(settings.device) - start
-    return Timed(image=picture, denoising_seconds=marks[1] - marks[0], total_seconds=total, trace=stitched.trace)
+    return picture, marks[1] - marks[0], _now(settings.device) - start
 
 
 def _now(device: str) -> float:

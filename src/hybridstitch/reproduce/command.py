@@ -12,7 +12,7 @@ from typing import Any
 
 from ..batch import disk
 from ..price import Prices
-from . import config, figures, prices, report, scoring, tables, thresholds, timing, worth
+from . import caches, config, figures, prices, report, scoring, tables, thresholds, timing, worth
 from .crew import Crew, workers_for
 from .drawing import Row, Rows, Task, append_rows, draw_image, kept, read_rows, write_rows
 from .methods import Method, needed, rows
@@ -77,6 +77,9 @@ def _reproduce(crew: Crew, target: str, about: dict[str, Any], tell: Lines) -> l
         times=read_times(settings),
     )  # fmt: skip
     notes = [*_notes(about, chosen)]
+    if target in ("all", "table1") and not caches.installed():
+        notes.append("cache-dit is not installed, so its row is left out: pip install 'hybridstitch[cache]'.")
+        tell.note(notes[-1])
     if target in ("all", "steps", "fig4", "fig6", *TABLES):
         results, missing = _score(crew, results, mine, tell)
         notes += missing

@@ -9,6 +9,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from ..lockstep import Drawn, decode, draw_together, prepare
 from ..picture import pixel_digest
 from ..policies import Policy, Replay
 from ..price import Prices
-from ..trace import Trace
+from . import caches
 from .crew import Studio
 from .methods import Method, resolve
 from .prices import dense
@@ -63,7 +64,7 @@ def draw_image(studio: Studio, task: Task) -> list[Row]:
     plans = {m.name: resolve(m, task.image, {}, task.prices) for m in own}
     drawn = _draw(studio, task.image, plans)
     traces = {name: d.trace for name, d in drawn.items()}
-    takers = [m for m in task.methods if m.policy is None and m.name in task.missing]
+    takers = [m for m in task.methods if m.of is not None and m.name in task.missing]
     later = {m.name: resolve(m, task.image, traces, task.prices) for m in takers}
     drawn |= _draw(studio, task.image, later)
     plans |= later
@@ -71,15 +72,24 @@ def draw_image(studio: Studio, task: Task) -> list[Row]:
     for method in task.methods:
         if method.name not in task.missing:
             continue
+        if method.take == "cache-dit":
+            cached = caches.call(studio.pipe, settings, image=task.image, steps=method.steps)
+            keep(settings.picture(method.name, task.image), cached.image)
+            values = {"policy": "cache-dit", "cost": f"{cached.dense_steps:.4f}"}
+            rows.append(row_of(settings, method, task.image, method.steps, cached.image, values))
+            continue
         what = drawn[method.name]
         if id(what.latent) not in decoded:
             decoded[id(what.latent)] = Image.fromarray(decode(studio.pipe, what.latent))
         picture = decoded[id(what.latent)]
-        path = settings.picture(method.name, task.image)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        disk.keep(path, encoded(picture))
+        keep(settings.picture(method.name, task.image), picture)
         steps, policy = plans[method.name]
-        rows.append(row_of(settings, method, task.image, steps, policy, what.trace, task.prices, picture))
+        values = {
+            "policy": f"{method.take} of {method.of}" if isinstance(policy, Replay) else str(policy),
+            "switches": "/".join(map(str, what.trace.switches(0))),
+            "cost": f"{dense(task.prices, what.trace.plans()[0]):.4f}",
+        }
+        rows.append(row_of(settings, method, task.image, steps, picture, values))
     return rows
 
 
@@ -100,35 +110,36 @@ def _draw(studio: Studio, image: int, plans: Mapping[str, tuple[int, Policy]]) -
 
 
 def row_of(
-    settings: Settings, method: Method, image: int, steps: int, policy: Policy, trace: Trace, prices: Prices,
-    picture: Image.Image,
-) -> Row:  # fmt: skip
-    """A row of raw.csv, scores left empty."""
-    said = f"{method.take} of {method.of}" if isinstance(policy, Replay) else str(policy)
-    values: dict[str, Any] = {
+    settings: Settings, method: Method, image: int, steps: int, picture: Image.Image, values: Mapping[str, str]
+) -> Row:
+    """A row of raw.csv, scores left empty.
+
+    Args:
+        settings: of the folder.
+        method: the row's.
+        image: which prompt.
+        steps: T.
+        picture: as drawn.
+        values: its policy, switches and cost.
+    """
+    all_values: dict[str, Any] = {
         "method": method.name,
         "image": image,
         "prompt": settings.prompts[image],
         "seed": settings.seed + image,
         "steps": steps,
-        "policy": said,
-        "switches": "/".join(map(str, switches(trace))),
-        "cost": f"{dense(prices, trace.plans()[0]):.4f}",
         "pixels": pixel_digest(picture)[:DIGITS],
+        **values,
     }
-    return {name: str(values.get(name, "")) for name in COLUMNS}
+    return {name: str(all_values.get(name, "")) for name in COLUMNS}
 
 
-def switches(trace: Trace) -> tuple[int, ...]:
-    """Steps at which stages began."""
-    return trace.switches(0)
-
-
-def encoded(picture: Image.Image) -> bytes:
-    """A PNG."""
+def keep(path: Path, picture: Image.Image) -> None:
+    """Write a PNG, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
-    return buffer.getvalue()
+    disk.keep(path, buffer.getvalue())
 
 
 # --- raw.csv ---

@@ -20,11 +20,12 @@ from ..policies import HybridStitch, LargeOnly, Policy, Replay, Schedule, SmallO
 from ..presets import RIVALS, TABLE_1, TABLE_2, TABLE_3, PaperRow
 from ..price import Prices
 from ..trace import Trace
+from . import caches
 from .implied import shares
 from .prices import dense
 from .variants import variants
 
-Take = Literal["static", "full-large", "no-mask", "fewer-steps", "sr-diffusion", "t-stitch"]
+Take = Literal["static", "full-large", "no-mask", "fewer-steps", "sr-diffusion", "t-stitch", "cache-dit"]
 Group = Literal["table1", "table2", "table3", "rivals", "matched", "parts", "steps", "variants"]
 
 STEP_COUNTS = (6, 8, 10, 14, 20, 28, 50)
@@ -41,7 +42,7 @@ class Method:
         name: as printed.
         group: which table it belongs to.
         steps: T; of "fewer-steps" the most.
-        policy: its own; None where it takes another row's stages or time.
+        policy: its own; None where it takes another row's stages or time, and for cache-dit, which has none.
         of: that row.
         take: what it takes of it.
         paper: the paper's figures.
@@ -105,10 +106,13 @@ def rivals(steps: int) -> tuple[Method, ...]:
         "the large model, every other step after the first fifth repeats the last prediction",
     )
     own["hybridstitch-15-cached"] = (CHEAP, "a small mask, late, with cached text; the shares are ours")
-    return tuple(
+    found = [
         Method(name=name, group="rivals", steps=steps, policy=_fitting(policy, steps), source=source)
         for name, (policy, source) in own.items()
-    )
+    ]
+    if caches.installed():
+        found.append(Method(name="cache-dit", group="rivals", steps=steps, take="cache-dit", source=caches.SOURCE))
+    return tuple(found)
 
 
 def matched(steps: int) -> tuple[Method, ...]:

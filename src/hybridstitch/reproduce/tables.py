@@ -53,7 +53,7 @@ def line(results: Results, method: Method) -> Line:
     found: Line = {
         "method": method.name,
         "n": len(rows),
-        "policy": rows[0]["policy"] if method.policy is not None else f"{method.take} of {method.of}",
+        "policy": f"{method.take} of {method.of}" if method.of is not None else rows[0]["policy"],
         "steps": mean(float(r["steps"]) for r in rows),
         "switches": [median(column) for column in zip(*results.switches(method.name), strict=False)],
         "predicted_seconds": cost * results.prices.large,

@@ -15,6 +15,7 @@ from ..batch import disk
 from ..policies import Schedule
 from ..price import Prices
 from ..trace import Trace
+from . import caches
 from .calls import call
 from .crew import Studio
 from .methods import Method, resolve
@@ -51,15 +52,20 @@ def time_all(studio: Studio, methods: Sequence[Method], prices: Prices, on_call:
         rows = {}
         traces: dict[str, Trace] = {}
         for method in ordered(wanted, image):
-            steps, policy = resolve(method, image, traces, prices)
-            taken = call(studio.pipe, settings, image=image, policy=policy, steps=steps)
-            traces[method.name] = taken.trace
+            if method.take == "cache-dit":
+                taken = caches.call(studio.pipe, settings, image=image, steps=method.steps)
+                predicted = taken.dense_steps * prices.large
+            else:
+                steps, policy = resolve(method, image, traces, prices)
+                taken = call(studio.pipe, settings, image=image, policy=policy, steps=steps)
+                traces[method.name] = taken.trace
+                predicted = prices.plans(taken.trace.plans()[0])
             rows[method.name] = {
                 "method": method.name,
                 "image": str(image),
                 "denoising_seconds": f"{taken.denoising_seconds:.6f}",
                 "total_seconds": f"{taken.total_seconds:.6f}",
-                "predicted_seconds": f"{prices.plans(taken.trace.plans()[0]):.6f}",
+                "predicted_seconds": f"{predicted:.6f}",
             }
             on_call(place * len(wanted) + len(rows), len(todo) * len(wanted))
         _append(settings, [rows[m.name] for m in wanted])

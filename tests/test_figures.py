@@ -223,16 +223,21 @@ def test_quality_against_latency_has_a_front_for_each_score(tmp_path):
     seconds = dict(zip(names, (8.0, 5.0, 4.5, 4, 4.1, 4.2, 4.3, 3.0, 5.5, 1.3, 3.2, 8.0), strict=True))
 
     def scores(name):
-        made = {}
-        for metric, better in (("KID-mini", "lower"), ("PSNR", "higher")):
-            values = rng.normal(seconds[name], 1, 16) * (1 if better == "higher" else -0.01) + 30
-            made[metric] = mean_score(values, metric=metric, better=better, references="", numerics="")
-        return made
+        near = rng.normal(seconds[name], 1, 16)
+        closeness = np.full(16, 99.0) if seconds[name] == 8.0 else 20 + near
+        psnr = mean_score(closeness, metric="PSNR", better="higher", references="", numerics="")
+        kid = mean_score(1 - near / 10, metric="KID-mini", better="lower", references="", numerics="")
+        return {"KID-mini": replace(kid, each=None), "PSNR": psnr}
 
     every = {name: scores(name) for name in names}
     rows = written(tradeoff.plot(seconds, every, tmp_path), tmp_path, "fig6")
     assert {row["method"] for row in rows if row["metric"] == "KID-mini"} == {*names} - {"large 50 steps"}
-    assert "large" not in {row["method"] for row in rows if row["metric"] == "PSNR"}  # its own reference
+    assert {row["method"] for row in rows if row["metric"] == "PSNR"} == {*names} - {"large 50 steps", "large"}
+    paired = every["t-stitch"]["KID-mini"].ahead(every["large"]["KID-mini"])
+    found = next(row for row in rows if (row["metric"], row["method"]) == ("KID-mini", "t-stitch"))
+    assert [float(found[key]) for key in ("shown", "low", "high")] == pytest.approx(
+        [-paired.mean, -paired.high, -paired.low], rel=1e-4
+    )
     for metric, sign in (("KID-mini", -1), ("PSNR", 1)):
         mine = [
             (float(r["seconds"]), sign * float(r["score"]), int(r["on_front"])) for r in rows if r["metric"] == metric

@@ -277,6 +277,18 @@ def test_metrics_without_weights_or_packages_are_one_clear_line(tmp_path):
         open_metrics(["PSNR"], weights={"incept": "x"})
 
 
+def test_what_cannot_be_had_can_be_left_out(tmp_path):
+    left_out = {}
+    metrics = open_metrics(
+        ["PSNR", "LPIPS", "CLIP"],
+        weights={"lpips": tmp_path / "absent", "clip": tmp_path / "absent"},
+        on_missing=lambda name, error: left_out.update({name: str(error)}),
+    )
+    assert list(metrics) == ["PSNR"]
+    assert list(left_out) == ["LPIPS", "CLIP"]
+    assert "absent" in left_out["CLIP"]
+
+
 @pytest.mark.parametrize(("name", "package"), [("FID", "torch_fidelity"), ("LPIPS", "lpips")])
 def test_a_package_that_cannot_be_imported_is_one_clear_line(name, package, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, package, None)

@@ -6,7 +6,7 @@
 MINI need nothing but the package; the others need the `eval` extra and weights from a path or the hub.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -27,7 +27,11 @@ FULL = ("FID", "KID", "CLIP", "LPIPS")
 
 
 def open_metrics(
-    names: Iterable[str], *, weights: Mapping[str, str | Path] | None = None, device: str | torch.device = "cpu"
+    names: Iterable[str],
+    *,
+    weights: Mapping[str, str | Path] | None = None,
+    device: str | torch.device = "cpu",
+    on_missing: Callable[[str, ScoreError], None] | None = None,
 ) -> dict[str, Metric]:
     """Metrics ready to be called; those that share a network share one copy, which looks at each picture once.
 
@@ -36,9 +40,11 @@ def open_metrics(
         weights: paths for "inception" (torch-fidelity's file), "clip" (folder or hub id), "lpips" (torchvision's
             AlexNet) and "mini" (a pipeline folder with `clip/`); what is left out is downloaded, or shipped.
         device: where networks run.
+        on_missing: called with the name of a metric whose package or weights cannot be had, and why; it is left out.
+            Without it that is an error.
 
     Raises:
-        ScoreError: an unknown name, a package or weights that cannot be had.
+        ScoreError: an unknown name; a package or weights that cannot be had.
     """
     paths = dict(weights or {})
     if strange := sorted(paths.keys() - {"inception", "clip", "lpips", "mini"}):
@@ -73,5 +79,10 @@ def open_metrics(
     for name in names:
         if name not in openers:
             raise ScoreError(f"there is no metric {name!r}; {nearest(name, openers)}")
-        opened[name] = openers[name]()
+        try:
+            opened[name] = openers[name]()
+        except ScoreError as error:
+            if on_missing is None:
+                raise
+            on_missing(name, error)
     return opened

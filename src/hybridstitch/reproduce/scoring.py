@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..evaluate.metrics import open_metrics
-from ..evaluate.pictures import References, ScoreError, large_pictures, photographs, rendered
+from ..evaluate.pictures import References, large_pictures, photographs, rendered
 from ..evaluate.scores import Metric, Scores
 from .crew import Crew, Studio
 from .drawing import Rows, pictures_of
@@ -66,16 +66,16 @@ def open_scorer(settings: Settings) -> Scorer:
             notes.append(f"FD-mini and KID-mini are left out: {error}")
     else:
         notes.append("FID and KID are left out: they need real pictures, --real FOLDER")
-    metrics: dict[str, Metric] = {}
+    names = []
     for name in MINI if settings.mini else FULL:
-        if name.startswith(("FD", "FID", "KID")) and ("set" not in references or settings.n < 2):
-            if "set" in references:
-                notes.append(f"{name} is left out: it compares distributions, and {settings.n} picture is none")
-            continue
-        try:
-            metrics |= open_metrics([name], weights=settings.weights, device=settings.device)
-        except ScoreError as error:
-            notes.append(f"{name} is left out: {error}")
+        if not name.startswith(("FD", "FID", "KID")) or ("set" in references and settings.n > 1):
+            names.append(name)
+        elif "set" in references:
+            notes.append(f"{name} is left out: it compares distributions, and {settings.n} picture is none")
+    metrics = open_metrics(
+        names, weights=settings.weights, device=settings.device,
+        on_missing=lambda name, error: notes.append(f"{name} is left out: {error}"),
+    )  # fmt: skip
     return Scorer(settings=settings, metrics=metrics, references=references, notes=notes)
 
 

@@ -108,7 +108,7 @@ def plot(machines: Sequence[Machine], folder: Path) -> list[Path]:
                 }
             )
         axes.set(ylabel="seconds of the denoising loop" if axes is panels[0] else "")
-        style.title(axes, f"{_short(machine.name)}, {number} prompts")
+        style.title(axes, f"{_short(machine.name)}, n = {number}")
         axes.margins(y=0.1)
         style.quiet(axes)
     speeds, mine = panels[-1], {(row["device"], row["method"]): row for row in rows}
@@ -129,7 +129,7 @@ def plot(machines: Sequence[Machine], folder: Path) -> list[Path]:
     speeds.set(ylabel="speedup over the large model")
     speeds.margins(y=0.25)
     style.quiet(speeds)
-    speeds.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="lower right")
+    speeds.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="upper left")
     for axes in panels:
         axes.set_xticks(places, [style.label(name) for name in shown], rotation=40, ha="right", rotation_mode="anchor")
         axes.tick_params(axis="x", labelcolor=INK, length=0)

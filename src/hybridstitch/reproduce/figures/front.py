@@ -13,10 +13,11 @@ from typing import Literal
 from matplotlib.axes import Axes
 
 from ...intervals import Interval
-from ...report.colours import INK, QUIET
+from ...report.colours import QUIET
 from . import style
 
 Better = Literal["higher", "lower"]
+FRONT = "#dfe4ea"  # a broad pale line behind everything
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,13 +79,14 @@ def plot_front(axes: Axes, spots: Sequence[Spot], *, better: Better, size: float
         if spot.note:
             axes.annotate(
                 spot.note, (spot.seconds, spot.score.mean), xytext=(6, -3), textcoords="offset points", fontsize=8,
-                color=QUIET, va="top", zorder=6,
+                color=QUIET, va="top", zorder=3, annotation_clip=True,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.6, "pad": 0.5},
             )  # fmt: skip
     low, high = axes.get_ylim()
     end = max(spot.seconds for spot in spots)
     times = [spot.seconds for spot in best]
     scores = [spot.score.mean for spot in best]
-    axes.step([*times, end], [*scores, scores[-1]], where="post", color=INK, linewidth=1.0, alpha=0.5, zorder=3)
+    axes.step([*times, end], [*scores, scores[-1]], where="post", color=FRONT, linewidth=6, zorder=1)
     axes.set_ylim((high, low) if better == "lower" else (low, high))
     style.quiet(axes, grid="both")
     return best

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ...evaluate.paired import CEILING
 from ...report.colours import INK, QUIET
 from ..crew import Crew
 from ..results import Results
@@ -31,7 +32,7 @@ PIXELS = 320  # at most, each way, of a picture in the figure
 def draw(results: Results, crew: Crew) -> list[Path]:
     """Write fig4 from the folder's pictures."""
     settings = results.settings
-    shown = [name for name in METHODS if results.of(name)]
+    shown = [name for name in (METHODS[0], "small", *METHODS[1:]) if results.of(name)]
     cells, rows = [], []
     for image in range(min(PROMPTS, settings.n)):
         line = []
@@ -41,7 +42,7 @@ def draw(results: Results, crew: Crew) -> list[Path]:
             with Image.open(path) as picture:
                 picture = picture.convert("RGB")
                 picture.thumbnail((PIXELS, PIXELS), Image.Resampling.LANCZOS)
-            line.append((picture, "" if name == "large" or not psnr else f"{float(psnr):.1f} dB"))
+            line.append((picture, "" if name == "large" or not psnr else decibels(float(psnr))))
             rows.append(
                 {
                     "image": image,
@@ -58,11 +59,16 @@ def draw(results: Results, crew: Crew) -> list[Path]:
 def heading(results: Results, name: str) -> str:
     """Below a method's name: how much faster, and how far from real pictures."""
     fast = results.speedup(name)
-    about = "" if fast is not None else "~"
+    about = "" if fast is not None else "≈ "
     if fast is None:
         fast = results.dense("large") / results.dense(name)
     distance = named(results.scores.get(name, {}), "kid")
-    return f"{about}{fast:.2f}× speed" + (f"\n{distance.metric} {distance.value:.3f}" if distance else "")
+    return f"{about}{fast:.2f}× as fast" + (f"\n{distance.metric} {distance.value:.3f}" if distance else "")
+
+
+def decibels(psnr: float) -> str:
+    """A PSNR in words; at the ceiling the pictures are equal."""
+    return "identical" if psnr >= CEILING else f"{psnr:.1f} dB"
 
 
 def plot(

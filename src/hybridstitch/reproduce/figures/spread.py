@@ -73,17 +73,20 @@ def plot(differences: list[Difference], folder: Path) -> list[Path]:
             for share_index, share in enumerate(x / 100)
         ]
     right.plot([0, 100], [0, 100], color=RULE, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
-    right.annotate("spread evenly", (62, 59), fontsize=8.5, color=QUIET, rotation=32, ha="center", va="center")
-    left.set(xlabel="|v_L − v_S|", ylabel="% of the latent's values", xlim=(0, end), ylim=(0, None))
+    right.annotate("spread evenly", (66, 60), fontsize=8.5, color=QUIET, rotation=32, ha="center", va="center")
+    left.set(xlabel="$|v_L - v_S|$", ylabel="% of the latent's values", xlim=(0, end), ylim=(0, None))
     right.set(
-        xlabel="% of the tokens, largest difference first", ylabel="% of ‖v_L − v_S‖²", xlim=(0, 100), ylim=(0, 100.5)
+        xlabel="% of the tokens, largest difference first",
+        ylabel="% of $‖v_L - v_S‖^2$",
+        xlim=(0, 100),
+        ylim=(0, 100.5),
     )
     style.title(left, "How much the models differ")
     style.title(right, "How much of it few tokens hold")
     for axes in (left, right):
         style.quiet(axes, grid="both")
         axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="upper right" if axes is left else "lower right")
-    nothing = f"almost none: below {style.percent(NOTHING)} of the size of v_L"
+    nothing = f"almost none: below {style.percent(NOTHING)} of the size of $v_L$"
     figure.supxlabel(f"{len(differences)} prompts, bands: all of them; {nothing}", fontsize=8.5, color=QUIET)
     return style.save(figure, folder, "fig2", rows)
 

@@ -58,7 +58,8 @@ def plot(switches: Mapping[str, Sequence[tuple[int, ...]]], steps: int, folder: 
     ]
     figure.legend(
         handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9, labelcolor=INK,
-        title="who draws at the median prompt; bars: first switch above, second below", title_fontsize=8.5,
+        title="lane: who draws at the median prompt; bars: first switch above, second below; median (quartiles)",
+        title_fontsize=8.5,
     )  # fmt: skip
     return style.save(figure, folder, "fig8", rows)
 
@@ -80,16 +81,9 @@ def _lane(axes: Axes, found: Sequence[tuple[int, ...]], stages: int, steps: int)
                     (step - 0.45, half * up), 0.9, heights[step] * up, color=colours[k + 1], alpha=0.75, linewidth=0
                 )
             )
-        if made:
-            low, middle, high = np.quantile(made, (0.25, 0.5, 0.75))
-            words = f"{middle:g}" + (f" ({low:g}-{high:g})" if high > low else "")
-            words += f", {never} never" if never else ""
-        else:
-            words = f"none of {never} switched"
         axes.annotate(
-            words, (bounds[-1], (half + 0.45) * up), xytext=(10 if made else 0, 0), textcoords="offset points",
-            fontsize=8.5, color=INK, va="center", ha="left" if bounds[-1] < 0.8 * steps else "right", zorder=6,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1},
+            ("" if stages == 1 else ("first ", "second ")[k]) + _words(made, never), (1.0, 0.72 if k == 0 else 0.28),
+            xycoords="axes fraction", xytext=(8, 0), textcoords="offset points", fontsize=8.5, color=INK, va="center",
         )  # fmt: skip
     bounds.append(float(steps))
     for left, right, colour in zip(bounds, bounds[1:], colours, strict=False):
@@ -98,3 +92,11 @@ def _lane(axes: Axes, found: Sequence[tuple[int, ...]], stages: int, steps: int)
     style.quiet(axes, grid="x")
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.tick_params(bottom=False, labelbottom=False)
+
+
+def _words(made: Sequence[int], never: int) -> str:
+    """The median switch with quartiles, and how many prompts never made it."""
+    if not made:
+        return f"never ({never} prompts)"
+    low, middle, high = np.quantile(made, (0.25, 0.5, 0.75))
+    return f"{middle:g} ({low:.0f}-{high:.0f})" + (f", {never} never" if never else "")

@@ -35,7 +35,7 @@ def plot(differences: list[Difference], folder: Path) -> list[Path]:
     """
     steps = differences[0].steps
     height, width = differences[0].picture.shape[:2]
-    across, words, head, gap = 1.75, 1.35, 0.32, 0.07  # inches
+    across, words, head, gap = 1.75, 1.5, 0.32, 0.07  # inches
     tall, below = across * height / width, 0.22
     size = (words + (1 + len(steps)) * (across + gap), head + len(differences) * (tall + below))
     figure = style.figure(*size)
@@ -47,7 +47,7 @@ def plot(differences: list[Difference], folder: Path) -> list[Path]:
     rows = []
     for row, difference in enumerate(differences):
         top = head + row * (tall + below)
-        said = style.folded(difference.prompt, 19, 6)
+        said = style.folded(difference.prompt, 19, 7)
         figure.text(
             (words - 0.1) / size[0], 1 - (top + tall / 2) / size[1], said, ha="right", va="center", fontsize=8.5,
             style="italic", color=INK,

@@ -58,6 +58,8 @@ BAD = {
     "folder without a pair": ((PROMPT, "--pair", "."), "--pair . is not a pair: it has no model_index.json"),
     "one hub id": ((PROMPT, "--pair", "some/model"), "a pair is two: --pair some/model SMALL"),
     "mini and another": ((PROMPT, "--pair", "mini", "--small", "x"), "brings its small model"),
+    "guidance no number": ((PROMPT, "--guidance", "nan"), "--guidance nan was given; a scale is a number"),
+    "source is a folder": (("--from", "."), ". is a folder; name one of its PNGs"),
     "no source": (("--from", "none.png"), "there is no file none.png"),
     "unknown option": ((PROMPT, "--stepz", "3"), "--stepz"),
 }
@@ -84,6 +86,17 @@ def test_a_pair_without_weights(run, monkeypatch, tmp_path):
     code, _, err = run("generate", PROMPT)
     assert code == 2
     assert "weights are not in" in err[0]
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [("not json", "model_index.json cannot be read"), ('{"unet": ["diffusers", "X"]}', "has no transformer")],
+)
+def test_a_folder_with_another_index(run, tmp_path, index, message):
+    (tmp_path / "model_index.json").write_text(index)
+    code, _, err = run("generate", PROMPT, "--pair", str(tmp_path))
+    assert code == 2
+    assert message in err[0]
 
 
 def test_a_failure_is_one_line_and_code_1(run, mini, monkeypatch):
@@ -127,6 +140,7 @@ def test_an_unknown_command(run):
     code, _, err = run("generat")
     assert code == 2
     assert "No such command 'generat'" in err[0]
+    assert err[0].endswith("`hybridstitch --help` lists what there is")
 
 
 def test_policies_lists_names_options_and_the_paper(run):

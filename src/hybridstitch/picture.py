@@ -144,6 +144,8 @@ def read(path: str | Path) -> Recipe:
             text = image.info.get(CHUNK)
     except FileNotFoundError as error:
         raise PictureError(f"there is no file {path}") from error
+    except IsADirectoryError as error:
+        raise PictureError(f"{path} is a folder; name one of its PNGs") from error
     except (UnidentifiedImageError, OSError) as error:
         raise PictureError(f"{path} cannot be read as a picture ({error})") from error
     if text is None:

@@ -86,7 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _sentence(error: Exception, words: Sequence[str]) -> str:
     """An error as one line, with a way out where it has none itself."""
     if isinstance(error, USAGE_ERROR):
-        command = next((word for word in words if not word.startswith("-")), "")
+        commands = {entry.callback.__name__ for entry in app.registered_commands if entry.callback is not None}
+        command = next((word for word in words if word in commands), "")
         text = _formatted(error).rstrip(".")
         return f"{text}; `{' '.join(filter(None, ['hybridstitch', command]))} --help` lists what there is"
     if isinstance(error, HybridStitchError):

@@ -73,7 +73,7 @@ def scene(
     caption: Annotated[str | None, typer.Argument(help="A caption of the miniature world.", show_default=False)] = None,
     out: Out = Path("out"),
     words: Annotated[bool, typer.Option("--words", help="List every word the world knows.")] = False,
-    examples: Annotated[int, typer.Option("--examples", metavar="N", help="List captions to try.")] = 0,
+    examples: Annotated[int, typer.Option("--examples", metavar="N", min=0, help="List captions to try.")] = 0,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:

@@ -5,6 +5,7 @@ import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 from ..errors import HybridStitchError, nearest
@@ -100,6 +101,9 @@ class Asked:
             raise BadInput(f"--seed {seed} was given; a seed is between 0 and {2**63 - count}")
         if steps < 1:
             raise BadInput(f"--steps {steps} was given; a picture takes at least one step")
+        guidance = GUIDANCE if guidance is None else guidance
+        if not isfinite(guidance):
+            raise BadInput(f"--guidance {guidance} was given; a scale is a number, 1 or less for no guidance")
         if chosen is not None:
             chosen.check(steps)
         device = _device(device)
@@ -112,7 +116,7 @@ class Asked:
             seed=seed,
             count=count,
             steps=steps,
-            guidance=GUIDANCE if guidance is None else guidance,
+            guidance=guidance,
             size=None if size is None else _size(size),
             device=device,
             dtype=_dtype(dtype, device, pair or "mini"),

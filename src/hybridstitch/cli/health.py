@@ -16,10 +16,11 @@ from ..mini.parts import TEXT_TOKENS
 from .asked import Asked
 from .pairs import Pair
 
-EXTRAS = {  # what each is for, and the module that shows it is there
-    "lora": ("LoRA weights", "peft"),
-    "tune": ("searching for thresholds", "optuna"),
-    "eval": ("FID, CLIP score and LPIPS", "torchmetrics"),
+EXTRAS = {  # what each is for, and its modules
+    "lora": ("LoRA weights", ("peft",)),
+    "tune": ("searching for policies", ("optuna",)),
+    "eval": ("FID, CLIP score and LPIPS", ("torchmetrics", "torch_fidelity", "lpips")),
+    "cache": ("caching rivals", ("cache_dit",)),
 }
 
 
@@ -126,8 +127,9 @@ def _weights() -> Check:
 
 
 def _extras() -> Iterator[Check]:
-    for extra, (what, module) in EXTRAS.items():
-        if find_spec(module) is not None:
-            yield Check(what, "ok", f"{module} {version(module)}")
+    for extra, (what, modules) in EXTRAS.items():
+        missing = [module for module in modules if find_spec(module) is None]
+        if missing:
+            yield Check(what, "absent", f"without {', '.join(missing)}", f"pip install 'hybridstitch[{extra}]'")
         else:
-            yield Check(what, "absent", f"{module} is not installed", f"pip install 'hybridstitch[{extra}]'")
+            yield Check(what, "ok", ", ".join(f"{module} {version(module)}" for module in modules))

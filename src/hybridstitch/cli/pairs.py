@@ -105,6 +105,11 @@ class Pair:
         if not (folder / "model_index.json").is_file():
             what = "is not a pair: it has no model_index.json" if folder.is_dir() else "is no folder"
             raise BadInput(f"--pair {large} {what}; name mini, a saved pair, or two diffusers pipelines LARGE SMALL")
+        if "transformer" not in _config(folder, "model_index.json"):
+            raise BadInput(
+                f"--pair {large} is not a pair: it has no transformer; name mini, a saved pair, "
+                "or two diffusers pipelines LARGE SMALL"
+            )
         mini = small is None and is_mini(folder)
         saved = (folder / "transformer" / "large").is_dir()
         if small is None and not mini and not saved:

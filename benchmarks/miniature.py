@@ -16,6 +16,7 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any, get_args
 
@@ -32,7 +33,7 @@ from hybridstitch.mini.score import MiniClip, Others
 from hybridstitch.policies import LargeOnly, Policy, SmallOnly
 
 CAPTIONS = 100  # among which a picture's own is looked for
-QUESTIONS: tuple[Others, ...] = ("objects", "near", "far")
+QUESTIONS: tuple[Others, ...] = ("object", "near", "far")
 SPLITS: dict[str, str] = {"heldout": "held out", "unseen_pairs": "unseen pairs"}
 METHODS = ("real", "large", "small", "hybrid")
 BEGIN, END = "<!-- retrieval -->\n", "<!-- /retrieval -->"
@@ -56,14 +57,23 @@ def grid(pipe: Any, policy: Policy, prompts: list[str], steps: int, seed: int) -
     return show.grid(prompts, rows)
 
 
-def pictures(pipe: Any, policy: Policy, prompts: list[str], steps: int, label: str) -> dict[str, list[Image.Image]]:
-    """Of each method, the pictures of all prompts; prompt i has seed i, also for the true scene's jitter."""
+def pictures(
+    pipe: Any, policy: Policy, prompts: list[str], steps: int, label: str, keep: Path
+) -> dict[str, list[Image.Image]]:
+    """Of each method, the pictures of all prompts; prompt i has seed i, also for the true scene's jitter.
+
+    Pictures lie in `keep`, and what lies there is not drawn again.
+    """
     found: dict[str, list[Image.Image]] = {name: [] for name in METHODS}
     began = perf_counter()
     for place, prompt in enumerate(prompts):
-        found["real"].append(Scene.parse(prompt).render(np.random.default_rng(place)))
-        for name, picture in drawn(pipe, policy, prompt, steps, place).items():
-            found[name].append(picture)
+        paths = {name: keep / f"{place:03d}.{name}.png" for name in METHODS}
+        if not all(path.is_file() for path in paths.values()):
+            true = Scene.parse(prompt).render(np.random.default_rng(place))
+            for name, picture in {"real": true, **drawn(pipe, policy, prompt, steps, place)}.items():
+                picture.save(paths[name])
+        for name, path in paths.items():
+            found[name].append(Image.open(path).convert("RGB"))
         done, left = place + 1, len(prompts) - place - 1
         seconds = (perf_counter() - began) / done
         if done in (1, 2, 5) or done % 10 == 0:
@@ -106,12 +116,12 @@ def table(rows: Rows) -> dict[str, Any]:
             name: paired_interval(column(rows, split, "large", name), column(rows, split, "small", name))
             for name in (*QUESTIONS, "cosine")
         }
-        share = {method: methods[method]["objects"]["mean"] for method in METHODS}
+        share = {method: methods[method]["object"]["mean"] for method in METHODS}
         methods["large - small"] = {name: gap._asdict() for name, gap in gaps.items()}
         methods["holds"] = {
             "real at least 0.95": share["real"] >= 0.95,
             "large at least 0.8": share["large"] >= 0.8,
-            "small at least 0.10 below large": gaps["objects"].mean >= 0.10 and gaps["objects"].excludes_zero,
+            "small at least 0.10 below large": gaps["object"].mean >= 0.10 and gaps["object"].excludes_zero,
         }
         found[split] = methods
     return found
@@ -126,12 +136,12 @@ def cell(value: dict[str, float], signed: bool = False) -> str:
 def markdown(found: dict[str, Any], command: str, steps: int, policy: str) -> str:
     """The table as a page shows it."""
     lines = [
-        "| scenes | pictures | objects | near | far | CLIP-mini |",
+        "| scenes | pictures | one object | near | far | CLIP-mini |",
         "|---|---|---|---|---|---|",
     ]
     names = (*QUESTIONS, "cosine")
     for split, methods in found.items():
-        count = methods["real"]["objects"]["number"]
+        count = methods["real"]["object"]["number"]
         for method in METHODS:
             cells = " | ".join(cell(methods[method][name]) for name in names)
             lines.append(f"| {SPLITS[split]} ({count}) | {method} | {cells} |")
@@ -173,6 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, default=mini_folder(), help="weights; default: the shipped ones")
     parser.add_argument("--out", type=Path, default=Path("docs/results/miniature"))
     parser.add_argument("--grid", type=Path, default=Path("docs/miniature/grid.png"))
+    parser.add_argument("--keep", type=Path, help="keep the scored pictures here, and draw only what is missing")
     parser.add_argument("--page", type=Path, default=Path("docs/miniature.md"), help="the page whose table is filled")
     args = parser.parse_args(arguments)
     pipe = open_mini(folder=args.folder)
@@ -182,9 +193,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(args.grid, flush=True)
     clip = MiniClip.load(args.folder)
     rows: Rows = []
-    for split in args.splits:
-        prompts = heldout_prompts(args.prompts, seed=1000, split=split)
-        rows += scored(clip, split, prompts, pictures(pipe, policy, prompts, args.steps, SPLITS[split]))
+    with TemporaryDirectory() as passing:
+        for split in args.splits:
+            prompts = heldout_prompts(args.prompts, seed=1000, split=split)
+            keep = (args.keep or Path(passing)) / split
+            keep.mkdir(parents=True, exist_ok=True)
+            rows += scored(clip, split, prompts, pictures(pipe, policy, prompts, args.steps, SPLITS[split], keep))
     found = table(rows)
     report = {"machine": machine(), "policy": str(policy), "steps": args.steps, "guidance": show.GUIDANCE, **found}
     text = markdown(found, report["machine"]["command"], args.steps, str(policy))

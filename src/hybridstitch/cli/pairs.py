@@ -210,7 +210,8 @@ class Pair:
             pipe = open_mini(policy, device=device, dtype=kind, folder=self.folder)
         else:
             index = {} if self.folder is None else _config(self.folder, "model_index.json")
-            absent = {name: None for name in ("text_encoder_3", "tokenizer_3") if index.get(name, [0])[0] is None}
+            thirds = ("text_encoder_3", "tokenizer_3")
+            absent: dict[str, Any] = {name: None for name in thirds if index.get(name, [0])[0] is None}
             pipe: Any = open_pair(self.large, self.small, policy, dtype=kind, **absent).to(device)
         pipe.set_progress_bar_config(disable=True)
         return pipe

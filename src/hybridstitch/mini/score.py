@@ -2,11 +2,14 @@
 
 A picture is right if its own caption scores highest among `n`. What the n - 1 others say sets the question:
 
-    far      other held-out scenes                             anything right in the picture helps
-    objects  the same places, sizes and background, other objects   the objects must be right
-    near     the scene with one respect changed                every object, size and place must be right
+    far      other held-out scenes: anything right in the picture helps
+    objects  the same places, sizes and background with other objects: some object must be right
+    object   the same with one object replaced: every object must be right
+    near     the scene with one respect changed: every object, size and place must be right
 
-Scores are cosines in [-1, 1]; features are unit vectors (B, 128) float32.
+Scores are cosines in [-1, 1]; features are unit vectors (B, 128) float32. For retrieval all captions have the canonical
+wording, and a picture's feature is the mean over small shifts: what is asked is what the picture shows, not how the
+prompt is worded or where the tower's patches fall.
 """
 
 from __future__ import annotations
@@ -30,7 +33,9 @@ from . import weights_dir
 from .scenes import SIDE, Scene
 from .words import OBJECTS
 
-Others = Literal["objects", "near", "far"]
+Others = Literal["object", "objects", "near", "far"]
+
+SHIFTS = (-3, -1, 0, 1, 3)  # pixels, across and down; a scene's own jitter reaches as far
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,18 @@ class MiniClip:
         return torch.cat(features)
 
     @torch.inference_mode()
+    def steady_features(self, images: Sequence[Image.Image], batch: int = 64) -> Tensor:
+        """Unit features of pictures, the mean over 25 shifts of at most 3 pixels (B, 128)."""
+        reach, features = max(SHIFTS), []
+        for start in range(0, len(images), batch):
+            pixels = _pixels(images[start : start + batch]).to(self.tower.device)
+            wide = F.pad(pixels, (reach,) * 4, mode="replicate")  # (B, 3, 134, 134)
+            shifted = (wide[..., reach + y :, reach + x :][..., :SIDE, :SIDE] for y in SHIFTS for x in SHIFTS)
+            mean = torch.stack([F.normalize(self.tower(part).image_embeds, dim=-1) for part in shifted]).mean(0)
+            features.append(F.normalize(mean, dim=-1))
+        return torch.cat(features)
+
+    @torch.inference_mode()
     def text_features(self, prompts: Sequence[str], batch: int = 256) -> Tensor:
         """Unit features of captions (B, 128)."""
         features = []
@@ -84,15 +101,16 @@ class MiniClip:
         """The cosine of each picture with its own prompt (B,)."""
         return (self.image_features(images) * self.text_features(prompts)).sum(-1)
 
-    def choices(self, prompts: Sequence[str], n: int = 100, seed: int = 0, others: Others = "objects") -> Tensor:
-        """Features of each prompt, first, and of the n - 1 captions it has to beat (B, n, 128)."""
+    def choices(self, prompts: Sequence[str], n: int = 100, seed: int = 0, others: Others = "object") -> Tensor:
+        """Features of what each prompt says, first, and of the n - 1 captions it has to beat (B, n, 128)."""
         rows = distractors(prompts, n - 1, seed, others)
-        texts = [text for prompt, row in zip(prompts, rows, strict=True) for text in (prompt, *row)]
+        own = [Scene.parse(prompt).caption() for prompt in prompts]
+        texts = [text for caption, row in zip(own, rows, strict=True) for text in (caption, *row)]
         return self.text_features(texts).unflatten(0, (len(prompts), n))
 
     def hits(self, images: Sequence[Image.Image], choices: Tensor) -> NDArray[np.bool_]:
         """Whether each picture fits its own prompt best of its `choices` (B,)."""
-        scores = torch.einsum("bd,bnd->bn", self.image_features(images), choices)
+        scores = torch.einsum("bd,bnd->bn", self.steady_features(images), choices)
         return (scores[:, 0] > scores[:, 1:].amax(1)).cpu().numpy()
 
     def retrieval(
@@ -101,14 +119,14 @@ class MiniClip:
         prompts: Sequence[str],
         n: int = 100,
         seed: int = 0,
-        others: Others = "objects",
+        others: Others = "object",
     ) -> Interval:
         """Share of pictures whose own prompt scores highest among `n`, with its 95 % interval."""
         return share_interval(self.hits(images, self.choices(prompts, n, seed, others)).tolist())
 
 
-def distractors(prompts: Sequence[str], count: int, seed: int = 0, others: Others = "objects") -> list[list[str]]:
-    """For each prompt, `count` captions of other scenes. The same for the same arguments."""
+def distractors(prompts: Sequence[str], count: int, seed: int = 0, others: Others = "object") -> list[list[str]]:
+    """For each prompt, `count` captions of other scenes, in canonical words. The same for the same arguments."""
     if others not in get_args(Others):
         raise ValueError(f"no distractors {others!r}; there are {', '.join(get_args(Others))}")
     rows = []
@@ -119,7 +137,7 @@ def distractors(prompts: Sequence[str], count: int, seed: int = 0, others: Other
         while len(found) < count:
             other = _other(scene, rng, others, len(found))
             if other != scene:
-                found.setdefault(other.key, other.caption(rng))
+                found.setdefault(other.key, other.caption())
         rows.append(list(found.values()))
     return rows
 
@@ -133,8 +151,9 @@ def _other(scene: Scene, rng: np.random.Generator, others: Others, found: int) -
         case "near":  # one object has 59 + 9 + 1 near misses
             other = scene.altered(rng)
             return other.altered(rng) if alone and found >= 69 else other
-        case "objects":
-            other = scene.recast(rng, *range(len(scene.things)))
+        case _:
+            places = range(len(scene.things)) if others == "objects" else (int(rng.integers(len(scene.things))),)
+            other = scene.recast(rng, *places)
             if alone and found >= len(OBJECTS) - 1:
                 thing = other.things[0]
                 size = "small" if thing.size == "big" else "big"

@@ -28,14 +28,8 @@ STEPS, GUIDANCE, PROMPTS_SEED = 50, 4.0, 11
 def candidates() -> dict[str, Policy]:
     """By string: the large model, stage lengths × masks × text × last thresholds, and SRDiffusion's programs."""
     found: list[Policy] = [LargeOnly(), *(Schedule(f"L{n} S*") for n in (10, 14, 18, 22))]
-<<<<<<< HEAD
     texts, lasts = ("fresh", "cached"), (0.07, 0.09, 0.11, 0.13)
     for least, mask, text, last in product((0.16, 0.2, 0.24), (0.2, 0.3), texts, lasts):
-=======
-    for least, mask, text, last in product(
-        (0.16, 0.2, 0.24), (0.2, 0.3), ("fresh", "cached"), (0.07, 0.09, 0.11, 0.13)
-    ):
->>>>>>> 8f5aea1 (One command checks what a calibrated pair promises: speeds, closeness, and the paper's rows at equal price)
         found.append(
             HybridStitch(masks=(mask,), thresholds=(0.13, last), min_large=least, patience=2, text=text)  # pyright: ignore
         )

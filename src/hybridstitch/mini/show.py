@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from .scenes import SIDE, Scene
 
 GUIDANCE = 4.0
-MARGIN, HEADER, GAP = 64, 44, 4  # pixels: names at the left, prompts at the top, between pictures
+MARGIN, LINE, GAP = 64, 13, 4  # pixels: names at the left, lines of prompts at the top, between pictures
 
 
 def draw(
@@ -45,13 +45,15 @@ def real(prompts: list[str]) -> list[Image.Image]:
 def grid(prompts: list[str], rows: dict[str, list[Image.Image]]) -> Image.Image:
     """A labelled sheet: a column for each prompt, a row for each method."""
     step = SIDE + GAP
-    sheet = Image.new("RGB", (MARGIN + step * len(prompts), HEADER + step * len(rows)), "white")
+    texts = [textwrap.wrap(prompt.replace(" ,", ","), 24) for prompt in prompts]
+    header = GAP + LINE * max(map(len, texts))
+    sheet = Image.new("RGB", (MARGIN + step * len(prompts), header + step * len(rows)), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(10)
-    for column, prompt in enumerate(prompts):
-        text = "\n".join(textwrap.wrap(prompt, 24)[:3])
-        pen.multiline_text((MARGIN + column * step, 2), text, "black", font, spacing=2)
+    for column, lines in enumerate(texts):
+        for row, line in enumerate(lines):
+            pen.text((MARGIN + column * step, 2 + row * LINE), line, "black", font)
     for row, (name, images) in enumerate(rows.items()):
-        pen.text((4, HEADER + row * step + SIDE // 2), name, "black", font)
+        pen.text((4, header + row * step + SIDE // 2), name, "black", font)
         for column, image in enumerate(images):
-            sheet.paste(image, (MARGIN + column * step, HEADER + row * step))
+            sheet.paste(image, (MARGIN + column * step, header + row * step))
     return sheet

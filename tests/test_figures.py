@@ -21,6 +21,7 @@ from hybridstitch.report.colours import BOTH, METHODS
 from hybridstitch.reproduce.crew import Crew
 from hybridstitch.reproduce.figures import devices, front, grid, masked, spread, style, switching, tradeoff, where
 from hybridstitch.reproduce.figures.differences import Difference, measured
+from hybridstitch.reproduce.pareto import Point, chances
 from hybridstitch.reproduce.settings import ReproductionError, Settings
 from hybridstitch.reproduce.variants import variants
 from hybridstitch.trace import Step, Trace
@@ -212,6 +213,10 @@ def test_the_front_is_what_nothing_beats():
     spots = [spot("a", 3, 9), spot("b", 1, 5), spot("c", 2, 4), spot("d", 2, 7), spot("e", 3, 8), spot("f", 4, 9)]
     assert [s.name for s in front.front(spots, "higher")] == ["b", "d", "a"]
     assert [s.name for s in front.front(spots, "lower")] == ["b", "c"]
+    points = {s.name: Point(time=s.seconds, value=s.score.mean, replicates=np.array([s.score.mean])) for s in spots}
+    assert {s.name for s in front.front(spots, "higher")} == {
+        name for name, chance in chances(points).items() if chance
+    }
     axes = style.figure(3, 3).subplots()
     assert front.plot_front(axes, spots, better="lower") == front.front(spots, "lower")
     assert axes.yaxis_inverted()
@@ -269,6 +274,8 @@ def test_variants_switch_earlier_later_and_stay_hybrid_longer():
     assert early[1] < middle[1] < late[1]
     assert middle[1] < long[1]
     assert {type(policy) for policy in found.values()} == {HybridStitch, SRDiffusion, TStitch}
+    tight = variants({"hybridstitch-30": replace(base, thresholds=(0.1, 0.1))})["hybridstitch-30 late"]
+    assert tight.thresholds == (0.085, 0.085)  # they never rise from stage to stage
     mine = variants({"hybridstitch-30": replace(base, thresholds=(0.2, 0.1))})
     assert mine["hybridstitch-30 early"].thresholds == pytest.approx((0.28, 0.125))
 

@@ -19,7 +19,7 @@ from .pairs import Pair
 EXTRAS = {  # what each is for, and its modules
     "lora": ("LoRA weights", ("peft",)),
     "tune": ("searching for policies", ("optuna",)),
-    "eval": ("FID, CLIP score and LPIPS", ("torchmetrics", "torch_fidelity", "lpips")),
+    "eval": ("FID, KID and LPIPS", ("torch_fidelity", "lpips")),
     "cache": ("caching rivals", ("cache_dit",)),
 }
 

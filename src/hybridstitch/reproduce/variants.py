@@ -47,10 +47,10 @@ def moved(policy: HybridStitch, first: float, least: float, later: float) -> Hyb
         policy: of Table 1.
         first: factor of τ_0.
         least: factor of the least share of large steps.
-        later: factor of the other thresholds, which stay at most τ_0.
+        later: factor of the other thresholds; τ_0 stays at least as large as they.
     """
-    start = _short(policy.thresholds[0] * first)
-    rest = (min(start, _short(threshold * later)) for threshold in policy.thresholds[1:])
+    rest = tuple(_short(threshold * later) for threshold in policy.thresholds[1:])
+    start = max(_short(policy.thresholds[0] * first), *rest)
     return replace(policy, thresholds=(start, *rest), min_large=_short(policy.min_large * least))
 
 

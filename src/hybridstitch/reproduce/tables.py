@@ -72,6 +72,7 @@ def line(results: Results, method: Method) -> Line:
             "timed": len(taken),
             "total_seconds": median(results.seconds(method.name, "total_seconds")),
             "speedup": results.speedup(method.name),
+            "predicted_seconds": median(float(row["predicted_seconds"]) for row in mine),
             "prediction_error": error(mine),
         }
     if method.paper is not None:

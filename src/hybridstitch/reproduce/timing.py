@@ -1,6 +1,7 @@
 """What whole calls take: the pipeline's own call, warm, methods interleaved prompt by prompt in this one process.
 
-The order turns with each prompt, so that no method always follows the same other. Rivals of every row at its time are
+The order turns with each prompt, so that no method always follows the same other. Strokes are timed alone before each
+prompt, so that what they predict is for the machine's pace of that minute. Rivals of every row at its time are
 many and are strokes all the same: timed are those of one row, the others' times are the cost model's, whose error the
 timed rows tell.
 """
@@ -19,9 +20,11 @@ from . import caches
 from .calls import call
 from .crew import Studio
 from .methods import Method, resolve
+from .prices import measure
 from .results import Row, read_times
 from .settings import TIMED, Settings
 
+ROUNDS = 5
 MATCHED_TO = "hybridstitch-30"  # the paper's fastest row
 GROUPS = ("table1", "table2", "table3", "rivals")
 
@@ -50,16 +53,17 @@ def time_all(studio: Studio, methods: Sequence[Method], prices: Prices, on_call:
         warm_up(studio)
     for place, image in enumerate(todo):
         rows = {}
+        now = measure(studio.pipe, settings, repeats=ROUNDS)
         traces: dict[str, Trace] = {}
         for method in ordered(wanted, image):
             if method.take == "cache-dit":
                 taken = caches.call(studio.pipe, settings, image=image, steps=method.steps)
-                predicted = taken.dense_steps * prices.large
+                predicted = taken.dense_steps * now.large
             else:
                 steps, policy = resolve(method, image, traces, prices)
                 taken = call(studio.pipe, settings, image=image, policy=policy, steps=steps)
                 traces[method.name] = taken.trace
-                predicted = prices.plans(taken.trace.plans()[0])
+                predicted = now.plans(taken.trace.plans()[0])
             rows[method.name] = {
                 "method": method.name,
                 "image": str(image),

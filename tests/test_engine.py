@@ -5,6 +5,7 @@ from dataclasses import fields
 
 import pytest
 import torch
+import torch._inductor.config
 from torch._dynamo.utils import counters
 
 import hybridstitch
@@ -84,9 +85,9 @@ def test_what_the_machine_lacks_is_said_in_a_line(name):
     assert torch.equal(generate(pipe), generate(stitched(PROGRAM)))
 
 
-def test_a_missing_compiler_is_said_before_anything_is_drawn(monkeypatch):
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
-    with pytest.raises(EngineError, match=r"needs a C\+\+ compiler \(no-such-compiler\), which is not there"):
+def test_a_missing_compiler_is_said_before_anything_is_drawn():
+    named = torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)})  # puts the found one back
+    with named, pytest.raises(EngineError, match=r"needs a C\+\+ compiler \(no-such-compiler\), which is not there"):
         check_device(Engine(compile="whole"), torch.device("cpu"))
 
 

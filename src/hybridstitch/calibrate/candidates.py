@@ -12,13 +12,13 @@ from math import sqrt
 
 from ..errors import PolicyError
 from ..policies import LargeOnly, Policy, Schedule, SmallOnly
-from ..presets import TABLE_1, TABLE_3
+from ..presets import TABLE_1
 from ..price import Prices
 from ..recipe.file import NEAR
 
 FEWEST = 2  # steps of a run
 SPEEDS = (1.25, 1.55, 1.95, 2.5, 3.2, 4.2, 5.5, 7.0, 9.0, 12.0)  # looked at when no speed was asked for
-STITCHED = (1.95, 3.2, 5.5, 7.0, 9.0, 12.0)  # at which of them both models are tried together
+STITCHED = (2.5, 5.5, 9.0, 12.0)  # at which of them both models are tried together
 MASKS = ((0.15, "cached"), (0.3, "cached"), (0.15, "fresh"), (0.3, "fresh"))
 FEW = 10  # steps up to which the length of a mask's segment is tried one by one
 ADAPTIVE_STEPS = 10  # below, an adaptive policy has no room to decide
@@ -74,7 +74,7 @@ def adaptive(steps: int) -> list[Candidate]:
     """The paper's rows that decide as they draw, thresholds as printed."""
     if steps < ADAPTIVE_STEPS:
         return []
-    return [(preset.policy, steps) for preset in (*TABLE_1, *TABLE_3) if preset.policy.adaptive]
+    return [(preset.policy, steps) for preset in TABLE_1 if preset.policy.adaptive]
 
 
 Make = Callable[[int], Policy | None]  # from the free count, large steps, to a policy, or None where it has no meaning

@@ -9,8 +9,10 @@ needs no name: `large` with fewer steps.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from .errors import PolicyError, nearest
+from .levels import shifted
 from .policies import POLICIES, HybridStitch, LargeOnly, Policy, Schedule, SmallOnly, SRDiffusion, TStitch, parse
 from .program import SEGMENT
 
@@ -64,6 +66,8 @@ class Preset:
         source: where its numbers come from.
         made_for: the setting its thresholds were chosen in; None where there are no thresholds to carry over.
         paper: the paper's figures for it.
+        steps: T, where the policy is made for one number of steps.
+        shift: of the noise levels (`levels.shifted`); None leaves them to the pipeline.
     """
 
     name: str
@@ -71,6 +75,22 @@ class Preset:
     source: str
     made_for: Setting | None = None
     paper: PaperRow | None = None
+    steps: int | None = None
+    shift: float | None = None
+
+    def call(self, scheduler: Any) -> dict[str, Any]:
+        """What the pipeline's call takes beside the prompt: `pipe(prompt, **preset("mini-few-5").call(pipe.scheduler))`.
+
+        Args:
+            scheduler: the pipeline's.
+
+        Returns:
+            `num_inference_steps` and `sigmas`, as far as the preset says.
+        """
+        steps = {} if self.steps is None else {"num_inference_steps": self.steps}
+        if self.steps is None or self.shift is None:
+            return steps
+        return {**steps, "sigmas": shifted(self.steps, self.shift, own=scheduler.config.shift)}
 
 
 PAPER = Setting(  # section 4.1; the scheduler is the models' own, the guidance is not stated

@@ -48,6 +48,7 @@ class Recipe:
         versions: of the packages and of the machine that decide the pixels.
         trace: digest of what was decided, see `trace_digest`.
         pixels: SHA-256 of the picture's RGB bytes.
+        shift: of the noise levels (`levels.shifted`); None left them to the pipeline.
     """
 
     prompt: str
@@ -66,6 +67,7 @@ class Recipe:
     versions: Mapping[str, str]
     trace: str
     pixels: str
+    shift: float | None = None
 
     @property
     def parameters(self) -> str:
@@ -78,6 +80,7 @@ class Recipe:
             "Steps": self.steps,
             "Sampler": "Euler flow matching",
             "CFG scale": f"{self.guidance:g}",
+            **({} if self.shift is None else {"Shift": f"{self.shift:g}"}),
             "Seed": self.seed,
             "Size": f"{self.width}x{self.height}",
             "Model": _quoted(pair),

@@ -79,7 +79,7 @@ class Preset:
     shift: float | None = None
 
     def call(self, scheduler: Any) -> dict[str, Any]:
-        """What the pipeline's call takes beside the prompt: `pipe(prompt, **preset("mini-few-5").call(pipe.scheduler))`.
+        """What the pipeline's call takes beside the prompt: `pipe(prompt, **chosen.call(pipe.scheduler))`.
 
         Args:
             scheduler: the pipeline's.

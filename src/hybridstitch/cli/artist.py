@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from ..levels import shifted
 from ..policies import HybridStitch, LargeOnly, MaskedPolicy, Policy, Schedule
 from ..program import segments
 from ..report.frames import Frames
@@ -29,6 +30,7 @@ class Artist:
         negative, steps, guidance: as the pipeline takes them.
         size: width and height in pixels.
         policy: who draws what.
+        shift: of the noise levels (`levels.shifted`); None leaves them to the pipeline.
     """
 
     pipe: Any
@@ -37,6 +39,7 @@ class Artist:
     steps: int
     guidance: float
     size: tuple[int, int]
+    shift: float | None = None
 
     def draw(
         self,
@@ -69,6 +72,9 @@ class Artist:
             on_step(step)
             return tensors
 
+        levels = {}
+        if self.shift is not None:
+            levels["sigmas"] = shifted(steps, self.shift, own=self.pipe.scheduler.config.shift)
         start = perf_counter()
         image: Image.Image = self.pipe(
             prompt,
@@ -79,6 +85,7 @@ class Artist:
             height=self.size[1],
             generator=torch.Generator("cpu").manual_seed(seed),
             callback_on_step_end=tell,
+            **levels,
         ).images[0]
         seconds = perf_counter() - start
         return Take(

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import HybridStitchError, nearest
 from ..picture import Recipe
 from ..policies import Policy
-from ..presets import policy_named
+from ..presets import PRESETS, policy_named
 
 STEPS, GUIDANCE = 50, 4.0
 DTYPES = {
@@ -40,6 +40,7 @@ class Asked:
         seed: picture k of each prompt is drawn from seed + k.
         count: pictures of each prompt.
         steps, guidance: T, and the scale of classifier-free guidance.
+        shift: of the noise levels, as a preset made for few steps asks; None leaves them to the pipeline.
         size: width and height in pixels; None is the pair's own.
         device, dtype: where and in what precision.
     """
@@ -56,6 +57,7 @@ class Asked:
     size: tuple[int, int] | None
     device: str
     dtype: str
+    shift: float | None = None
 
     @classmethod
     def of(
@@ -91,6 +93,9 @@ class Asked:
             guidance = recipe.guidance if guidance is None else guidance
             size = size or f"{recipe.width}x{recipe.height}"
             device, dtype = device or recipe.device, dtype or recipe.dtype
+        made = PRESETS.get(policy or "")
+        if made is not None and made.steps is not None:
+            steps = made.steps if steps is None else steps
         steps = STEPS if steps is None else steps
         chosen = None if policy is None else policy_named(policy)
         _check_prompts(prompts)
@@ -120,6 +125,7 @@ class Asked:
             size=None if size is None else _size(size),
             device=device,
             dtype=_dtype(dtype, device, pair or "mini"),
+            shift=made.shift if made is not None else None if recipe is None else recipe.shift,
         )
 
 

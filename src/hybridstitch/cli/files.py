@@ -122,6 +122,7 @@ class Files:
             versions=versions(),
             trace=trace_digest(take.trace),
             pixels=pixel_digest(take.image),
+            shift=self.asked.shift,
         )
 
     def _save(self, take: Take, path: Path, recipe: Recipe) -> Take:

@@ -139,8 +139,9 @@ def _draw(
         if served is not None:
             served.check(pipe)
         artist = Artist(
-            pipe=pipe, policy=policy, negative=asked.negative, steps=asked.steps, guidance=asked.guidance, size=size
-        )
+            pipe=pipe, policy=policy, negative=asked.negative, steps=asked.steps, guidance=asked.guidance, size=size,
+            shift=asked.shift,
+        )  # fmt: skip
         files = Files(out=out, asked=asked, models=named.models, metadata=metadata, size=size)
         pictures = len(asked.prompts) * asked.count * (2 if compare else 1)
         bar.update(task, description="warming up" if compare else "drawing", total=pictures * asked.steps, completed=0)

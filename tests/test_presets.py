@@ -7,7 +7,7 @@ import pytest
 
 from hybridstitch.errors import PolicyError
 from hybridstitch.policies import POLICIES, HybridStitch, LargeOnly, Schedule, SmallOnly, SRDiffusion, TStitch, parse
-from hybridstitch.presets import PAPER, PRESETS, TABLE_1, TABLE_2, TABLE_3, outside, policy_named, preset
+from hybridstitch.presets import FEW, PAPER, PRESETS, TABLE_1, TABLE_2, TABLE_3, outside, policy_named, preset
 from hybridstitch.program import fill
 
 ONE = {10: (0.3, 0.25), 20: (0.35, 0.25), 30: (0.5, 0.3), 40: (0.4, 0.3)}
@@ -30,6 +30,9 @@ EXPECTED = {
     "hybridstitch-40-30": HybridStitch(masks=(0.4, 0.3), thresholds=(0.6, 0.5, 0.3)),
     "modm": Schedule("L20% S*"),
     "flowblending": Schedule("L20% S* L15%"),
+    "mini-few-3": Schedule("S2 L R@0.15 R@0.3 L", text="cached"),
+    "mini-few-4": Schedule("S L2 R@0.3 R@0.45 L", text="cached"),
+    "mini-few-5": Schedule("S L2 R@0.3 L R@0.3 L", text="cached"),
     "region-adaptive": Schedule("L14% R28%@0.5 L R25%@0.5 L R*@0.5", signal="latent"),
 }
 
@@ -163,3 +166,18 @@ def test_programs_have_no_thresholds_to_carry_over():
 
 def test_a_policy_string_reads_back_through_a_stitch_s_own_reader():
     assert all(parse(str(p.policy)) == p.policy for p in PRESETS.values())
+
+
+def test_presets_of_few_steps_fill_them_and_bring_their_levels():
+    class Scheduler:
+        class config:
+            shift = 2.0
+
+    for few in FEW:
+        assert sum(fill(few.policy.program, few.steps)) == few.steps
+        few.policy.check(few.steps)
+        call = few.call(Scheduler)
+        assert call["num_inference_steps"] == few.steps == len(call["sigmas"])
+        s = [2 * level / (1 + level) for level in call["sigmas"]]  # what the scheduler's own shift makes of them
+        assert s[1] == pytest.approx(few.shift * (u := 1 - 1 / few.steps) / (1 + (few.shift - 1) * u))
+    assert preset("large").call(Scheduler) == {}

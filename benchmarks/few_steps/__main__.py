@@ -29,7 +29,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     studio = Studio(heldout_prompts(args.searched, seed=SEED), SEED)
     file = args.out / "prices.json"
-    if args.what == "search" or not file.is_file():
+    if not file.is_file():
         file.write_text(json.dumps(priced(studio.pipe, studio.prompts[0]).to_json(), indent=1), encoding="utf-8")
     prices = Prices.from_json(json.loads(file.read_text(encoding="utf-8")))
     search = Search(studio, prices, args.out, args.screened, args.seed)

@@ -188,8 +188,22 @@ RIVALS = (
         "(the denoised estimate of a repeated prediction does not change, so it would choose the same ones for ever)",
     ),
 )
+FEW = tuple(  # of the miniature pair: the small model first, while levels lie close together; then masks over repeats
+    Preset(
+        name=f"mini-few-{budget}",
+        policy=Schedule(program, text="cached"),
+        source=f"`python -m benchmarks.few_steps search`, {budget} dense steps of time; two prompts, so provisional",
+        steps=steps,
+        shift=shift,
+    )
+    for budget, program, steps, shift in (
+        (3, "S2 L R@0.15 R@0.3 L", 6, 5.0),
+        (4, "S L2 R@0.3 R@0.45 L", 6, 4.0),
+        (5, "S L2 R@0.3 L R@0.3 L", 7, 5.0),
+    )
+)
 # Presets of another pair: a tuple like those above, each with its own `made_for`, added to the sum below.
-PRESETS: dict[str, Preset] = {preset.name: preset for preset in (*TABLE_1, *TABLE_2, *TABLE_3, *RIVALS)}
+PRESETS: dict[str, Preset] = {preset.name: preset for preset in (*TABLE_1, *TABLE_2, *TABLE_3, *RIVALS, *FEW)}
 
 
 def preset(name: str) -> Preset:

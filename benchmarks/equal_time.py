@@ -26,6 +26,8 @@ from PIL import Image
 
 import hybridstitch
 from benchmarks.machine import machine
+from hybridstitch import Policy
+from hybridstitch.engine import PLAIN, Engine
 from hybridstitch.evaluate.closeness import psnr, ssim
 from hybridstitch.intervals import mean_interval
 from hybridstitch.mini.scenes import heldout_prompts
@@ -83,12 +85,12 @@ def methods(policy: str, steps: int) -> list[Method]:
 class Studio:
     """Draws and times."""
 
-    def __init__(self) -> None:
-        """Open the miniature pair."""
-        self.pipe: Any = hybridstitch.open_pair("mini")
+    def __init__(self, engine: Engine = PLAIN) -> None:
+        """Open the miniature pair, run as the engine says."""
+        self.pipe: Any = hybridstitch.open_pair("mini", engine=engine)
         self.pipe.set_progress_bar_config(disable=True)
 
-    def draw(self, prompt: str, policy: str, steps: int, seed: int) -> tuple[np.ndarray, float]:
+    def draw(self, prompt: str, policy: str | Policy, steps: int, seed: int) -> tuple[np.ndarray, float]:
         """One picture (H, W, 3), uint8, and its seconds end to end."""
         self.pipe.transformer.policy = policy
         start = perf_counter()

@@ -1,119 +1,114 @@
 """What a masked step costs, beside its arithmetic: an SD3.5-large-shaped random model, masks of 10 to 40 %.
 
-A few layers of full width on a CPU, all 38 on a GPU (`--layers 38 --width 2432 --device cuda --dtype bfloat16`). Dense
-and masked steps take turns; medians. The ideal counts operations, `24·D²·n + 4·n·m·D` a joint block.
+A few layers on a CPU, all 38 on a GPU (`--layers 38 --width 2432 --device cuda --dtype bfloat16`). Dense and masked
+steps take turns; h(M) is the median of ratios within a round. The ideal counts operations, `24·D²·n + 4·n·m·D` a joint
+block; the paper's own estimate is M.
 
-    python -m benchmarks.masked_step
+    python -m benchmarks.masked_step                          768×768, 2,304 + 333 tokens
+    python -m benchmarks.masked_step --sizes 512 768 1024 1440
 
-writes `docs/results/masked_step.json` and prints the table.
+writes `docs/results/masked_step.{json,md,png,svg}`.
 """
 
-import argparse
-import json
-from pathlib import Path
+from collections.abc import Callable
 from statistics import median
-from time import perf_counter
 from typing import Any
 
+import matplotlib.pyplot as plt
 import torch
-from diffusers import SD3Transformer2DModel
 
-from benchmarks.machine import machine
+from benchmarks.rounds import COLOURS, TEXT, in_turn, inputs, parser, random_sd3, ratio, save, started, write
 from hybridstitch.families.sd3 import SD3Family
 from hybridstitch.pair import shape_of
 from hybridstitch.plan import Region
 
 RATIOS = (0.1, 0.2, 0.3, 0.4)
-TEXT = 333
+ALLOWED = {"fresh": 0.03, "cached": 0.05}  # above the ideal, and above M
 
 
-def model(width: int, layers: int, side: int, *, device: str, dtype: torch.dtype) -> SD3Transformer2DModel:
-    """A random SD3.5-large of another width and depth; `side` latent pixels."""
-    torch.manual_seed(0)
-    with torch.device(device):
-        transformer: Any = SD3Transformer2DModel(
-            sample_size=side,
-            num_layers=layers,
-            attention_head_dim=64,
-            num_attention_heads=width // 64,
-            caption_projection_dim=width,
-            pos_embed_max_size=max(192, side // 2),
-            qk_norm="rms_norm",
-        )
-    return transformer.to(dtype).eval()
-
-
-@torch.no_grad()
-def measure(family: SD3Family, inputs: dict[str, Any], tokens: int, repeats: int) -> dict[str, list[float]]:
-    """Seconds of dense and masked steps, in turn."""
-    device = inputs["hidden_states"].device
-    _, cache = family.dense(inputs, keep=True)
-    raw: dict[str, list[float]] = {"dense": [], "dense, keeping": []}
-    raw |= {f"{text} {ratio}": [] for text in ("fresh", "cached") for ratio in RATIOS}
+def measure(family: SD3Family, side: int, args: Any, dtype: torch.dtype) -> tuple[list[dict[str, Any]], Any]:
+    """A table row per mask and text, and the raw seconds."""
+    given = inputs(side, args.rows, device=args.device, dtype=dtype)
+    tokens = (side // 2) ** 2
     generator = torch.Generator().manual_seed(0)
-    for _ in range(repeats + 1):
-        for name, seconds in raw.items():
-            text, _, ratio = name.partition(" ")
-            chosen = torch.randperm(tokens, generator=generator)
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            start = perf_counter()
-            if name.startswith("dense"):
-                family.dense(inputs, keep="keeping" in name)
-            else:
-                picked = chosen[: Region(float(ratio)).count(tokens)].sort().values.to(device)
-                family.masked(inputs, picked.repeat(len(inputs["hidden_states"]), 1), cache, None, text=text)
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            seconds.append(perf_counter() - start)
-    return {name: seconds[1:] for name, seconds in raw.items()}
+    with torch.no_grad():
+        memory = family.dense(given, keep=True)[1]
+
+    def masked(share: float, text: str) -> Callable[[], Any]:
+        count = Region(share).count(tokens)
+
+        def draw() -> Any:  # another mask each time
+            picked = torch.randperm(tokens, generator=generator)[:count].sort().values.to(args.device)
+            return family.masked(given, picked.repeat(args.rows, 1), memory, None, text=text)
+
+        return draw
+
+    calls: dict[str, Callable[[], Any]] = {
+        "dense": lambda: family.dense(given, keep=False),
+        "dense, keeping": lambda: family.dense(given, keep=True, memory=memory),
+        **{f"{text} {share}": masked(share, text) for text in ALLOWED for share in RATIOS},
+    }
+    raw = in_turn(calls, args.repeats, device=args.device, clock=args.clock)
+    shape = shape_of(family.transformer, tokens, TEXT)
+    table = []
+    for text in ALLOWED:
+        for share in RATIOS:
+            ideal = shape.flops(Region(share).count(tokens), text=text) / shape.flops()
+            cost = ratio(raw[f"{text} {share}"], raw["dense"])
+            most = (ideal if text == "fresh" else share) + ALLOWED[text]
+            line = {
+                "size": side * 8,
+                "text": text,
+                "M": share,
+                "h(M)": cost,
+                "ideal": ideal,
+                "above ideal": cost - ideal,
+            }
+            table.append({**line, "above M": cost - share, "holds": "yes" if cost <= most else "no"})
+    keeping = ratio(raw["dense, keeping"], raw["dense"])
+    print(
+        f"{side * 8}²: dense {median(raw['dense']) * 1e3:.1f} ms, keeping keys and values {keeping:.3f} of it",
+        flush=True,
+    )
+    return table, raw
+
+
+def plot(table: list[dict[str, Any]], args: Any) -> None:
+    """h(M) beside its ideal and beside M, one panel a size."""
+    sizes = sorted({row["size"] for row in table})
+    figure, axes = plt.subplots(1, len(sizes), figsize=(3.6 * len(sizes) + 1, 3.4), sharey=True, squeeze=False)
+    for axis, size in zip(axes[0], sizes, strict=True):
+        for colour, text in zip(COLOURS[1:], ALLOWED, strict=False):
+            rows = [row for row in table if row["size"] == size and row["text"] == text]
+            axis.plot([r["M"] for r in rows], [r["h(M)"] for r in rows], "o-", color=colour, label=f"text {text}")
+            axis.plot([r["M"] for r in rows], [r["ideal"] for r in rows], ":", color=colour, label="its operations")
+        axis.plot(RATIOS, RATIOS, color="0.6", label="M")
+        axis.set(title=f"{size}×{size}", xlabel="M")
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel("h(M), dense steps")
+    axes[0][0].legend(fontsize=8)
+    save(figure, args.out / "masked_step")
 
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--width", type=int, default=768)
-    parser.add_argument("--layers", type=int, default=6)
-    parser.add_argument("--size", type=int, default=768, help="picture side in pixels (8 a latent pixel)")
-    parser.add_argument("--rows", type=int, default=1, help="rows of a call: 2 with guidance")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--out", type=Path, default=Path("docs/results/masked_step.json"))
-    args = parser.parse_args()
-    side, dtype = args.size // 8, getattr(torch, args.dtype)
-    tokens = (side // 2) ** 2
-    family = SD3Family(model(args.width, args.layers, side, device=args.device, dtype=dtype))
+    options = parser(__doc__)
+    options.add_argument("--width", type=int, default=768)
+    options.add_argument("--layers", type=int, default=6)
+    options.add_argument("--sizes", type=int, nargs="+", default=[768], help="picture sides in pixels")
+    options.add_argument("--rows", type=int, default=1, help="rows of a call: 2 with guidance")
+    args = options.parse_args()
+    dtype = started(args)
+    sides = [size // 8 for size in args.sizes]
+    family = SD3Family(random_sd3(args.width, args.layers, max(sides), device=args.device, dtype=dtype))
     family.attach()
-    to: dict[str, Any] = {"device": args.device, "dtype": dtype}
-    inputs = {
-        "hidden_states": torch.randn(args.rows, 16, side, side, **to),
-        "encoder_hidden_states": torch.randn(args.rows, TEXT, 4096, **to),
-        "pooled_projections": torch.randn(args.rows, 2048, **to),
-        "timestep": torch.full((args.rows,), 500.0, device=args.device),
-    }
-    raw = measure(family, inputs, tokens, args.repeats)
-    shape = shape_of(family.transformer, tokens, TEXT)
-    dense = median(raw["dense"])
-    rows = []
-    print(f"dense {dense * 1e3:.1f} ms, keeping keys and values {median(raw['dense, keeping']) / dense:.3f} of it")
-    print("| text | M | h(M), median | ideal | above it |\n|---|---|---|---|---|")
-    for name, seconds in raw.items():
-        if name.startswith("dense"):
-            continue
-        text, _, ratio = name.partition(" ")
-        cost = median(a / b for a, b in zip(seconds, raw["dense"], strict=True))
-        ideal = shape.flops(Region(float(ratio)).count(tokens), text=text) / shape.flops()
-        rows.append({"text": text, "ratio": float(ratio), "h": cost, "ideal": ideal})
-        print(f"| {text} | {ratio} | {cost:.3f} | {ideal:.3f} | {cost - ideal:+.3f} |")
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    report = {
-        "machine": machine(),
-        "options": {k: str(v) for k, v in vars(args).items()},
-        "table": rows,
-        "seconds": raw,
-    }
-    args.out.write_text(json.dumps(report, indent=1), encoding="utf-8")
+    table, raw = [], {}
+    for side in sides:
+        rows, raw[side * 8] = measure(family, side, args, dtype)
+        table += rows
+    args.out.mkdir(parents=True, exist_ok=True)
+    write(args.out, "masked_step", table, raw, width=args.width, layers=args.layers, rows=args.rows, clock=args.clock)
+    plot(table, args)
 
 
 if __name__ == "__main__":

@@ -67,6 +67,20 @@ def test_what_no_masked_step_can_use_is_let_go():
     assert cache.drawn == [None, None]
 
 
+def test_neighbouring_rows_are_a_view_and_others_an_index():
+    cache = KVCache(4)
+    assert cache.part([0, 1]) == ([], None)
+    cache.hold(layers(4, 1))
+    assert cache.part([0, 1, 2, 3]) == (cache.layers, None)
+    part, index = cache.part([2, 3])
+    assert index is None
+    part[0][0].fill_(5)
+    assert cache.layers[0][0][:, 0, 0, 0].tolist() == [1, 1, 5, 5]
+    whole, index = cache.part([1, 3])
+    assert whole is cache.layers
+    assert index.tolist() == [1, 3]
+
+
 @torch.no_grad()
 def test_a_dense_step_writes_into_the_memory_it_is_lent(family):
     inputs = given()

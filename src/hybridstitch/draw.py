@@ -16,7 +16,7 @@ from .clock import Mark, mark
 from .compat import fix_addresses
 from .engine import PLAIN, Engine
 from .families import Family, KeysValues
-from .kv import KVCache
+from .kv import KVCache, span
 from .plan import Plan, Stroke, large
 
 Inputs = dict[str, Any]
@@ -40,10 +40,19 @@ class Models:
 
     def room(self, inputs: Inputs) -> KeysValues:
         """Memory for the keys and values of a call like this one, as the engine wants it."""
-        room = self.large.room(inputs, None if self.engine.kv == "same" else getattr(torch, self.engine.kv))
+        return self._fixed(
+            self.large.room(inputs, None if self.engine.kv == "same" else getattr(torch, self.engine.kv))
+        )
+
+    def part(self, cache: KVCache, rows: Sequence[int]) -> tuple[KeysValues, Tensor | None]:
+        """See `KVCache.part`."""
+        layers, index = cache.part(rows)
+        return self._fixed(layers), index
+
+    def _fixed(self, layers: KeysValues) -> KeysValues:
         if self.caches is not None:
-            fix_addresses(tensor for pair in room for tensor in pair)
-        return room
+            fix_addresses(tensor for pair in layers for tensor in pair)
+        return layers
 
 
 @dataclass(slots=True)
@@ -89,9 +98,14 @@ class Call:
         """The inputs of some rows; the pipeline's own tensors when these are all rows."""
         if len(rows) == self.images * self.branches:
             return self.inputs
-        index = torch.tensor(rows, device=self.latent.device)
+        together = span(rows)
+        index = None if together else torch.tensor(rows, device=self.latent.device)
+
+        def some(value: Tensor) -> Tensor:
+            return value[together] if index is None else value.index_select(0, index)
+
         return {
-            name: value.index_select(0, index)
+            name: some(value)
             if isinstance(value, Tensor) and value.ndim > 0 and len(value) == len(self.latent)
             else value
             for name, value in self.inputs.items()
@@ -145,17 +159,15 @@ def draw(
                 chosen = torch.stack([t for image in images if (t := tokens[image]) is not None]).repeat(
                     len(rows) // len(images), 1
                 )
-                index = None if len(rows) == cache.rows else torch.tensor(rows, device=chosen.device)
-                drawn = models.large.masked(call.take(rows), chosen, cache.layers, index, text=stroke.text)
+                memory, index = models.part(cache, rows)
+                drawn = models.large.masked(call.take(rows), chosen, memory, index, text=stroke.text)
                 cache.stamp(rows, step)
             else:
                 if keep and not cache.fits(length):
                     cache.hold(models.room(call.inputs))
-                index = None if len(rows) == cache.rows else torch.tensor(rows, device=call.latent.device)
+                memory, index = models.part(cache, rows) if keep else ([], None)
                 whole = any(call.fallbacks[image] for image in images)
-                drawn, kept = models.large.dense(
-                    call.take(rows), keep=keep, memory=cache.layers, rows=index, whole=whole
-                )
+                drawn, kept = models.large.dense(call.take(rows), keep=keep, memory=memory, rows=index, whole=whole)
                 cache.stamp(rows, step if kept else None)
             call.spans.append((images, start, mark(call.latent.device)))
             if stroke.region.everywhere and len(images) == call.images:

@@ -10,7 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
+import torch
 from torch import Tensor
+
+
+def span(rows: Sequence[int]) -> slice | None:
+    """Neighbouring rows as a slice, which needs no index on the device; None for others."""
+    together = slice(rows[0], rows[0] + len(rows))
+    return together if list(rows) == list(range(together.start, together.stop)) else None
 
 
 @dataclass(slots=True)
@@ -52,6 +59,22 @@ class KVCache:
         """
         self.forget()
         self.layers = layers
+
+    def part(self, rows: Sequence[int]) -> tuple[list[tuple[Tensor, Tensor]], Tensor | None]:
+        """The memory that some rows are written to.
+
+        Args:
+            rows: in the memory's order.
+
+        Returns:
+            layers, and which of their rows these are, (len(rows),), or None for all: neighbouring rows are a view.
+        """
+        if len(rows) == self.rows or not self.layers:
+            return self.layers, None
+        together = span(rows)
+        if together is not None:
+            return [(keys[together], values[together]) for keys, values in self.layers], None
+        return self.layers, torch.tensor(rows, device=self.layers[0][0].device)
 
     def stamp(self, rows: Sequence[int], step: int | None) -> None:
         """Remember that `step` wrote `rows`; None: that they are of no use."""

@@ -95,7 +95,8 @@ def every_block(model: nn.Module) -> Iterator[None]:
     if covering is None:
         yield
         return
-    model.forward = model._original_forward
+    original: Any = model._original_forward
+    model.forward = original
     try:
         yield
     finally:

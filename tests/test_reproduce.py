@@ -33,8 +33,9 @@ def mini(tmp_path_factory):
 
 @pytest.fixture
 def run(mini, monkeypatch, capsys):
-    """Exit code, stdout and lines of stderr of `reproduce …`."""
+    """Exit code, stdout and lines of stderr of `reproduce …`, drawn in this process."""
     monkeypatch.setenv(opened.FOLDER, str(mini))
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0}, raising=False)
 
     def command(*words):
         code = main(["reproduce", *map(str, words)])
@@ -246,7 +247,6 @@ def test_a_full_disk_is_one_line_and_what_is_drawn_stays(copied, run, monkeypatc
     for path in copied.glob("pictures/large/0001.png"):
         path.unlink()
     monkeypatch.setattr(disk, "pour", full)
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0}, raising=False)  # this process draws
     code, _, lines = run("fig8", "--n", "2", *ASK, "--out", copied)
     assert code == 2
     assert f"the disk of {copied} is full; what is drawn is kept" in lines[-1]

@@ -20,7 +20,7 @@ from ..lockstep import Drawn, decode, draw_together, prepare
 from ..picture import pixel_digest
 from ..policies import Policy, Replay
 from ..price import Prices
-from . import caches
+from . import caches, lines
 from .crew import Studio
 from .methods import Method, resolve
 from .prices import dense
@@ -194,27 +194,12 @@ def digest(path: Any) -> str | None:
 
 def write_rows(settings: Settings, rows: Rows) -> None:
     """Write raw.csv anew, whole or not at all; in the order of methods and images."""
-    disk.keep(settings.raw, _lines(rows.values(), head=True).encode())
+    lines.write(settings.raw, COLUMNS, rows.values())
 
 
 def append_rows(settings: Settings, rows: Sequence[Row]) -> None:
     """Add rows to raw.csv and wait until they are on the disk."""
-    import os
-
-    descriptor = os.open(settings.raw, os.O_WRONLY | os.O_APPEND)
-    try:
-        disk.append(descriptor, _lines(rows, head=False).encode())
-    finally:
-        os.close(descriptor)
-
-
-def _lines(rows: Iterable[Row], *, head: bool) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(COLUMNS), lineterminator="\n")
-    if head:
-        writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    lines.append(settings.raw, COLUMNS, rows)
 
 
 def pictures_of(settings: Settings, name: str) -> list[np.ndarray]:

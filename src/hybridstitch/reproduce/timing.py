@@ -6,23 +6,19 @@ many and are strokes all the same: timed are those of one row, the others' times
 timed rows tell.
 """
 
-import csv
-import io
-import os
 from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 
-from ..batch import disk
 from ..policies import Schedule
 from ..price import Prices
 from ..trace import Trace
-from . import caches
+from . import caches, lines
 from .calls import call
 from .crew import Studio
 from .methods import Method, resolve
 from .prices import measure
 from .results import Row, read_times
-from .settings import TIMED, Settings
+from .settings import TIMED
 
 ROUNDS = 5
 MATCHED_TO = "hybridstitch-30"  # the paper's fastest row
@@ -47,7 +43,7 @@ def time_all(studio: Studio, methods: Sequence[Method], prices: Prices, on_call:
     wanted = timed(methods)
     there = read_times(settings)
     if not settings.latency.is_file():
-        disk.keep(settings.latency, _lines([], head=True).encode())
+        lines.write(settings.latency, TIMED, [])
     todo = [i for i in range(settings.latency_n) if any((m.name, i) not in there for m in wanted)]
     if todo:
         warm_up(studio)
@@ -72,7 +68,7 @@ def time_all(studio: Studio, methods: Sequence[Method], prices: Prices, on_call:
                 "predicted_seconds": f"{predicted:.6f}",
             }
             on_call(place * len(wanted) + len(rows), len(todo) * len(wanted))
-        _append(settings, [rows[m.name] for m in wanted])
+        lines.append(settings.latency, TIMED, [rows[m.name] for m in wanted])
 
 
 def warm_up(studio: Studio) -> None:
@@ -98,20 +94,3 @@ def error(rows: Sequence[Row]) -> float:
     """Predicted over measured median, minus 1."""
     measured, predicted = (median(float(r[c]) for r in rows) for c in ("denoising_seconds", "predicted_seconds"))
     return predicted / measured - 1
-
-
-def _append(settings: Settings, rows: Sequence[Row]) -> None:
-    descriptor = os.open(settings.latency, os.O_WRONLY | os.O_APPEND)
-    try:
-        disk.append(descriptor, _lines(rows, head=False).encode())
-    finally:
-        os.close(descriptor)
-
-
-def _lines(rows: Iterable[Row], *, head: bool) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(TIMED), lineterminator="\n")
-    if head:
-        writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -31,9 +31,10 @@ import hybridstitch
 from benchmarks.machine import machine
 from hybridstitch.calibrate import calibrate
 from hybridstitch.calibrate.call import Call, home_of, native_size
-from hybridstitch.calibrate.crew import Crew, processes
 from hybridstitch.calibrate.drawing import Score, Studio, Task
+from hybridstitch.calibrate.search import draw
 from hybridstitch.calibrate.state import State
+from hybridstitch.crew import Crew, processes
 from hybridstitch.intervals import mean_interval
 from hybridstitch.mini.scenes import heldout_prompts
 from hybridstitch.policies import HybridStitch, LargeOnly, Policy, Schedule, parse
@@ -114,12 +115,12 @@ class Bench:
                 rest.append(Task(prompt, STEPS, at_reference))
             for steps in {steps for steps, _ in left} - {STEPS}:
                 rest.append(Task(prompt, steps, tuple(policy for at, policy in left if at == steps)))
-        with Crew(partial(_work, self.studio), processes(self.pipe.transformer.large.device)) as crew:
+        with Crew(lambda: self.studio, processes(self.pipe.transformer.large.device)) as crew:
             done, start = 0, perf_counter()
             for tasks in (whole, rest):
                 jobs = [(task, self.state.references.get(task.prompt)) for task in tasks]
-                for task, scores, made in crew.do(jobs):
-                    self.state.add_scores(scores, None if made is None else (task.prompt, made))
+                for place, (scores, made) in crew.map(draw, jobs):
+                    self.state.add_scores(scores, None if made is None else (tasks[place].prompt, made))
                     done += 1
                     share = done / (len(whole) + len(rest))
                     left = (perf_counter() - start) * (1 / share - 1)
@@ -145,12 +146,6 @@ class Bench:
         """Of real calls: total seconds of the large model over total seconds."""
         large = self.state.timed[STEPS, "large"][:count]
         return sum(large) / sum(self.state.timed[one.steps, str(one.policy)][:count])
-
-
-def _work(studio: Studio, task: Any) -> Any:
-    drawing, reference = task
-    scores, made = studio.draw(drawing, reference)
-    return drawing, scores, made
 
 
 def recipes(out: Path, seeds: int, exclude: Sequence[str]) -> tuple[list[Recipe], list[float]]:

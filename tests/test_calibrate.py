@@ -4,17 +4,15 @@ import json
 import os
 import signal
 from dataclasses import replace
-from functools import partial
 from itertools import pairwise
 
 import pytest
-import torch
 
 from hybridstitch.calibrate import calibrate
 from hybridstitch.calibrate.candidates import adaptive, explored, near
-from hybridstitch.calibrate.crew import Crew
 from hybridstitch.calibrate.drawing import Score
 from hybridstitch.calibrate.table import Row, best_by_speed, pareto, student
+from hybridstitch.crew import Crew
 from hybridstitch.errors import RunError
 from hybridstitch.policies import LargeOnly, Schedule, SmallOnly
 from hybridstitch.price import Prices
@@ -218,39 +216,41 @@ def test_a_recipe_file_is_what_was_found(whole, tmp_path):
 # --- processes ---
 
 
-def _double(number):
+def _double(desk, number):
     if number == 13:
         raise ValueError("unlucky")
     if number == 99:
         os.kill(os.getpid(), signal.SIGKILL)
-    return 2 * number + 0 * torch.get_num_threads()
+    return desk * number
 
 
 def test_a_crew_does_all_tasks_and_passes_errors_on():
     for count in (1, 2):
-        with Crew(_double, count) as crew:
-            assert sorted(crew.do([1, 2, 3, 4, 5])) == [2, 4, 6, 8, 10]
+        with Crew(lambda: 2, count) as crew:
+            assert sorted(crew.map(_double, [1, 2, 3, 4, 5])) == [(0, 2), (1, 4), (2, 6), (3, 8), (4, 10)]
             with pytest.raises(ValueError, match="unlucky"):
-                list(crew.do([1, 13]))
+                list(crew.map(_double, [1, 13]))
 
 
 def test_a_killed_process_is_told():
-    with Crew(_double, 2) as crew, pytest.raises(RunError, match="was killed"):
-        list(crew.do([99]))
+    with Crew(lambda: 2, 2) as crew, pytest.raises(RunError, match="was killed"):
+        list(crew.map(_double, [99]))
 
 
 def test_a_crew_of_two_draws_what_one_does(pipe, whole):
     from hybridstitch.calibrate.call import Call
     from hybridstitch.calibrate.drawing import Studio, Task
-    from hybridstitch.calibrate.search import _work
+    from hybridstitch.calibrate.search import draw
 
     call = Call(width=32, height=32, steps=6, guidance=4.0)
     studio = Studio(pipe=pipe, call=call, prompts=PROMPTS, seed=0, prices=PRICES)
     tasks = [(Task(prompt, 6, ("large", "schedule:program=L3 S3")), None) for prompt in (0, 1)]
     results = []
     for count in (1, 2):
-        with Crew(partial(_work, studio), count) as crew:
-            results.append(sorted((t.prompt, [replace(s) for s in scores]) for t, scores, _ in crew.do(tasks)))
+        with Crew(lambda: studio, count) as crew:
+            results.append(
+                sorted((place, [replace(s) for s in scores]) for place, (scores, _) in crew.map(draw, tasks))
+            )
     assert results[0] == results[1]
 
 

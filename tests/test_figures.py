@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 from hybridstitch import open_pair, stitch
+from hybridstitch.crew import Crew
 from hybridstitch.evaluate.scores import mean_score
 from hybridstitch.intervals import Interval
 from hybridstitch.latency import Shape
@@ -18,11 +20,11 @@ from hybridstitch.policies import HybridStitch, SRDiffusion, TStitch
 from hybridstitch.presets import TABLE_1
 from hybridstitch.profile import follow
 from hybridstitch.report.colours import BOTH, METHODS
-from hybridstitch.reproduce.crew import Crew
 from hybridstitch.reproduce.figures import devices, front, grid, masked, spread, style, switching, tradeoff, where
 from hybridstitch.reproduce.figures.differences import Difference, measured
 from hybridstitch.reproduce.pareto import Point, chances
 from hybridstitch.reproduce.settings import ReproductionError, Settings
+from hybridstitch.reproduce.studio import Studio
 from hybridstitch.reproduce.variants import variants
 from hybridstitch.trace import Step, Trace
 from small_models import pipeline
@@ -135,7 +137,7 @@ def test_what_the_models_differ_in_is_measured_once_and_kept(tmp_path):
         opened[-1].set_progress_bar_config(disable=True)
         return opened[-1]
 
-    with Crew(settings(tmp_path, opens), 1) as crew:
+    with Crew(partial(Studio, settings(tmp_path, opens)), 1) as crew:
         found = measured(crew)
         kept = tmp_path / "figures" / "differences" / "0001.npz"
         before = kept.stat().st_mtime_ns

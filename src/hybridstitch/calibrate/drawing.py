@@ -32,13 +32,6 @@ class Task:
     policies: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Shares:
-    """The share of ‖v_L − v_S‖² inside masks, along the large model's way to the picture of a prompt."""
-
-    prompt: int
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
     """What one policy drew of one prompt.
@@ -121,7 +114,7 @@ class Studio:
         return scores, made
 
     def shares(self, prompt: int) -> dict[str, float]:
-        """f(M), mean over the steps after the first few, by M."""
+        """f(M), the share of ‖v_L − v_S‖² inside a mask, mean over the steps of the large model's way, by M."""
         way = follow(
             self.pipe,
             self.prompts[prompt],

@@ -4,20 +4,18 @@ What is drawn follows from the prices, the prompts and the seed alone, never fro
 resumed, or repeated with recorded times, ends where it would have ended.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import pairwise
-from typing import Any
 
+from ..crew import Crew, processes
 from ..policies import LargeOnly, Policy
 from ..price import Prices
 from ..recipe.file import NEAR
 from ..recipe.point import between
 from .call import Picture
 from .candidates import Candidate, adaptive, explored, near
-from .crew import Crew, processes
-from .drawing import Score, Shares, Studio, Task
+from .drawing import Score, Studio, Task
 from .state import State
 from .table import Row, best_by_kind, best_by_speed, pareto
 
@@ -43,7 +41,7 @@ class Search:
     searched: tuple[int, ...]
     checked: tuple[int, ...]
     on_progress: OnProgress
-    _crew: Crew | None = field(default=None, init=False)
+    _crew: Crew[Studio] | None = field(default=None, init=False)
 
     @property
     def prices(self) -> Prices:
@@ -72,7 +70,7 @@ class Search:
         """
         stitched = self.studio.pipe.transformer
         count = processes(stitched.large.device) if stitched.engine.compile == "off" else 1
-        with Crew(partial(_work, self.studio), count) as self._crew:
+        with Crew(lambda: self.studio, count) as self._crew:
             first, half = self.searched[:FIRST], self.searched[: max(FIRST, (len(self.searched) + 1) // 2)]
             self._shares(first)
             steps = self.studio.call.steps
@@ -141,15 +139,17 @@ class Search:
         """How long a task takes, roughly: a run of the large model, and half of one for each further policy."""
         return task.steps * (1 + 0.5 * (len(task.policies) - 1))
 
-    def _do(self, tasks: Sequence[Task]) -> Iterable[tuple[Task, list[Score], Picture | None]]:
+    def _do(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, list[Score], Picture | None]]:
         assert self._crew is not None
-        return self._crew.do([(task, self.state.references.get(task.prompt)) for task in tasks])
+        jobs = [(task, self.state.references.get(task.prompt)) for task in tasks]
+        for place, (scores, made) in self._crew.map(draw, jobs):
+            yield tasks[place], scores, made
 
     def _shares(self, prompts: Sequence[int]) -> None:
         assert self._crew is not None
-        left = [Shares(prompt) for prompt in prompts if prompt not in self.state.shares]
-        for task, shares in self._crew.do(left):
-            self.state.add_shares(task.prompt, shares)
+        left = [prompt for prompt in prompts if prompt not in self.state.shares]
+        for place, shares in self._crew.map(Studio.shares, left):
+            self.state.add_shares(left[place], shares)
             self.on_progress(0.08, "what masks are worth")
 
 
@@ -175,10 +175,6 @@ def _around(rows: Sequence[Row], closeness: float) -> list[Row]:
     return [*enough[-4:], *missing[:2]]
 
 
-def _work(studio: Studio, task: Any) -> Any:
-    """What a member of the crew does."""
-    if isinstance(task, Shares):
-        return task, studio.shares(task.prompt)
-    drawing, reference = task
-    scores, made = studio.draw(drawing, reference)
-    return drawing, scores, made
+def draw(studio: Studio, job: tuple[Task, Picture | None]) -> tuple[list[Score], Picture | None]:
+    """Work of the crew: the scores of a task, and the reference's picture if this task drew it."""
+    return studio.draw(*job)

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from ..batch import disk
+from ..crew import Crew
 from ..price import Prices
 from . import caches, config, figures, prices, report, scoring, tables, thresholds, timing, worth
-from .crew import Crew, workers_for
 from .drawing import Row, Rows, Task, append_rows, draw_image, kept, read_rows, write_rows
 from .methods import Method, needed, rows
 from .progress import Lines
 from .recording import recorder
 from .results import Results, read_times, saved
 from .settings import ReproductionError, Settings
+from .studio import Studio, crew_of
 from .thresholds import Calibrated
 
 TABLES = ("table1", "table2", "table3")
@@ -47,12 +48,12 @@ def reproduce(settings: Settings, target: str, *, command: Sequence[str], mixed:
     """
     with _disk(settings.out):
         about = config.begin(settings, command, mixed=mixed)
-        with disk.alone(settings.out), Crew(settings, workers_for(settings)) as crew:
+        with disk.alone(settings.out), crew_of(settings) as crew:
             return _reproduce(crew, target, about, tell)
 
 
-def _reproduce(crew: Crew, target: str, about: dict[str, Any], tell: Lines) -> list[Path]:
-    settings = crew.settings
+def _reproduce(crew: Crew[Studio], target: str, about: dict[str, Any], tell: Lines) -> list[Path]:
+    settings = crew.here.settings
     costs = _kept(settings, "costs.json", Prices, lambda: prices.measure(crew.here.pipe, settings), tell)
     chosen = None
     if settings.calibrate and target not in OF_THE_PAIR:
@@ -119,9 +120,9 @@ def _wanted(target: str, every: Sequence[Method]) -> list[Method]:
     return [m for m in every if target in inside and inside[target](m)]
 
 
-def _draw(crew: Crew, methods: Sequence[Method], costs: Prices, tell: Lines) -> None:
+def _draw(crew: Crew[Studio], methods: Sequence[Method], costs: Prices, tell: Lines) -> None:
     """Draw what is missing of some rows; raw.csv grows with each prompt."""
-    settings = crew.settings
+    settings = crew.here.settings
     names = [m.name for m in methods]
     there, wrong = kept(settings, read_rows(settings), names)
     for sentence in wrong[:5]:
@@ -140,7 +141,7 @@ def _draw(crew: Crew, methods: Sequence[Method], costs: Prices, tell: Lines) -> 
         tell.done(done, len(tasks))
 
 
-def _score(crew: Crew, results: Results, methods: Sequence[Method], tell: Lines) -> tuple[Results, list[str]]:
+def _score(crew: Crew[Studio], results: Results, methods: Sequence[Method], tell: Lines) -> tuple[Results, list[str]]:
     """Score rows and fill raw.csv's last columns."""
     settings = results.settings
     for note in crew.here.scorer.notes:

@@ -21,10 +21,10 @@ from ..picture import pixel_digest
 from ..policies import Policy, Replay
 from ..price import Prices
 from . import caches, lines
-from .crew import Studio
 from .methods import Method, resolve
 from .prices import dense
 from .settings import COLUMNS, Settings
+from .studio import Studio
 
 DIGITS = 16  # of a picture's digest
 Row = dict[str, str]

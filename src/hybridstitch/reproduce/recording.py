@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from ..crew import Crew
 from ..lockstep import draw_together, prepare
 from ..policies import Policy
-from .crew import Crew, Studio
+from .studio import Studio
 from .thresholds import Curve
 
 
@@ -26,11 +27,11 @@ def record(studio: Studio, task: tuple[int, Mapping[str, Policy]]) -> dict[str, 
     return {name: [s.distance for s in d.trace.of(0) if s.drawn.strokes] for name, d in drawn.items()}
 
 
-def recorder(crew: Crew) -> "partial[list[dict[str, Curve]]]":
+def recorder(crew: Crew[Studio]) -> "partial[list[dict[str, Curve]]]":
     """What `thresholds.calibrate` records with."""
     return partial(_all, crew)
 
 
-def _all(crew: Crew, programs: Sequence[Mapping[str, Policy]]) -> list[dict[str, Curve]]:
+def _all(crew: Crew[Studio], programs: Sequence[Mapping[str, Policy]]) -> list[dict[str, Curve]]:
     found: dict[int, dict[str, Curve]] = dict(crew.map(record, list(enumerate(programs))))
     return [found[place] for place in range(len(programs))]

@@ -7,13 +7,14 @@ The miniature pair has scores of its own, named for it, which need nothing but t
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..crew import Crew
 from ..evaluate.metrics import open_metrics
 from ..evaluate.pictures import References, large_pictures, photographs, rendered
 from ..evaluate.scores import Metric, Scores
-from .crew import Crew, Studio
 from .drawing import Rows, pictures_of
 from .methods import Method
 from .settings import Settings
+from .studio import Studio
 
 MINI = ("PSNR", "SSIM", "LPIPS-mini", "CLIP-mini", "FD-mini", "KID-mini")
 FULL = ("PSNR", "SSIM", "LPIPS", "CLIP", "FID", "KID")
@@ -85,7 +86,7 @@ def score_method(studio: Studio, method: str) -> dict[str, Scores]:
 
 
 def score_all(
-    crew: Crew, rows: Rows, methods: Sequence[Method], on_method: Callable[[int, int], None]
+    crew: Crew[Studio], rows: Rows, methods: Sequence[Method], on_method: Callable[[int, int], None]
 ) -> dict[str, dict[str, Scores]]:
     """Scores by method and metric; methods that drew the same pictures are scored once.
 
@@ -95,7 +96,7 @@ def score_all(
         methods: with all pictures drawn.
         on_method: called after each with how many are done, and how many there are.
     """
-    pictures = {m.name: tuple(rows[m.name, image]["pixels"] for image in range(crew.settings.n)) for m in methods}
+    pictures = {m.name: tuple(rows[m.name, image]["pixels"] for image in range(crew.here.settings.n)) for m in methods}
     firsts = {drawn: name for name, drawn in reversed(pictures.items())}
     names = list(dict.fromkeys(firsts[drawn] for drawn in pictures.values()))
     found: dict[str, dict[str, Scores]] = {}

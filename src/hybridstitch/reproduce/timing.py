@@ -14,11 +14,11 @@ from ..price import Prices
 from ..trace import Trace
 from . import caches, lines
 from .calls import call
-from .crew import Studio
 from .methods import Method, resolve
 from .prices import measure
 from .results import Row, read_times
 from .settings import TIMED
+from .studio import Studio
 
 ROUNDS = 5
 MATCHED_TO = "hybridstitch-30"  # the paper's fastest row

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import Any
 
+from ..crew import Crew
 from ..profile import follow
-from .crew import Crew, Studio
 from .implied import switches
+from .studio import Studio
 
 PROMPTS = 4
 RATIOS = (0.1, 0.15, 0.2, 0.3, 0.4)
@@ -23,13 +24,13 @@ def shares(studio: Studio, image: int) -> dict[float, dict[str, list[float]]]:
     return {ratio: {kind: way.shares(ratio, kind) for kind in KINDS} for ratio in RATIOS}
 
 
-def measure(crew: Crew) -> dict[str, Any]:
+def measure(crew: Crew[Studio]) -> dict[str, Any]:
     """Means over a few prompts and over the steps between the switches that 30 % masks have.
 
     Returns:
         a JSON object: `first` and `last` step, `prompts`, and `f` by mask and kind.
     """
-    settings = crew.settings
+    settings = crew.here.settings
     count = min(PROMPTS, settings.n)
     first, last = switches(settings.steps)["hybridstitch-30"]
     found: Sequence[dict[float, dict[str, list[float]]]] = [f for _, f in crew.map(shares, list(range(count)))]

@@ -18,11 +18,12 @@ style            one colour and one marker a method
 from collections.abc import Callable
 from pathlib import Path
 
-from ..crew import Crew
+from ...crew import Crew
 from ..results import Results
+from ..studio import Studio
 from . import devices, grid, masked, spread, switching, tradeoff, where
 
-FIGURES: tuple[tuple[str, Callable[[Results, Crew], list[Path]]], ...] = (
+FIGURES: tuple[tuple[str, Callable[[Results, Crew[Studio]], list[Path]]], ...] = (
     ("fig1b", where.draw),
     ("fig2", spread.draw),
     ("fig4", grid.draw),

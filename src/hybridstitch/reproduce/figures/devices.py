@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ...crew import Crew
 from ...evaluate.scores import resampled
 from ...intervals import Interval
 from ...presets import PRESETS
 from ...report.colours import INK, QUIET, RULE
-from ..crew import Crew
 from ..results import Results
 from ..settings import ReproductionError
+from ..studio import Studio
 from . import style
 from .grid import METHODS
 
@@ -40,7 +41,7 @@ class Machine:
     seconds: dict[str, list[float]]
 
 
-def draw(results: Results, crew: Crew) -> list[Path]:
+def draw(results: Results, crew: Crew[Studio]) -> list[Path]:
     """Write fig5 from this folder and those in OUT/machines."""
     out = results.settings.out
     others = sorted(path for path in (out / "machines").glob("*") if path.is_dir())

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...batch import disk
+from ...crew import Crew
 from ...lockstep import decode
 from ...profile import follow
-from ..crew import Crew, Studio
+from ..studio import Studio
 
 PROMPTS = 8
 SHARES = (0.2, 0.6, 1.0)  # of the steps: 10, 30 and 50 of 50, as in the paper
@@ -42,9 +43,9 @@ class Difference:
     size: NDArray[np.float32]
 
 
-def measured(crew: Crew) -> list[Difference]:
+def measured(crew: Crew[Studio]) -> list[Difference]:
     """Of the first prompts of a reproduction."""
-    settings = crew.settings
+    settings = crew.here.settings
     count = min(PROMPTS, settings.n)
     missing = [image for image in range(count) if _read(settings.figures, settings.prompts[image], image) is None]
     for _ in crew.map(measure, missing):

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ...crew import Crew
 from ...latency import Shape
 from ...lockstep import prepare
 from ...pair import shape_of
@@ -20,8 +21,8 @@ from ...plan import Region, Stroke
 from ...profile import stroke_seconds
 from ...report.colours import BOTH, INK, LARGE, QUIET, RULE, SMALL
 from ...report.colours import METHODS as COLOURS
-from ..crew import Crew
 from ..results import Results
+from ..studio import Studio
 from . import style
 
 RATIOS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
@@ -45,7 +46,7 @@ class Measured:
     shape: Shape
 
 
-def draw(results: Results, crew: Crew) -> list[Path]:
+def draw(results: Results, crew: Crew[Studio]) -> list[Path]:
     """Measure and write fig7."""
     settings = results.settings
     start = prepare(

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ...crew import Crew
 from ...plan import Region
 from ...report.colours import INK, QUIET, RULE
-from ..crew import Crew
 from ..results import Results
+from ..studio import Studio
 from . import style
 from .differences import Difference, measured
 
@@ -21,7 +22,7 @@ SHOWN = 3  # prompts
 TOP = 0.4
 
 
-def draw(results: Results, crew: Crew) -> list[Path]:
+def draw(results: Results, crew: Crew[Studio]) -> list[Path]:
     """Measure what is not there yet, and write fig1b."""
     return plot(measured(crew)[:SHOWN], results.settings.figures)
 

@@ -32,6 +32,7 @@ from hybridstitch.mini.scenes import Scene, Split, heldout_prompts
 from hybridstitch.mini.score import MiniClip, Others
 from hybridstitch.policies import LargeOnly, Policy, SmallOnly
 
+SEED = 2000  # of the prompts, which nothing was chosen on
 CAPTIONS = 100  # among which a picture's own is looked for
 QUESTIONS: tuple[Others, ...] = ("object", "near", "far")
 SPLITS: dict[str, str] = {"heldout": "held out", "unseen_pairs": "unseen pairs"}
@@ -195,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows: Rows = []
     with TemporaryDirectory() as passing:
         for split in args.splits:
-            prompts = heldout_prompts(args.prompts, seed=1000, split=split)
+            prompts = heldout_prompts(args.prompts, seed=SEED, split=split)
             keep = (args.keep or Path(passing)) / split
             keep.mkdir(parents=True, exist_ok=True)
             rows += scored(clip, split, prompts, pictures(pipe, policy, prompts, args.steps, SPLITS[split], keep))

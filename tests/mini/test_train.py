@@ -13,7 +13,9 @@ from hybridstitch.mini import parts
 from hybridstitch.mini.scenes import Scene
 from hybridstitch.mini.train.data import Pool, draw, make_pool
 from hybridstitch.mini.train.flow import FlowTask, start_at_zero
+from hybridstitch.mini.train.judge import ALIKE, JudgeTask, recast
 from hybridstitch.mini.train.loop import Clock, Recipe, rate_factor, train
+from hybridstitch.mini.words import OBJECTS
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(images=24, batch=4, warmup_steps=2)
@@ -97,3 +99,26 @@ def test_the_rate_warms_up_holds_and_falls_to_zero() -> None:
     assert rate_factor(1.0, 999, recipe) == 0
     assert Clock(images=500).progress(recipe) == 0.5
     assert Clock(seconds=30).progress(Recipe(minutes=1)) == 0.5
+
+
+def test_the_judge_learns_from_captions_that_are_easily_confused() -> None:
+    torch.manual_seed(2)
+    words = parts.tokenizer()
+    task = JudgeTask(parts.image_tower(), [parts.text_encoder(words) for _ in range(2)], CPU)
+    task.find_alike()
+    assert {*task.alike} == {*OBJECTS}
+    assert all(len({*others} - {name}) == ALIKE for name, others in task.alike.items())
+    rng = np.random.default_rng(3)
+    scene = Scene.parse("a dog left of a cat in the fog")
+    own = [thing.name for thing in scene.things]
+    found = dict.fromkeys(own, 0)
+    for _ in range(100):
+        other = recast(scene, rng, task.alike)
+        (changed,) = (k for k, thing in enumerate(other.things) if thing.name != own[k])
+        assert other.split == "train"
+        found[own[changed]] += other.things[changed].name in task.alike[own[changed]]
+    assert sum(found.values()) > 40  # 10 if all objects were equally likely
+    loss, figures = task.loss(rng, 8)
+    loss.backward()
+    assert figures.keys() == {"right"}
+    assert all(part.grad is not None for part in task.modules["join"].parameters())

@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
@@ -140,10 +140,10 @@ class Scene:
             if other != self and len({thing.name for thing in things}) == len(things):
                 return other
 
-    def recast(self, rng: np.random.Generator, *places: int) -> Scene:
+    def recast(self, rng: np.random.Generator, *places: int, among: Sequence[str] = tuple(OBJECTS)) -> Scene:
         """The same scene with objects it does not hold in these places, sizes kept."""
         own = {thing.name for thing in self.things}
-        names = rng.choice([name for name in OBJECTS if name not in own], size=len(places), replace=False)
+        names = rng.choice([name for name in among if name not in own], size=len(places), replace=False)
         things = list(self.things)
         for place, name in zip(places, names, strict=True):
             things[place] = Thing(str(name), things[place].size)

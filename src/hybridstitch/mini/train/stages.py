@@ -140,6 +140,7 @@ def train_judge(shop: Workshop, recipe: Recipe) -> None:
     task = JudgeTask(shop.image_tower(), shop.text_encoders(), shop.device)
     shipped(shop, "clip/model", task.modules["image"])
     shipped(shop, "clip/join", task.modules["join"])
+    task.find_alike()
     task.modules.load_state_dict(train(task, recipe, shop.work / "runs/judge.pt", shop.device))
     state = {name: task.modules[name].state_dict() for name in ("image", "join")}
     keep.save(state, shop.part("judge"))

@@ -66,7 +66,8 @@ class Search:
             closeness: wanted, or None; without either the whole front is wanted.
 
         Returns:
-            the winners, slowest first, the reference among them; and everything tried, over the searched prompts.
+            the winners over all prompts, slowest first, the reference among them; and everything tried, over the
+            searched prompts.
         """
         stitched = self.studio.pipe.transformer
         count = processes(stitched.large.device) if stitched.engine.compile == "off" else 1
@@ -85,7 +86,8 @@ class Search:
             if speed is not None:
                 winners = [w for w in winners if (w.policy, w.steps) == self.reference or _near(w, speed)]
             self._evaluate([(row.policy, row.steps) for row in winners], self.checked, (0.9, 0.95))
-        return winners, list(tried.values())
+        everything = (*self.searched, *self.checked)
+        return pareto(self.row(row.policy, row.steps, everything) for row in winners), list(tried.values())
 
     def row(self, policy: Policy, steps: int, prompts: Iterable[int]) -> Row:
         """What is known of a candidate over some prompts."""
@@ -172,7 +174,7 @@ def _around(rows: Sequence[Row], closeness: float) -> list[Row]:
     front = pareto(rows)
     enough = [row for row in front if row.closeness >= closeness]
     missing = [row for row in front if closeness - SLACK <= row.closeness < closeness]
-    return [*enough[-4:], *missing[:2]]
+    return [*enough[-6:], *missing[:2]]
 
 
 def draw(studio: Studio, job: tuple[Task, Picture | None]) -> tuple[list[Score], Picture | None]:

@@ -147,7 +147,7 @@ def _tell(recipe: "Recipe", out: Path, card: Path | None) -> None:
     console = say.out()
     served = recipe.at()
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    for column in ("policy", "speed", "closeness", "95 %", "checked", "MiB"):
+    for column in ("policy", "speed", "closeness", "99 %", "checked", "MiB"):
         table.add_column(column, justify="left" if column == "policy" else "right", no_wrap=True)
     for point in recipe.points:
         table.add_row(

@@ -20,7 +20,7 @@ class Point:
         kind: "large", "fewer steps", "small", "whole steps" (both models, never in one step) or "region mask".
         predicted: speed by the prices.
         measured: speed of real calls; None where there were none.
-        closeness: SSIM to the large picture over the calibration prompts.
+        closeness: SSIM to the large picture over the calibration prompts, and its 99 % interval.
         psnr: the same in dB.
         held_out: mean closeness over prompts the search never saw; None where they were not drawn.
         memory_mib: weights of the models it needs, and keys and values.

@@ -1,8 +1,8 @@
 """What is known of candidates so far, and which of them are worth more prompts.
 
-`Row` is one candidate over the prompts it has drawn. Its interval is Student's of 99 %: of 95 % it would be too narrow,
-because closeness is skewed (one prompt in thirty or so comes out far worse than the others, and a handful of prompts
-may not hold one) and because the best of many candidates is chosen. Successive halving: all candidates draw two prompts,
+`Row` is one candidate over the prompts it has drawn. Its interval is Student's of 99 %: of 95 % it would be too
+narrow, because closeness is skewed (one prompt in thirty or so comes out far worse than the others, and a handful of
+prompts may not hold one) and because the best of many is chosen. Successive halving: all candidates draw two prompts,
 the better ones half of them, the best all.
 """
 

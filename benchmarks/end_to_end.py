@@ -83,6 +83,7 @@ def methods(steps: int) -> list[Method]:
     """All rows; the first is what the others are compared with."""
     rows = [Method("large, eager", "large", "large", steps, "eager"), Method("large", "large", "large", steps)]
     rows += [Method(f"large, {few} steps", "large", "large", few) for few in FEWER if few < steps]
+    rows += [Method(f"skip, {few} large steps", "large", f"skip:large-steps={few}", steps) for few in (25, 15, 10)]
     rows += [Method("small", "rival", "small", steps)]
     rows += [Method(f"T-Stitch {share}", "rival", f"t-stitch:ratio={share}", steps) for share in (0.2, 0.4, 0.6, 0.8)]
     rows += [Method(f"SRDiffusion {share} %", "rival", f"L{share}% S*", steps) for share in (10, 20, 36, 50)]

@@ -73,6 +73,7 @@ def methods(policy: str, steps: int) -> list[Method]:
         Method("SRDiffusion", lambda n: (f"L{min(n, steps)} S*", steps), "hybrid"),
         Method("T-Stitch", lambda n: (f"S{steps - min(n, steps)} L*", steps), "hybrid"),
         Method("fewer steps", lambda n: ("large", n), "hybrid"),
+        Method("skip", lambda n: (f"skip:large-steps={n}", steps), "hybrid"),
         Method("small", lambda _: ("small", steps)),
     ]
     for program in FEW:

@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 
 from hybridstitch.plan import EVERYWHERE, Plan, Region, Stroke, small
-from hybridstitch.policies import HybridStitch, LargeOnly, Reuse, Schedule, SmallOnly, SRDiffusion, TStitch
+from hybridstitch.policies import HybridStitch, LargeOnly, Reuse, Schedule, Skip, SmallOnly, SRDiffusion, TStitch
 
 REGIONS = st.one_of(
     st.just(EVERYWHERE),
@@ -64,6 +64,7 @@ SRDIFFUSIONS = st.builds(
 WRAPPED = {  # every policy with every option
     LargeOnly: st.just(LargeOnly()),
     SmallOnly: st.just(SmallOnly()),
+    Skip: st.builds(Skip, st.integers(1, 60), st.floats(1, 4)),
     TStitch: st.builds(TStitch, st.floats(0, 1)),
     SRDiffusion: SRDIFFUSIONS,
     HybridStitch: hybrids(),

@@ -16,6 +16,7 @@ from hybridstitch.policies import (
     LargeOnly,
     Replay,
     Schedule,
+    Skip,
     SmallOnly,
     SRDiffusion,
     TStitch,
@@ -111,6 +112,16 @@ def test_stage_0_is_large_the_last_small_and_those_between_masked(policy, distan
 def test_one_model():
     assert letters(LargeOnly(), 3) == ("LLL", [0, 0, 0])
     assert letters(SmallOnly(), 3) == ("SSS", [0, 0, 0])
+
+
+def test_skip_draws_as_many_steps_as_it_says_and_the_first():
+    assert letters(Skip(5, 1.0), 10) == ("L-L-L-L-L-", [0] * 10)
+    assert letters(Skip(5, 2.0), 10)[0] == "LLL-L-L---"  # 10·(i/5)² = 0, .4, 1.6, 3.6, 6.4; two fell on step 0
+    for steps in (4, 7, 50):
+        for count in (1, 3, 4, 30, 60):
+            for early in (1.0, 1.25, 4.0):
+                drawn = letters(Skip(count, early), steps)[0]
+                assert (drawn[0], drawn.count("L")) == ("L", min(count, steps))
 
 
 @pytest.mark.parametrize(("steps", "small_steps"), [(50, 20), (5, 2), (4, 2), (3, 1), (1, 0)])

@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 
 from hybridstitch.intervals import Interval
-from hybridstitch.policies import parse
+from hybridstitch.policies import Skip, parse
 from hybridstitch.price import Prices
 from hybridstitch.recipe import Home, Point, Recipe, RecipeError, Trial, kind_of
 from hybridstitch.recipe.file import VERSION
+from hybridstitch.recipe.point import between
 
 PRICES = Prices(call=0.0, step=0.0, large=1.0, small=0.2, masked={"fresh": (0.1, 1.0)})
 HOME = Home(
@@ -83,6 +84,14 @@ def test_between_two_points_of_a_make_its_programs_serve_as_close_as_the_faster_
     assert mixed.policy.startswith("schedule:program=L")
     assert mixed.closeness.mean == 0.7
     assert mixed.kind == "region mask"
+
+
+def test_between_two_points_that_skip_lie_other_numbers_of_large_steps():
+    ends = ((Skip(30, 1.25), 50), (Skip(26, 1.25), 50))
+    assert between(*ends) == [(Skip(n, 1.25), 50) for n in (29, 28, 27)]
+    assert between((Skip(30, 1.25), 50), (Skip(26, 1.5), 50)) == []
+    assert between((Skip(30, 1.25), 50), (Skip(26, 1.25), 40)) == []
+    assert kind_of(Skip(30, 1.25), 50, 50) == "fewer steps"
 
 
 def test_a_measured_speed_goes_before_a_predicted_one():

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .errors import HybridStitchError, StitchWarning
     from .opening import open_pair, stitch, unstitch
     from .plan import Plan, Region, Stroke
-    from .policies import POLICIES, HybridStitch, LargeOnly, Replay, Schedule, SmallOnly, SRDiffusion, TStitch
+    from .policies import POLICIES, HybridStitch, LargeOnly, Replay, Schedule, Skip, SmallOnly, SRDiffusion, TStitch
     from .policy import Policy
     from .presets import policy_named, preset
     from .recipe import Recipe
@@ -39,6 +39,7 @@ __all__ = [
     "Reuse",
     "SRDiffusion",
     "Schedule",
+    "Skip",
     "SmallOnly",
     "Step",
     "StitchWarning",

@@ -1,7 +1,8 @@
 """What is worth trying: one model alone, programs whose price comes out at a wanted speed, and the paper's rows.
 
 A candidate is a policy at a step count. For a speed v the budget is the large model's seconds at T steps divided by v.
-Fewer steps spend it on T′ < T whole large steps; every other make (large then small, small then large, both ends large,
+Fewer steps spend it on T′ < T whole large steps, or on as many of the T steps, crowded towards the noise, with repeats
+in between (`policies.Skip`); every other make (large then small, small then large, both ends large,
 a mask to the end, a mask in the middle) has one free count, and that count spends the rest of the same budget, at T
 steps and at step counts between T and T′.
 """
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from math import sqrt
 
 from ..errors import PolicyError
-from ..policies import LargeOnly, Policy, Schedule, SmallOnly
+from ..policies import LargeOnly, Policy, Schedule, Skip, SmallOnly
 from ..presets import TABLE_1
 from ..price import Prices
 from ..recipe.file import NEAR
@@ -21,6 +22,7 @@ SPEEDS = (1.25, 1.55, 1.95, 2.5, 3.2, 4.2, 5.5, 7.0, 9.0, 12.0)  # looked at whe
 STITCHED = (2.5, 5.5, 9.0, 12.0)  # at which of them both models are tried together
 MASKS = ((0.15, "cached"), (0.3, "cached"), (0.15, "fresh"), (0.3, "fresh"))
 FEW = 10  # steps up to which the length of a mask's segment is tried one by one
+EARLY = (1.25, 1.5)  # how drawn steps crowd towards the noise among repeats: many, and `FEW` or fewer
 ADAPTIVE_STEPS = 10  # below, an adaptive policy has no room to decide
 
 Candidate = tuple[Policy, int]
@@ -51,6 +53,8 @@ def near(speed: float, steps: int, prices: Prices, *, wide: bool = True) -> list
     offer([(LargeOnly(), count) for count in few])
     offer([(SmallOnly(), count) for count in few])
     fewer = min(few, key=lambda count: abs(prices.seconds(LargeOnly(), count) / budget - 1))
+    for early in EARLY if wide else (EARLY[fewer <= FEW],):
+        offer([(Skip(count, early), steps) for count in few])
     counts = {steps, round(sqrt(steps * fewer))}
     if wide or fewer <= FEW:
         counts |= {fewer + 1, fewer + 2}
@@ -65,7 +69,8 @@ def explored(steps: int, prices: Prices) -> list[Candidate]:
     found: dict[tuple[str, int], Candidate] = {}
     for speed in SPEEDS:
         for policy, count in near(speed, steps, prices, wide=False):
-            if speed in STITCHED or not isinstance(policy, Schedule):
+            whole = isinstance(policy, LargeOnly) and steps > FEW  # with that many steps `Skip` is ahead of it
+            if speed in STITCHED or not (whole or isinstance(policy, Schedule)):
                 found.setdefault((str(policy), count), (policy, count))
     return list(found.values())
 

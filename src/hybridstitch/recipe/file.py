@@ -10,11 +10,11 @@ from typing import Any, Self
 
 from ..errors import HybridStitchError
 from ..intervals import Interval
-from ..policies import LargeOnly, Schedule, parse
+from ..policies import LargeOnly, parse
 from ..presets import Preset, Setting
 from ..price import Prices
 from .home import Home
-from .point import Point, Trial, between, kind_of, make_of
+from .point import Make, Point, Trial, between, kind_of, make_of
 
 VERSION = 2
 DELIVERED = 0.05  # how far, in shares, a delivered speed may be from the one asked for
@@ -98,7 +98,7 @@ class Recipe:
     def _between(self, speed: float) -> Iterator[Point]:
         """Programs between two measured ones of the same make: priced, and taken to be as close as the faster one."""
         reference = self.prices.seconds(LargeOnly(), self.home.steps)
-        makes: dict[Schedule, list[Point]] = {}
+        makes: dict[Make, list[Point]] = {}
         for point in sorted(self.points, key=lambda p: p.speed):
             found = make_of(parse(point.policy), point.steps)
             if found is not None:

@@ -6,7 +6,7 @@ from math import floor
 from typing import Any, NamedTuple
 
 from ..intervals import Interval
-from ..policies import LargeOnly, Policy, Schedule, SmallOnly
+from ..policies import LargeOnly, Policy, Schedule, Skip, SmallOnly
 from ..program import fill, segments
 
 
@@ -17,7 +17,8 @@ class Point:
     Attributes:
         policy: as text.
         steps: T′ of its runs.
-        kind: "large", "fewer steps", "small", "whole steps" (both models, never in one step) or "region mask".
+        kind: "large", "fewer steps" (of the large model; a repeated prediction is a longer step), "small",
+            "whole steps" (both models, never in one step) or "region mask".
         predicted: speed by the prices.
         measured: speed of real calls; None where there were none.
         closeness: SSIM to the large picture over the calibration prompts, and its 99 % interval.
@@ -76,8 +77,8 @@ def kind_of(policy: Policy, steps: int, reference: int) -> str:
         steps: T′ of its runs.
         reference: T of the large model's run it is compared with.
     """
-    if isinstance(policy, LargeOnly):
-        return "large" if steps == reference else "fewer steps"
+    if isinstance(policy, LargeOnly | Skip):
+        return "large" if isinstance(policy, LargeOnly) and steps == reference else "fewer steps"
     if isinstance(policy, SmallOnly):
         return "small"
     return "region mask" if policy.can_mask else "whole steps"
@@ -112,31 +113,39 @@ def between(slower: tuple[Policy, int], faster: tuple[Policy, int]) -> list[tupl
     for part in range(1, parts):
         counts = tuple(floor(a + (b - a) * part / parts + 0.5) for a, b in zip(many, few, strict=True))
         if counts not in (many, few):
-            found[counts] = (_with_counts(one[0], counts), sum(counts))
+            found[counts] = _with_counts(one[0], counts)
     return list(found.values())
 
 
-def make_of(policy: Policy, steps: int) -> tuple[Schedule, tuple[int, ...]] | None:
-    """A policy's make (its program with every count 1) and its counts; None where it is no program.
+Make = tuple[Policy, int | None]  # a policy with every count 1, and its step count where the counts do not give it
+
+
+def make_of(policy: Policy, steps: int) -> tuple[Make, tuple[int, ...]] | None:
+    """A policy's make and its counts; None where it has no counts.
 
     Args:
         policy: the policy.
         steps: T′.
     """
+    if isinstance(policy, Skip):
+        return (replace(policy, large_steps=1), steps), (policy.large_steps,)
     if isinstance(policy, LargeOnly | SmallOnly):
-        return Schedule("L1" if isinstance(policy, LargeOnly) else "S1"), (steps,)
+        return (policy, None), (steps,)
     if not isinstance(policy, Schedule):
         return None
     counts = fill(policy.program, steps)
-    return replace(policy, program=_words(policy.program, [1] * len(counts))), counts
+    return (replace(policy, program=_words(policy.program, [1] * len(counts))), None), counts
 
 
-def _with_counts(make: Schedule, counts: Sequence[int]) -> Policy:
-    """A program with other counts; whole runs of one model as what they are."""
-    program = _words(make.program, counts)
-    if " " not in program and program[0] in "LS":
-        return LargeOnly() if program[0] == "L" else SmallOnly()
-    return replace(make, program=program)
+def _with_counts(make: Make, counts: Sequence[int]) -> tuple[Policy, int]:
+    """A make with other counts, and its step count."""
+    policy, steps = make
+    if isinstance(policy, Skip):
+        assert steps is not None
+        return replace(policy, large_steps=counts[0]), steps
+    if isinstance(policy, Schedule):
+        policy = replace(policy, program=_words(policy.program, counts))
+    return policy, sum(counts)
 
 
 def _words(program: str, counts: Sequence[int]) -> str:

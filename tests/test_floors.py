@@ -40,7 +40,7 @@ RANKS = (
     (3.5, {"mini"}),
     (4, {"lockstep"}),
     (4, {"profile", "presets", "picture"}),
-    (4, {"evaluate"}),
+    (4, {"evaluate", "crew"}),
     (4, {"recipe"}),
     (4, {"calibrate", "report"}),
     (4, {"opening"}),

@@ -30,9 +30,10 @@ EXPECTED = {
     "hybridstitch-40-30": HybridStitch(masks=(0.4, 0.3), thresholds=(0.6, 0.5, 0.3)),
     "modm": Schedule("L20% S*"),
     "flowblending": Schedule("L20% S* L15%"),
-    "mini-few-3": Schedule("S2 L R@0.15 R@0.3 L", text="cached"),
-    "mini-few-4": Schedule("S L2 R@0.3 R@0.45 L", text="cached"),
-    "mini-few-5": Schedule("S L2 R@0.3 L R@0.3 L", text="cached"),
+    "mini-few-3": Schedule("S2 L R@0.45 R@0.15 S", text="cached"),
+    "mini-few-4": Schedule("S2 L R@0.3 R@0.15 L R@0.45", text="cached"),
+    "mini-few-5": Schedule("S L R@0.15 R@0.45 - L R@0.3 R@0.15 L", text="cached"),
+    "mini-few-6": Schedule("L S L R@0.45 - L R@0.45 R@0.15 L", text="cached"),
     "region-adaptive": Schedule("L14% R28%@0.5 L R25%@0.5 L R*@0.5", signal="latent"),
 }
 

@@ -192,14 +192,16 @@ FEW = tuple(  # of the miniature pair: the small model first, while levels lie c
     Preset(
         name=f"mini-few-{budget}",
         policy=Schedule(program, text="cached"),
-        source=f"`python -m benchmarks.few_steps search`, {budget} dense steps of time; two prompts, so provisional",
+        source=f"`python -m benchmarks.few_steps`: {time} dense steps of time, and {ahead} dB ahead of what the large "
+        "model alone does in it at the best levels found for it; 64 prompts",
         steps=steps,
         shift=shift,
     )
-    for budget, program, steps, shift in (
-        (3, "S2 L R@0.15 R@0.3 L", 6, 5.0),
-        (4, "S L2 R@0.3 R@0.45 L", 6, 4.0),
-        (5, "S L2 R@0.3 L R@0.3 L", 7, 5.0),
+    for budget, program, steps, shift, time, ahead in (
+        (3, "S2 L R@0.45 R@0.15 S", 6, 4.0, 2.2, 5.3),
+        (4, "S2 L R@0.3 R@0.15 L R@0.45", 7, 5.0, 3.4, 4.6),
+        (5, "S L R@0.15 R@0.45 - L R@0.3 R@0.15 L", 9, 5.0, 4.4, 3.8),
+        (6, "L S L R@0.45 - L R@0.45 R@0.15 L", 9, 4.0, 5.3, 1.1),
     )
 )
 # Presets of another pair: a tuple like those above, each with its own `made_for`, added to the sum below.

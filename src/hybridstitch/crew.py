@@ -24,6 +24,7 @@ import torch
 from .errors import RunError
 
 MOST = 8  # processes
+PATIENCE_SECONDS = 2  # for a member to end by itself
 Desk = TypeVar("Desk")
 
 
@@ -62,9 +63,10 @@ class Crew(Generic[Desk]):
     def __exit__(self, *_: object) -> None:
         """Let the members go, in the middle of a task too."""
         for line in self._seats:
-            line.close()
+            line.close()  # a member that is idle ends by this
         for member in self._seats.values():
-            member.terminate()
+            member.join(PATIENCE_SECONDS)
+            member.kill()
             member.join()
         self._seats = {}
 

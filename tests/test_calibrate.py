@@ -70,7 +70,7 @@ def test_few_steps_have_candidates_of_every_count_of_masked_steps():
 def test_exploring_looks_at_every_speed():
     large = PRICES.seconds(LargeOnly(), 50)
     speeds = sorted(large / PRICES.seconds(policy, steps) for policy, steps in explored(50, PRICES))
-    assert speeds[0] < 1.3
+    assert speeds[0] < 1.5
     assert speeds[-1] > 10
     assert all(b / a < 1.35 for a, b in pairwise(speeds))
 

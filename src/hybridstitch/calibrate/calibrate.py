@@ -13,6 +13,7 @@ from ..price import Prices
 from ..recipe import Point, Recipe, RecipeError, Trial, check_request
 from ..recipe.file import DELIVERED
 from ..stitched import StitchedTransformer
+from ..trace import Trace
 from .call import Call, digest, home_of, native_size
 from .drawing import Studio
 from .measure import ROUNDS, measure
@@ -139,7 +140,11 @@ def _check_reach(search: Search, speed: float) -> None:
 
 
 def _time(search: Search, winners: Sequence[Row], rounds: int) -> None:
-    """Time real calls of the winners and the reference, in turn; again, up to three times, where a time strays."""
+    """Time real calls of the winners and the reference, in turn; again, up to three times, where a time strays.
+
+    Machines change their pace from one second to the next, by more than a speed may be off. So a call's seconds are
+    told at the pace of the prices: divided by how much longer than priced its median step took.
+    """
     studio, state = search.studio, search.state
     for turn in range(TIMINGS):
         reference = state.timed.get((studio.call.steps, "large"), [])
@@ -149,9 +154,15 @@ def _time(search: Search, winners: Sequence[Row], rounds: int) -> None:
             strays = abs(measured / row.speed - 1) > DELIVERED / 2
             if len(times) > turn or (turn >= rounds and not strays and row.kind != "large"):
                 continue
-            seconds, _ = studio.call.draw(studio.pipe, studio.prompts[0], row.policy, row.steps, studio.seed)
-            state.add_time(row.steps, str(row.policy), seconds)
+            seconds, trace = studio.call.draw(studio.pipe, studio.prompts[0], row.policy, row.steps, studio.seed)
+            state.add_time(row.steps, str(row.policy), seconds / _pace(trace, studio.prices))
         search.on_progress(0.95 + 0.05 * (turn + 1) / TIMINGS, "the speed of whole calls")
+
+
+def _pace(trace: Trace, prices: Prices) -> float:
+    """How much longer than priced the median drawn step of a call took."""
+    drawn = [step for step in trace.of(0) if step.drawn.strokes]
+    return median(step.seconds / sum(map(prices.stroke, step.drawn.strokes)) for step in drawn)
 
 
 def _point(search: Search, row: Row, pipe: Any) -> Point:

@@ -18,8 +18,8 @@ from ..price import Prices
 from ..recipe.file import NEAR
 
 FEWEST = 2  # steps of a run
-SPEEDS = (1.25, 1.55, 1.95, 2.5, 3.2, 4.2, 5.5, 7.0, 9.0, 12.0)  # looked at when no speed was asked for
-STITCHED = (2.5, 5.5, 9.0, 12.0)  # at which of them both models are tried together
+SPEEDS = (1.4, 1.85, 2.45, 3.2, 4.2, 5.5, 7.0, 9.0, 12.0)  # looked at when no speed was asked for
+STITCHED = (2.45, 5.5, 9.0, 12.0)  # at which of them both models are tried together
 MASKS = ((0.15, "cached"), (0.3, "cached"), (0.15, "fresh"), (0.3, "fresh"))
 FEW = 10  # steps up to which the length of a mask's segment is tried one by one
 EARLY = (1.25, 1.5)  # how drawn steps crowd towards the noise among repeats: many, and `FEW` or fewer
@@ -55,7 +55,7 @@ def near(speed: float, steps: int, prices: Prices, *, wide: bool = True) -> list
     fewer = min(few, key=lambda count: abs(prices.seconds(LargeOnly(), count) / budget - 1))
     for early in EARLY if wide else (EARLY[fewer <= FEW],):
         offer([(Skip(count, early), steps) for count in few])
-    counts = {steps, round(sqrt(steps * fewer))}
+    counts = {round(sqrt(steps * fewer))} | ({steps} if wide else set())
     if wide or fewer <= FEW:
         counts |= {fewer + 1, fewer + 2}
     for count in sorted(c for c in counts if fewer < c <= steps):
@@ -70,7 +70,7 @@ def explored(steps: int, prices: Prices) -> list[Candidate]:
     for speed in SPEEDS:
         for policy, count in near(speed, steps, prices, wide=False):
             whole = isinstance(policy, LargeOnly) and steps > FEW  # with that many steps `Skip` is ahead of it
-            if speed in STITCHED or not (whole or isinstance(policy, Schedule)):
+            if not whole and (speed in STITCHED or not isinstance(policy, Schedule)):
                 found.setdefault((str(policy), count), (policy, count))
     return list(found.values())
 

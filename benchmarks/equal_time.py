@@ -13,7 +13,7 @@ writes `docs/results/equal_time/` (raw.csv, table.json, table.md).
 import argparse
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
@@ -65,7 +65,7 @@ class Method:
         return max(1, round(wanted))
 
 
-def methods(policy: str, steps: int) -> list[Method]:
+def methods(policy: str, steps: int, few: Sequence[str] = FEW) -> list[Method]:
     """The rows: at `steps` steps, and few-step programs with fewer steps of the large model at their time."""
     rows = [
         Method("large", lambda _: ("large", steps)),
@@ -76,7 +76,7 @@ def methods(policy: str, steps: int) -> list[Method]:
         Method("skip", lambda n: (f"skip:large-steps={n}", steps), "hybrid"),
         Method("small", lambda _: ("small", steps)),
     ]
-    for program in FEW:
+    for program in few:
         count = sum(int(word[1:].partition("@")[0]) for word in program.split())
         rows.append(Method(program, lambda _, p=program, c=count: (p, c)))
         rows.append(Method(f"fewer steps at {program}", lambda n: ("large", n), program))
@@ -116,10 +116,10 @@ def calibrate(studio: Studio, rows: list[Method], prompts: list[str], steps: int
         row.base = times[0] - row.slope * ends[0]
 
 
-def compare(policy: str, steps: int, count: int, seed: int) -> tuple[list[Method], list[str]]:
+def compare(policy: str, steps: int, count: int, seed: int, few: Sequence[str]) -> tuple[list[Method], list[str]]:
     """Draw everything, prompt by prompt."""
     studio, prompts = Studio(), heldout_prompts(count, seed=seed)
-    rows = methods(policy, steps)
+    rows = methods(policy, steps, few)
     calibrate(studio, rows, prompts, steps)
     by_name = {row.name: row for row in rows}
     for index, prompt in enumerate(prompts):
@@ -199,10 +199,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--policy", default="", help="of the hybrid row; default: the miniature pair's own")
+    parser.add_argument("--no-few", action="store_true", help="leave the few-step programs out")
     parser.add_argument("--out", type=Path, default=Path("docs/results/equal_time"))
     args = parser.parse_args()
     policy = args.policy or str(hybridstitch.open_pair("mini").transformer.policy)
-    rows, prompts = compare(policy, args.steps, args.prompts, args.seed)
+    rows, prompts = compare(policy, args.steps, args.prompts, args.seed, () if args.no_few else FEW)
     raw = list(scored(rows, prompts))
     lines = table(rows, raw)
     args.out.mkdir(parents=True, exist_ok=True)

@@ -42,7 +42,7 @@ class Crew(Generic[Desk]):
     """Members that keep their desks between maps; a context manager, so that no process is left behind."""
 
     def __init__(self, desk: Callable[[], Desk], count: int, start: Literal["fork", "spawn"] = "fork") -> None:
-        """A crew; its processes begin with the first map.
+        """A crew; its processes begin with the first map that has a task for them.
 
         Args:
             desk: makes what a member works at; importable by name for `spawn`.
@@ -87,7 +87,7 @@ class Crew(Generic[Desk]):
         if self._count == 1:
             yield from ((place, work(self.here, task)) for place, task in enumerate(tasks))
             return
-        while len(self._seats) < self._count:
+        while len(self._seats) < min(self._count, len(tasks)):
             self._sit()
         waiting = iter(enumerate(tasks))
         busy: dict[Any, int] = {}

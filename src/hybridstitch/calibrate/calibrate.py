@@ -147,10 +147,11 @@ def _time(search: Search, winners: Sequence[Row], rounds: int) -> None:
     """
     studio, state = search.studio, search.state
     for turn in range(TIMINGS):
-        reference = state.timed.get((studio.call.steps, "large"), [])
+        reference = state.timed.get((studio.call.steps, "large"), [])[:turn]
         for row in winners:
             times = state.timed.get((row.steps, str(row.policy)), [])
-            measured = median(reference) / median(times) if times and reference else row.speed
+            before = times[:turn]  # not what a later turn of a run that goes on has recorded
+            measured = median(reference) / median(before) if before and reference else row.speed
             strays = abs(measured / row.speed - 1) > DELIVERED / 2
             if len(times) > turn or (turn >= rounds and not strays and row.kind != "large"):
                 continue

@@ -31,7 +31,7 @@ class State:
         shares: f(M) by prompt.
         references: the large model's pictures by prompt.
         scores: by prompt, steps and policy.
-        timed: seconds of real calls by steps and policy.
+        timed: seconds of real calls by steps and policy, at one pace of the machine.
         resumed: whether anything was found.
     """
 

@@ -79,9 +79,10 @@ def stacked(policy: HybridStitch) -> dict[str, Policy]:
     }
 
 
-def methods(steps: int) -> list[Method]:
+def methods(steps: int, engine: Engine) -> list[Method]:
     """All rows; the first is what the others are compared with."""
-    rows = [Method("large, eager", "large", "large", steps, "eager"), Method("large", "large", "large", steps)]
+    rows = [Method("large, eager", "large", "large", steps, "eager")]
+    rows += [Method("large, compiled", "large", "large", steps)] if engine.compile != "off" else []
     rows += [Method(f"large, {few} steps", "large", "large", few) for few in FEWER if few < steps]
     rows += [Method(f"skip, {few} large steps", "large", f"skip:large-steps={few}", steps) for few in (25, 15, 10)]
     rows += [Method("small", "rival", "small", steps)]
@@ -198,7 +199,7 @@ def main() -> None:
     started(args)
     prompts = heldout_prompts(args.prompts, seed=args.seed)
     engine = parse_engine(args.engine)
-    rows = methods(args.steps)
+    rows = methods(args.steps, engine)
     studios = {"engine": Studio(engine)}
     studios["eager"] = Studio() if engine != Engine() else studios["engine"]
     if any(row.studio == "cache-dit" for row in rows):

@@ -1,9 +1,9 @@
 """Every method at the same time: who is closest to the large model's picture?
 
 One process, every prompt drawn by every method in turn, warm, end to end. A rival has one whole number that sets its
-time (steps of the large model, or the step at which it hands over); for each prompt the number is chosen, from the two
-around the target, so that the rival's total time stays with that of the row it is matched to. So totals agree within a
-step of one picture, and the pairs stay pairs.
+time (steps of the large model, the step at which it hands over, the percent of the tokens that it redraws); for each
+prompt the number is chosen, from the two around the target, so that the rival's total time stays with that of the row
+it is matched to. So totals agree within a step of one picture, and the pairs stay pairs.
 
     python -m benchmarks.equal_time --prompts 64
 
@@ -34,6 +34,8 @@ from hybridstitch.mini.scenes import heldout_prompts
 from hybridstitch.mini.score import MiniClip
 
 GUIDANCE = 4.0
+# RAS as `presets` has it, with text cached; its time is set by the tokens that it redraws
+REGION = "schedule:signal=latent,text=cached,program=L14% R28%@{0} L R25%@{0} L R*@{0}"
 FEW = ("L2 H2@0.15 S2", "L3 H2@0.15 S1", "L4 H2@0.15", "L4 H4@0.15", "L6 H2@0.15", "L8 H2@0.15")
 
 
@@ -72,6 +74,7 @@ def methods(policy: str, steps: int, few: Sequence[str] = FEW) -> list[Method]:
         Method("hybrid", lambda _: (policy, steps)),
         Method("SRDiffusion", lambda n: (f"L{min(n, steps)} S*", steps), "hybrid"),
         Method("T-Stitch", lambda n: (f"S{steps - min(n, steps)} L*", steps), "hybrid"),
+        Method("region-adaptive", lambda n: (REGION.format(min(n, 100) / 100), steps), "hybrid"),
         Method("fewer steps", lambda n: ("large", n), "hybrid"),
         Method("skip", lambda n: (f"skip:large-steps={n}", steps), "hybrid"),
         Method("small", lambda _: ("small", steps)),

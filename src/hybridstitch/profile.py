@@ -157,7 +157,6 @@ def follow(pipe: Any, prompt: str, *, steps: int, guidance: float, seed: int, **
     )
 
 
-@torch.no_grad()
 def costs(
     pipe: Any,
     inputs: dict[str, Any],
@@ -181,7 +180,6 @@ def costs(
     return CostModel.fit((stroke, median(times)) for stroke, times in seconds.items())
 
 
-@torch.no_grad()
 def stroke_seconds(
     pipe: Any, inputs: dict[str, Any], strokes: Iterable[Stroke], *, repeats: int = 15
 ) -> dict[Stroke, list[float]]:
@@ -196,32 +194,58 @@ def stroke_seconds(
     Returns:
         of each stroke `repeats` numbers.
     """
-    stitched: StitchedTransformer = pipe.transformer
-    family, small = stitched.family, stitched.small
-    latent: Tensor = inputs["hidden_states"]
-    tokens = latent.shape[-1] * latent.shape[-2] // family.patch**2
-    _, cache = family.dense(inputs, keep=True)
-    rounds: dict[Stroke, Callable[[], Any]] = {}
-    for stroke in strokes:
-        if stroke.masked:
-            count = stroke.region.count(tokens)
-            chosen = torch.arange(count, device=latent.device).repeat(len(latent), 1)
-            rounds[stroke] = lambda chosen=chosen, text=stroke.text: family.masked(
-                inputs, chosen, cache, None, text=text
-            )
-        elif stroke.model == "L":
-            rounds[stroke] = lambda: family.dense(inputs, keep=False)
-        else:
-            rounds[stroke] = lambda: small(**inputs, return_dict=False)
-    seconds: dict[Stroke, list[float]] = {stroke: [] for stroke in rounds}
-    for _ in range(repeats + 2):
-        for stroke, draw in rounds.items():
-            _wait(latent.device)
+    timer = StrokeTimer(pipe, inputs, strokes)
+    rounds = [timer.round() for _ in range(repeats + 2)][2:]
+    return {stroke: [seconds[stroke] for seconds in rounds] for stroke in timer.calls}
+
+
+class StrokeTimer:
+    """Times strokes of a pair, a round at a time.
+
+    A whole stroke is drawn twice and its second time counts: in a run it follows one of its kind, too.
+    """
+
+    @torch.no_grad()
+    def __init__(self, pipe: Any, inputs: dict[str, Any], strokes: Iterable[Stroke]) -> None:
+        """Draw what the masked strokes need.
+
+        Args:
+            pipe: a stitched pipeline.
+            inputs: keyword arguments of one transformer call.
+            strokes: dense or masked ones of the large model, and of the small one.
+        """
+        stitched: StitchedTransformer = pipe.transformer
+        family, small = stitched.family, stitched.small
+        latent: Tensor = inputs["hidden_states"]
+        self.device = latent.device
+        tokens = latent.shape[-1] * latent.shape[-2] // family.patch**2
+        _, cache = family.dense(inputs, keep=True)
+        self.calls: dict[Stroke, Callable[[], Any]] = {}
+        for stroke in strokes:
+            if stroke.masked:
+                count = stroke.region.count(tokens)
+                chosen = torch.arange(count, device=latent.device).repeat(len(latent), 1)
+                self.calls[stroke] = lambda chosen=chosen, text=stroke.text: family.masked(
+                    inputs, chosen, cache, None, text=text
+                )
+            elif stroke.model == "L":
+                self.calls[stroke] = lambda: family.dense(inputs, keep=False)
+            else:
+                self.calls[stroke] = lambda: small(**inputs, return_dict=False)
+
+    @torch.no_grad()
+    def round(self) -> dict[Stroke, float]:
+        """Seconds of every stroke, in turn."""
+        seconds = {}
+        for stroke, draw in self.calls.items():
+            if not stroke.masked:
+                draw()
+            _wait(self.device)
             start = perf_counter()
             draw()
-            _wait(latent.device)
-            seconds[stroke].append(perf_counter() - start)
-    return {stroke: times[2:] for stroke, times in seconds.items()}
+            _wait(self.device)
+            seconds[stroke] = perf_counter() - start
+        return seconds
 
 
 def _wait(device: torch.device) -> None:

@@ -1,26 +1,25 @@
 """What whole calls take: the pipeline's own call, warm, methods interleaved prompt by prompt in this one process.
 
 The order turns with each prompt, so that no method always follows the same other. Strokes are timed alone before each
-prompt, so that what they predict is for the machine's pace of that minute. Rivals of every row at its time are
-many and are strokes all the same: timed are those of one row, the others' times are the cost model's, whose error the
-timed rows tell.
+call, and a prompt's calls are predicted from all of them: the machine's pace moves within a minute. Rivals of every row
+at its time are many and are strokes all the same: timed are those of one row, the others' times are the cost model's,
+whose error the timed rows tell.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 
 from ..policies import Schedule
 from ..price import Prices
-from ..trace import Trace
 from . import caches, lines
-from .calls import call
+from .caches import Cached
+from .calls import Timed, call
 from .methods import Method, resolve
-from .prices import measure
+from .prices import Meter
 from .results import Row, read_times
 from .settings import TIMED
 from .studio import Studio
 
-ROUNDS = 5
 MATCHED_TO = "hybridstitch-30"  # the paper's fastest row
 GROUPS = ("table1", "table2", "table3", "rivals")
 
@@ -48,27 +47,37 @@ def time_all(studio: Studio, methods: Sequence[Method], prices: Prices, on_call:
     if todo:
         warm_up(studio)
     for place, image in enumerate(todo):
-        rows = {}
-        now = measure(studio.pipe, settings, repeats=ROUNDS)
-        traces: dict[str, Trace] = {}
+        meter = Meter(studio.pipe, settings)
+        taken: dict[str, Timed | Cached] = {}
         for method in ordered(wanted, image):
-            if method.take == "cache-dit":
-                taken = caches.call(studio.pipe, settings, image=image, steps=method.steps)
-                predicted = taken.dense_steps * now.large
-            else:
-                steps, policy = resolve(method, image, traces, prices)
-                taken = call(studio.pipe, settings, image=image, policy=policy, steps=steps)
-                traces[method.name] = taken.trace
-                predicted = now.plans(taken.trace.plans()[0])
-            rows[method.name] = {
-                "method": method.name,
-                "image": str(image),
-                "denoising_seconds": f"{taken.denoising_seconds:.6f}",
-                "total_seconds": f"{taken.total_seconds:.6f}",
-                "predicted_seconds": f"{predicted:.6f}",
-            }
-            on_call(place * len(wanted) + len(rows), len(todo) * len(wanted))
-        lines.append(settings.latency, TIMED, [rows[m.name] for m in wanted])
+            meter.round()
+            taken[method.name] = _call(studio, method, image, taken, prices)
+            on_call(place * len(wanted) + len(taken), len(todo) * len(wanted))
+        now = meter.prices()
+        lines.append(settings.latency, TIMED, [_row(m.name, image, taken[m.name], now) for m in wanted])
+
+
+def _call(
+    studio: Studio, method: Method, image: int, before: Mapping[str, Timed | Cached], prices: Prices
+) -> Timed | Cached:
+    """Draw a method's picture; it may take something of those drawn before."""
+    if method.take == "cache-dit":
+        return caches.call(studio.pipe, studio.settings, image=image, steps=method.steps)
+    traces = {name: one.trace for name, one in before.items() if isinstance(one, Timed)}
+    steps, policy = resolve(method, image, traces, prices)
+    return call(studio.pipe, studio.settings, image=image, policy=policy, steps=steps)
+
+
+def _row(name: str, image: int, taken: Timed | Cached, now: Prices) -> dict[str, str]:
+    """A row of latency.csv."""
+    predicted = taken.dense_steps * now.large if isinstance(taken, Cached) else now.plans(taken.trace.plans()[0])
+    return {
+        "method": name,
+        "image": str(image),
+        "denoising_seconds": f"{taken.denoising_seconds:.6f}",
+        "total_seconds": f"{taken.total_seconds:.6f}",
+        "predicted_seconds": f"{predicted:.6f}",
+    }
 
 
 def warm_up(studio: Studio) -> None:
@@ -91,6 +100,5 @@ def _turned(methods: list[Method], turn: int) -> list[Method]:
 
 
 def error(rows: Sequence[Row]) -> float:
-    """Predicted over measured median, minus 1."""
-    measured, predicted = (median(float(r[c]) for r in rows) for c in ("denoising_seconds", "predicted_seconds"))
-    return predicted / measured - 1
+    """Predicted over measured seconds, minus 1: the median over prompts, each predicted from strokes of its minute."""
+    return median(float(r["predicted_seconds"]) / float(r["denoising_seconds"]) for r in rows) - 1

@@ -76,6 +76,7 @@ def stacked(policy: HybridStitch) -> dict[str, Policy]:
         ),
         "reuse .02 of HybridStitch, cached": Reuse(cached, bound=0.02),
         "reuse .05 of HybridStitch, cached": Reuse(cached, bound=0.05),
+        "mini-stacked": policy_named("mini-stacked"),
     }
 
 

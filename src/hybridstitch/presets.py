@@ -204,8 +204,18 @@ FEW = tuple(  # of the miniature pair: the small model first, while levels lie c
         (6, "L S L R@0.45 - L R@0.45 R@0.15 L", 9, 4.0, 5.3, 1.1),
     )
 )
+STACKED = Preset(
+    name="mini-stacked",
+    policy=Schedule(
+        "L S L R@0.3 - L R@0.3 -2 L R@0.3 -2 L R@0.3 -2 L R@0.3 -2 L R@0.3 -2 "
+        "L R@0.3 -3 L R@0.3 -3 L R@0.3 -3 L R@0.3 -3 L R@0.3 -3",
+        text="cached",
+    ),
+    source="the miniature pair, everything at once: both models, masks with cached text, repeats in between",
+    steps=50,
+)
 # Presets of another pair: a tuple like those above, each with its own `made_for`, added to the sum below.
-PRESETS: dict[str, Preset] = {preset.name: preset for preset in (*TABLE_1, *TABLE_2, *TABLE_3, *RIVALS, *FEW)}
+PRESETS: dict[str, Preset] = {preset.name: preset for preset in (*TABLE_1, *TABLE_2, *TABLE_3, *RIVALS, *FEW, STACKED)}
 
 
 def preset(name: str) -> Preset:

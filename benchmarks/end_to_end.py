@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from benchmarks.equal_time import FEW, GUIDANCE, Studio
+from benchmarks.equal_time import FEW, GUIDANCE, Studio, skip
 from benchmarks.live import Live
 from benchmarks.rounds import COLOURS, parser, save, started, write
 from hybridstitch import Engine, HybridStitch, LargeOnly, Policy, parse_engine, policy_named
@@ -30,6 +30,7 @@ from hybridstitch.evaluate.metrics import open_metrics
 from hybridstitch.evaluate.pictures import large_pictures, rendered
 from hybridstitch.mini.opened import MINI_POLICY
 from hybridstitch.mini.scenes import heldout_prompts
+from hybridstitch.presets import STACKED
 from hybridstitch.reuse import Reuse
 
 METRICS = ("PSNR", "SSIM", "FD-mini", "CLIP-mini")
@@ -76,7 +77,6 @@ def stacked(policy: HybridStitch) -> dict[str, Policy]:
         ),
         "reuse .02 of HybridStitch, cached": Reuse(cached, bound=0.02),
         "reuse .05 of HybridStitch, cached": Reuse(cached, bound=0.05),
-        "mini-stacked": policy_named("mini-stacked"),
     }
 
 
@@ -85,7 +85,7 @@ def methods(steps: int, engine: Engine) -> list[Method]:
     rows = [Method("large, eager", "large", "large", steps, "eager")]
     rows += [Method("large, compiled", "large", "large", steps)] if engine.compile != "off" else []
     rows += [Method(f"large, {few} steps", "large", "large", few) for few in FEWER if few < steps]
-    rows += [Method(f"skip, {few} large steps", "large", f"skip:large-steps={few}", steps) for few in (25, 15, 10)]
+    rows += [Method(f"skip, {few} large steps", "large", skip(few, steps), steps) for few in (25, 17, 13, 10)]
     rows += [Method("small", "rival", "small", steps)]
     rows += [Method(f"T-Stitch {share}", "rival", f"t-stitch:ratio={share}", steps) for share in (0.2, 0.4, 0.6, 0.8)]
     rows += [Method(f"SRDiffusion {share} %", "rival", f"L{share}% S*", steps) for share in (10, 20, 36, 50)]
@@ -95,6 +95,7 @@ def methods(steps: int, engine: Engine) -> list[Method]:
     if find_spec("cache_dit") is not None:
         rows += [Method("cache-dit, eager", "rival", "large", steps, "cache-dit")]
     rows += [Method(name, "stitched", policy, steps) for name, policy in stacked(MINI_POLICY).items()]
+    rows += [Method(STACKED.name, "stitched", STACKED.policy, steps)] if steps == STACKED.steps else []
     for program in FEW:
         count = sum(int(word[1:].partition("@")[0]) for word in program.split())
         rows.append(Method(program, "few-step", program, count))

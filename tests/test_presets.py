@@ -35,8 +35,7 @@ EXPECTED = {
     "mini-few-5": Schedule("S L R@0.15 R@0.45 - L R@0.3 R@0.15 L", text="cached"),
     "mini-few-6": Schedule("L S L R@0.45 - L R@0.45 R@0.15 L", text="cached"),
     "mini-stacked": Schedule(
-        "L S L R@0.3 - L R@0.3 -2 L R@0.3 -2 L R@0.3 -2 L R@0.3 -2 L R@0.3 -2 "
-        "L R@0.3 -3 L R@0.3 -3 L R@0.3 -3 L R@0.3 -3 L R@0.3 -3",
+        "L S L R@0.3 -3 L R@0.3 -2 L R@0.3 -3 L R@0.3 -3 L R@0.3 -3 L R@0.3 -4 L R@0.3 -4 L R@0.3 -4 L R@0.3 -4",
         text="cached",
     ),
     "region-adaptive": Schedule("L14% R28%@0.5 L R25%@0.5 L R*@0.5", signal="latent"),

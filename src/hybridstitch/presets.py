@@ -207,8 +207,7 @@ FEW = tuple(  # of the miniature pair: the small model first, while levels lie c
 STACKED = Preset(
     name="mini-stacked",
     policy=Schedule(
-        "L S L R@0.3 - L R@0.3 -2 L R@0.3 -2 L R@0.3 -2 L R@0.3 -2 L R@0.3 -2 "
-        "L R@0.3 -3 L R@0.3 -3 L R@0.3 -3 L R@0.3 -3 L R@0.3 -3",
+        "L S L R@0.3 -3 L R@0.3 -2 L R@0.3 -3 L R@0.3 -3 L R@0.3 -3 L R@0.3 -4 L R@0.3 -4 L R@0.3 -4 L R@0.3 -4",
         text="cached",
     ),
     source="the miniature pair, everything at once: both models, masks with cached text, repeats in between",

@@ -78,6 +78,22 @@ def test_the_card_can_be_published(calibrated, mini):
     assert Recipe.load(folder / "recipe.json").points == Recipe.load(calibrated[0] / "recipe.json").points
 
 
+def test_policies_lists_what_a_recipe_serves(calibrated, here, capsys):
+    path = calibrated[0] / "recipe.json"
+    recipe = Recipe.load(path)
+    assert main(["policies", "--recipe", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert all(f"{point.name} " in out and f"{point.speed:.2f}×" in out for point in recipe.points)
+    assert all(sentence in out for sentence in recipe.verdict)
+    assert "FID" not in out
+    assert main(["policies", "--recipe", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [point["policy"] for point in found["points"]] == [point.policy for point in recipe.points]
+    assert found["verdict"] == list(recipe.verdict)
+    assert main(["policies", "--recipe", "nowhere.json"]) == 2
+    assert "nowhere.json" in capsys.readouterr().err
+
+
 def test_pictures_are_drawn_by_a_recipe(calibrated, here, capsys):
     recipe = Recipe.load(calibrated[0] / "recipe.json")
     fastest = recipe.points[-1]

@@ -56,13 +56,16 @@ def test_a_masked_step_continues_only_the_step_before_at_the_same_length():
     assert not cache.follows([0, 1], 2, 5)
 
 
-def test_what_no_masked_step_can_use_is_let_go():
+def test_what_was_written_too_long_ago_is_stale_and_can_be_let_go():
     cache = KVCache(2)
     cache.hold(layers(2, 1))
+    assert cache.stale(0)
     cache.stamp([0, 1], 3)
-    cache.forget_before(3)
-    assert cache.bytes() > 0
-    cache.forget_before(4)
+    assert not cache.stale(3)
+    assert cache.stale(4)
+    cache.stamp([1], 4)
+    assert not cache.stale(4)
+    cache.forget()
     assert cache.bytes() == 0
     assert cache.drawn == [None, None]
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hybridstitch import HybridStitch, LargeOnly, Reuse, Schedule, SRDiffusion, stitch
 from hybridstitch.errors import PolicyError
-from hybridstitch.plan import large, small
+from hybridstitch.plan import Plan, large, small
 from hybridstitch.policies import parse
 from hybridstitch.reuse import changes_a_step
 from hybridstitch.trace import Seen
@@ -48,6 +48,11 @@ def test_the_first_steps_of_a_stage_and_masked_steps_are_drawn():
     drawn, stages = letters(Reuse(Schedule("L6 H2@0.3 S*"), bound=10.0), 14, [None] + [0.1] * 13)
     assert drawn == "LLLL--HHSS----"
     assert stages == [0] * 6 + [1] * 2 + [2] * 6
+
+
+def test_what_is_not_known_yet_is_drawn():
+    """Steps to come are asked about before anything of them was seen, to learn whether the large model is over."""
+    assert Reuse(LargeOnly(), bound=10.0).decide(Seen(step=6, steps=9, stage=0, distances=())) == Plan((large(),))
 
 
 @given(reuses(FIT.values()), DISTANCES, st.integers(6, 30))

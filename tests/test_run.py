@@ -58,6 +58,26 @@ def test_a_trace_counts_what_the_large_model_drew(pipe):
     assert all(step.fallback is None or "keys and values" in step.fallback for step in steps)
 
 
+def test_keys_and_values_have_one_memory_until_the_large_model_is_over(pipe, monkeypatch):
+    rooms, held = [], []
+    room, begin = SD3Family.room, Run._begin
+
+    def counted(family, *given):
+        rooms.append(family)
+        return room(family, *given)
+
+    def watched(run, latent):
+        begin(run, latent)
+        held.append(any(cache.layers for cache in run._caches.values()))
+
+    monkeypatch.setattr(SD3Family, "room", counted)
+    monkeypatch.setattr(Run, "_begin", watched)
+    pipe.transformer.policy = "L2 R@0.5 - L R@0.5 -2 L S2"
+    generate(pipe, steps=11)
+    assert len(rooms) == 1
+    assert held == [False, *[True] * 9, False]
+
+
 def test_a_static_mask_is_chosen_once_a_stage(pipe):
     pipe.transformer.policy = Schedule("L2 H3@0.25 H*@0.5", update_mask=False)
     generate(pipe, steps=8)

@@ -85,10 +85,9 @@ class KVCache:
         """Let the tensors go, or only their content; the next masked step will run dense."""
         self.layers, self.drawn = self.layers if self.lasting else [], [None] * self.rows
 
-    def forget_before(self, step: int) -> None:
-        """Let the tensors go if no row was written at `step` or after: no masked step can use them any more."""
-        if all(drawn is None or drawn < step for drawn in self.drawn):
-            self.forget()
+    def stale(self, step: int) -> bool:
+        """Whether no row was written at `step` or after: a masked step after it has nothing to continue."""
+        return all(drawn is None or drawn < step for drawn in self.drawn)
 
     def copy(self) -> Self:
         """The same keys and values in tensors of their own."""

@@ -26,8 +26,9 @@ from .memory import check_fits, pair_needs
 from .observer import check_scheduler
 from .policies import HybridStitch, Policy, Schedule
 from .prepared import check_installed
+from .presets import as_policy
 from .program import segments
-from .stitched import StitchedTransformer, as_policy
+from .stitched import StitchedTransformer
 
 DEFAULT = HybridStitch()
 _READERS = {"vae": AutoencoderKL, "scheduler": FlowMatchEulerDiscreteScheduler}

@@ -249,6 +249,21 @@ def policy_named(text: str) -> Policy:
     raise PolicyError(f"there is no preset or policy {name!r}; {nearest(name, {*PRESETS, *POLICIES})}")
 
 
+def as_policy(policy: Policy | str) -> Policy:
+    """A policy, or the one that a text means, see `policy_named`.
+
+    Raises:
+        PolicyError: neither.
+    """
+    if isinstance(policy, str):
+        return policy_named(policy)
+    if not isinstance(policy, Policy):
+        raise PolicyError(
+            f"{policy!r} was given as a policy; give one such as hybridstitch.HybridStitch(), or its string"
+        )
+    return policy
+
+
 def outside(
     preset: Preset,
     *,

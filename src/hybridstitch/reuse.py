@@ -67,8 +67,10 @@ class Reuse(Policy):
             return plan
         stage = [past for past in seen.plans if past.stage == plan.stage]
         reused = _reused(stage)
-        drawn, change = len(stage) - reused, changes[-1]
-        if drawn < 2 or change is None or reused == self.most or (reused + 1) * change >= self.bound:
+        if len(stage) - reused < 2 or reused == self.most:
+            return plan
+        change = changes[-1]
+        if change is None or (reused + 1) * change >= self.bound:
             return plan
         return Plan((), plan.stage)
 

@@ -238,7 +238,8 @@ class Run:
         self._grid = (latent.shape[-2] // patch, latent.shape[-1] // patch)
         tokens = [self._choose(image, plan, latent.device) for image, plan in enumerate(plans)]
         for cache in self._caches.values():
-            cache.forget_before(step - 1)
+            if cache.layers and cache.stale(step - 1) and self.large_is_over():
+                cache.forget()
         for done in self.drawn[-1:]:
             done.release()
         overruled = [self._objection(image, tokens[image], distances[image]) for image in range(self.images)]

@@ -20,12 +20,13 @@ from torch import Tensor
 from .compat import ModelMixin, Transformer2DModelOutput, grid_of
 from .draw import Models
 from .engine import PLAIN, Engine
-from .errors import PolicyError, StitchError, StitchWarning
+from .errors import StitchError, StitchWarning
 from .families import family_of
 from .guard import Guard
 from .observer import Listener, check_scheduler, measurable, unwatch, watch
-from .policies import Policy, parse
+from .policies import Policy
 from .prepared import Prepared
+from .presets import as_policy
 from .run import Run
 from .trace import Trace
 
@@ -329,21 +330,6 @@ class StitchedTransformer(ModelMixin, Listener):
         if kind not in self._warned:
             self._warned.add(kind)
             warnings.warn(text, StitchWarning, stacklevel=3)
-
-
-def as_policy(policy: Policy | str) -> Policy:
-    """A policy, or the one its string means.
-
-    Raises:
-        PolicyError: neither.
-    """
-    if isinstance(policy, str):
-        return parse(policy)
-    if not isinstance(policy, Policy):
-        raise PolicyError(
-            f"{policy!r} was given as a policy; give one such as hybridstitch.HybridStitch(), or its string"
-        )
-    return policy
 
 
 def _nobody() -> None:

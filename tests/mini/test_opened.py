@@ -70,7 +70,7 @@ def test_open_pair_opens_it(folder, monkeypatch):
     assert pipe.transformer.policy == MINI_POLICY
     assert pipe.dtype == torch.float32
     assert str(open_pair("mini", policy="small").transformer.policy) == "small"
-    with pytest.raises(PolicyError, match="there is no policy"):
+    with pytest.raises(PolicyError, match="there is no preset or policy 'smal'"):
         open_pair("mini", policy="smal")
 
 

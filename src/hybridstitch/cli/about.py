@@ -39,8 +39,17 @@ def inspect(
     say.out().print(table)
 
 
-def policies(as_json: AsJson = False, debug: Debug = False) -> None:
-    """List who can draw what: policies with their options, and the paper's methods by name."""
+def policies(
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", metavar="FILE", help="Those that a calibration found instead.")
+    ] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """List who can draw what: policies with their options, and the paper's methods by name; or what a recipe serves."""
+    if recipe is not None:
+        _served(recipe, as_json)
+        return
     if as_json:
         kinds = {name: {f.name: _default(f) for f in fields(kind)} for name, kind in POLICIES.items()}
         named = {name: {"policy": str(p.policy), "source": p.source} for name, p in PRESETS.items()}
@@ -67,6 +76,22 @@ def policies(as_json: AsJson = False, debug: Debug = False) -> None:
             numbers.append("" if row.lpips is None else f"{row.lpips:.2f}")
         table.add_row(Text(name, "bold"), str(preset.policy), *numbers)
     console.print(table)
+
+
+def _served(file: Path, as_json: bool) -> None:
+    """The points of a calibration's recipe, and what was found."""
+    from ..recipe import Recipe
+    from .served import points
+
+    recipe = Recipe.load(file)
+    if as_json:
+        found = recipe.to_json()
+        print(json.dumps({"points": found["points"], "verdict": found["verdict"]}))
+        return
+    console = say.out()
+    console.print(points(recipe))
+    for sentence in recipe.verdict:
+        console.print(sentence)
 
 
 def scene(

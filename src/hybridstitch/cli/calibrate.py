@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
 from . import flags, say
 from .asked import GUIDANCE, STEPS, Asked, BadInput, writable
+from .served import points
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
@@ -146,19 +145,7 @@ def _tell(recipe: "Recipe", out: Path, card: Path | None) -> None:
     """What was found, for people."""
     console = say.out()
     served = recipe.at()
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    for column in ("policy", "speed", "closeness", "99 %", "checked", "MiB"):
-        table.add_column(column, justify="left" if column == "policy" else "right", no_wrap=True)
-    for point in recipe.points:
-        table.add_row(
-            Text(point.name, "bold" if point == served else ""),
-            f"{point.speed:.2f}×",
-            f"{point.closeness.mean:.3f}",
-            f"{point.closeness.low:.3f}–{point.closeness.high:.3f}",
-            "" if point.held_out is None else f"{point.held_out:.3f}",
-            f"{point.memory_mib:.0f}",
-        )
-    console.print(table)
+    console.print(points(recipe))
     for sentence in recipe.verdict:
         console.print(sentence)
     console.print()

@@ -4,6 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
 from ..recipe import Point, Recipe, check_request
 from . import say
 from .asked import BadInput
@@ -87,3 +91,21 @@ class Served:
         from ..opening import check_recipe
 
         check_recipe(pipe, self.recipe)
+
+
+def points(recipe: Recipe) -> Table:
+    """What a recipe serves, a row a point; bold what it serves when nothing is asked for."""
+    served = recipe.at()
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for column in ("policy", "speed", "closeness", "99 %", "checked", "MiB"):
+        table.add_column(column, justify="left" if column == "policy" else "right", no_wrap=True)
+    for point in recipe.points:
+        table.add_row(
+            Text(point.name, "bold" if point == served else ""),
+            f"{point.speed:.2f}×",
+            f"{point.closeness.mean:.3f}",
+            f"{point.closeness.low:.3f}–{point.closeness.high:.3f}",
+            "" if point.held_out is None else f"{point.held_out:.3f}",
+            f"{point.memory_mib:.0f}",
+        )
+    return table

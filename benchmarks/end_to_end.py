@@ -75,7 +75,6 @@ def stacked(policy: HybridStitch) -> dict[str, Policy]:
         "HybridStitch, cached, masks .3 and .1": replace(
             cached, masks=(0.3, 0.1), thresholds=(policy.thresholds[0], *policy.thresholds[-1:] * 2)
         ),
-        "reuse .02 of HybridStitch, cached": Reuse(cached, bound=0.02),
         "reuse .05 of HybridStitch, cached": Reuse(cached, bound=0.05),
     }
 
@@ -87,11 +86,11 @@ def methods(steps: int, engine: Engine) -> list[Method]:
     rows += [Method(f"large, {few} steps", "large", "large", few) for few in FEWER if few < steps]
     rows += [Method(f"skip, {few} large steps", "large", skip(few, steps), steps) for few in (25, 17, 13, 10)]
     rows += [Method("small", "rival", "small", steps)]
-    rows += [Method(f"T-Stitch {share}", "rival", f"t-stitch:ratio={share}", steps) for share in (0.2, 0.4, 0.6, 0.8)]
-    rows += [Method(f"SRDiffusion {share} %", "rival", f"L{share}% S*", steps) for share in (10, 20, 36, 50)]
-    named = {"region-adaptive": "region-adaptive", "MoDM-style": "modm", "FlowBlending": "flowblending"}
+    rows += [Method(f"T-Stitch {share}", "rival", f"t-stitch:ratio={share}", steps) for share in (0.4, 0.6, 0.8)]
+    rows += [Method(f"SRDiffusion {share} %", "rival", f"L{share}% S*", steps) for share in (10, 20, 36, 50)]  # MoDM
+    named = {"region-adaptive": "region-adaptive", "FlowBlending": "flowblending"}
     rows += [Method(name, "rival", policy_named(preset), steps) for name, preset in named.items()]
-    rows += [Method(f"reuse {bound}", "rival", Reuse(LargeOnly(), bound=bound), steps) for bound in (0.02, 0.05, 0.1)]
+    rows += [Method(f"reuse {bound}", "rival", Reuse(LargeOnly(), bound=bound), steps) for bound in (0.05, 0.1)]
     if find_spec("cache_dit") is not None:
         rows += [Method("cache-dit, eager", "rival", "large", steps, "cache-dit")]
     rows += [Method(name, "stitched", policy, steps) for name, policy in stacked(MINI_POLICY).items()]

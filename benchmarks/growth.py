@@ -9,6 +9,7 @@ Memory: keys and values exactly, activations of a dense step as tensors hold the
 writes `docs/results/growth.{json,md,png,svg}`.
 """
 
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -37,12 +38,13 @@ from hybridstitch.plan import Region
 
 SIZES, BATCHES, RATIOS, STEPS = (256, 512, 768, 1024), (1, 2, 4, 8), (0.05, 0.1, 0.2, 0.3, 0.4, 0.6), (10, 20, 30, 50)
 SIZE, SHARE, PROGRAM = 512, 0.3, "L20% H30%@0.3 S*"
+Raw = dict[str, list[float]]
 PANELS = {"tokens": "image tokens", "batch": "images at once", "mask": "M", "steps": "steps"}
 
 
 @torch.no_grad()
-def step(pipe: Any, setting: tuple[int, int, float], args: Any, dtype: torch.dtype) -> dict[str, Any]:
-    """Seconds of the three strokes at latent side, images and M, their ideal ratio, and memory."""
+def step(pipe: Any, setting: tuple[int, int, float], args: Any, dtype: torch.dtype) -> tuple[dict[str, Any], Raw]:
+    """Seconds of the three strokes at latent side, images and M, their ideal ratio, and memory; and all seconds."""
     side, images, share = setting
     family: Family = pipe.transformer.family
     given = inputs(side, images, device=args.device, dtype=dtype)
@@ -71,7 +73,7 @@ def step(pipe: Any, setting: tuple[int, int, float], args: Any, dtype: torch.dty
         "K/V, MiB": kept / 2**20,
         "activations, MiB": held(family, given, memory, args.device) / 2**20,
         "predicted, MiB": shape.activation_bytes(**size) / 2**20,
-    }
+    }, raw
 
 
 def held(family: Family, given: dict[str, Any], memory: Any, device: str) -> int:
@@ -86,8 +88,8 @@ def held(family: Family, given: dict[str, Any], memory: Any, device: str) -> int
     return live.peak
 
 
-def run(pipe: Any, steps: int, args: Any, dtype: torch.dtype) -> dict[str, Any]:
-    """Seconds of whole runs, guidance included."""
+def run(pipe: Any, steps: int, args: Any, dtype: torch.dtype) -> tuple[dict[str, Any], Raw]:
+    """Seconds of whole runs, guidance included; and all seconds."""
     generator = torch.Generator().manual_seed(2)
     shapes = {"prompt_embeds": (TEXT, TEXT_WIDTH), "pooled_prompt_embeds": (POOLED,)}
     words = {
@@ -109,8 +111,8 @@ def run(pipe: Any, steps: int, args: Any, dtype: torch.dtype) -> dict[str, Any]:
         )
 
     calls = {"large": lambda: draw("large"), "hybrid": lambda: draw(PROGRAM)}
-    raw = in_turn(calls, max(1, args.repeats // 3), device=args.device, clock=args.clock)
-    return {"large, s": median(raw["large"]), "hybrid": ratio(raw["hybrid"], raw["large"])}
+    raw = in_turn(calls, max(1, args.repeats // 2), device=args.device, clock=args.clock)
+    return {"dense, s": median(raw["large"]), "masked": ratio(raw["hybrid"], raw["large"])}, raw
 
 
 def plot(table: list[dict[str, Any]], args: Any) -> None:
@@ -130,11 +132,11 @@ def plot(table: list[dict[str, Any]], args: Any) -> None:
             memory.plot(x, [r["K/V, MiB"] for r in rows], "s:", color=COLOURS[2], label="K/V")
             memory.plot(x, [r["activations, MiB"] for r in rows], "s:", color=COLOURS[4], label="activations")
             memory.set(ylabel="MiB", ylim=(0, None))
-            memory.legend(fontsize=7, loc="lower right")
         axis.set(xlabel=label, ylabel="seconds", ylim=(0, None))
-        axis.legend(fontsize=7)
         axis.grid(alpha=0.3)
-    save(figure, args.out / "growth")
+    handles = {line.get_label(): line for axis in figure.axes for line in axis.get_lines()}
+    figure.legend(handles.values(), handles.keys(), ncols=len(handles), fontsize=8, loc="upper center")
+    save(figure, args.out / "growth", top=0.93)
 
 
 def main() -> None:
@@ -154,17 +156,16 @@ def main() -> None:
         "mask": [(share, (SIZE // 8, 1, share)) for share in RATIOS],
     }
     table: list[dict[str, Any]] = []
+    raw: dict[str, Raw] = {}
+    columns = ("dense, s", "masked", "its operations", "small", "K/V, MiB", "activations, MiB", "predicted, MiB")
     for name in args.only:
-        for value, setting in asked.get(name, []):
-            table.append({"against": name, "value": value, **step(pipe, setting, args, dtype)})
+        measured = [(value, partial(step, pipe, setting)) for value, setting in asked.get(name, [])]
+        measured += [(steps, partial(run, pipe, steps)) for steps in STEPS if name == "steps"]
+        for value, measure in measured:
+            found, raw[f"{name} {value}"] = measure(args, dtype)
+            table.append({"against": name, "value": value, **dict.fromkeys(columns), **found})
             print(table[-1], flush=True)
-        for steps in STEPS if name == "steps" else ():
-            found = run(pipe, steps, args, dtype)
-            empty = dict.fromkeys(("its operations", "small", "K/V, MiB", "activations, MiB", "predicted, MiB"))
-            times = {"dense, s": found["large, s"], "masked": found["hybrid"]}
-            table.append({"against": name, "value": steps, **times, **empty})
-            print(table[-1], flush=True)
-    write(args.out, "growth", table, None, width=args.width, layers=args.layers, clock=args.clock)
+    write(args.out, "growth", table, raw, width=args.width, layers=args.layers, clock=args.clock)
     if set(args.only) == set(PANELS):
         plot(table, args)
 

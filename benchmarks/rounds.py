@@ -163,9 +163,9 @@ def write(out: Path, name: str, table: Sequence[Mapping[str, Any]], raw: Any, **
     print(text)
 
 
-def save(figure: Any, path: Path) -> None:
-    """As PNG and SVG."""
-    figure.tight_layout()
+def save(figure: Any, path: Path, top: float = 1.0) -> None:
+    """As PNG and SVG; panels end at `top` of the height, above it is room for what all of them share."""
+    figure.tight_layout(rect=(0, 0, 1, top))
     for ending in ("png", "svg"):
         figure.savefig(path.with_suffix(f".{ending}"), dpi=110)
     plt.close(figure)

@@ -35,7 +35,8 @@ from hybridstitch.reuse import Reuse
 
 METRICS = ("PSNR", "SSIM", "FD-mini", "CLIP-mini")
 FEWER = (30, 20, 15, 10, 7, 5, 4, 3)
-MARKS = {"large": "o", "rival": "s", "stitched": "^", "few-step": "D"}
+MARKS = {"large": "o", "skip": "v", "rival": "s", "stitched": "^", "few-step": "D"}
+TICKS = (0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5, 10)  # seconds
 
 
 @dataclass(slots=True)
@@ -44,7 +45,7 @@ class Method:
 
     Attributes:
         name: as printed.
-        kind: "large", "rival", "stitched" or "few-step".
+        kind: one of `MARKS`.
         policy: who draws what.
         steps: T.
         studio: which of the opened pairs draws it.
@@ -84,7 +85,7 @@ def methods(steps: int, engine: Engine) -> list[Method]:
     rows = [Method("large, eager", "large", "large", steps, "eager")]
     rows += [Method("large, compiled", "large", "large", steps)] if engine.compile != "off" else []
     rows += [Method(f"large, {few} steps", "large", "large", few) for few in FEWER if few < steps]
-    rows += [Method(f"skip, {few} large steps", "large", skip(few, steps), steps) for few in (25, 17, 13, 10)]
+    rows += [Method(f"skip, {few} large steps", "skip", skip(few, steps), steps) for few in (25, 17, 13, 10)]
     rows += [Method("small", "rival", "small", steps)]
     rows += [Method(f"T-Stitch {share}", "rival", f"t-stitch:ratio={share}", steps) for share in (0.4, 0.6, 0.8)]
     rows += [Method(f"SRDiffusion {share} %", "rival", f"L{share}% S*", steps) for share in (10, 20, 36, 50)]  # MoDM
@@ -161,7 +162,7 @@ def front(table: Sequence[dict[str, Any]], value: Callable[[dict[str, Any]], flo
 
 
 def plot(table: list[dict[str, Any]], args: argparse.Namespace) -> None:
-    """PSNR and FD-mini against time; one line is the front, one the large model with fewer and fewer steps."""
+    """PSNR and FD-mini against time; dotted the large model with fewer steps, drawn or repeated; grey the front."""
     figure, axes = plt.subplots(1, 2, figsize=(12, 4.8))
     panels = {
         "PSNR value": ("PSNR to the large model's picture, dB", 1),
@@ -174,15 +175,21 @@ def plot(table: list[dict[str, Any]], args: argparse.Namespace) -> None:
         for colour, (kind, mark) in zip(COLOURS, MARKS.items(), strict=False):
             rows = [row for row in shown if row["kind"] == kind]
             rows.sort(key=lambda row: row["seconds"])
-            line = ":" if kind == "large" else ""
+            line = ":" if kind in ("large", "skip") else ""
             axis.plot([r["seconds"] for r in rows], [r[key] for r in rows], mark + line, color=colour, ms=5, label=kind)
         best = front(shown, lambda row, key=key, sign=sign: sign * row[key])
         axis.plot([r["seconds"] for r in best], [r[key] for r in best], "-", color="0.6", zorder=0, label="front")
         for row in best:
             axis.annotate(
-                row["method"], (row["seconds"], row[key]), fontsize=6, xytext=(3, 3), textcoords="offset points"
+                row["method"], (row["seconds"], row[key]), fontsize=5.5, xytext=(4, -8), textcoords="offset points"
             )
         axis.set(xscale="log", xlabel="seconds from prompt to picture", ylabel=label)
+        low, high = axis.get_xlim()
+        inside = [tick for tick in TICKS if low <= tick <= high]
+        axis.set_xticks(inside, [f"{tick:g}" for tick in inside])
+        axis.minorticks_off()
+        if sign < 0:
+            axis.set_yscale("log")
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=8)
     save(figure, args.out / args.name)

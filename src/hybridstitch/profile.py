@@ -10,7 +10,7 @@ questions about distances, masks and their worth are then answered offline, with
 `costs` times the strokes themselves, interleaved, for s and h(M).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
@@ -196,13 +196,16 @@ def stroke_seconds(
     """
     timer = StrokeTimer(pipe, inputs, strokes)
     rounds = [timer.round() for _ in range(repeats + 2)][2:]
-    return {stroke: [seconds[stroke] for seconds in rounds] for stroke in timer.calls}
+    return {stroke: [seconds[stroke] for seconds in rounds] for stroke in timer.strokes}
 
 
 class StrokeTimer:
-    """Times strokes of a pair, a round at a time.
+    """Times strokes of a pair, a round at a time; in between the pipeline can be used, and stitched anew.
 
     A whole stroke is drawn twice and its second time counts: in a run it follows one of its kind, too.
+
+    Attributes:
+        strokes: what is timed.
     """
 
     @torch.no_grad()
@@ -214,38 +217,40 @@ class StrokeTimer:
             inputs: keyword arguments of one transformer call.
             strokes: dense or masked ones of the large model, and of the small one.
         """
-        stitched: StitchedTransformer = pipe.transformer
-        family, small = stitched.family, stitched.small
+        self.strokes = tuple(strokes)
+        self._pipe, self._inputs = pipe, inputs
+        family = pipe.transformer.family
         latent: Tensor = inputs["hidden_states"]
-        self.device = latent.device
+        self._device = latent.device
         tokens = latent.shape[-1] * latent.shape[-2] // family.patch**2
-        _, cache = family.dense(inputs, keep=True)
-        self.calls: dict[Stroke, Callable[[], Any]] = {}
-        for stroke in strokes:
-            if stroke.masked:
-                count = stroke.region.count(tokens)
-                chosen = torch.arange(count, device=latent.device).repeat(len(latent), 1)
-                self.calls[stroke] = lambda chosen=chosen, text=stroke.text: family.masked(
-                    inputs, chosen, cache, None, text=text
-                )
-            elif stroke.model == "L":
-                self.calls[stroke] = lambda: family.dense(inputs, keep=False)
-            else:
-                self.calls[stroke] = lambda: small(**inputs, return_dict=False)
+        _, self._memory = family.dense(inputs, keep=True)
+        self._chosen = {
+            stroke: torch.arange(stroke.region.count(tokens), device=latent.device).repeat(len(latent), 1)
+            for stroke in self.strokes
+        }
 
     @torch.no_grad()
     def round(self) -> dict[Stroke, float]:
         """Seconds of every stroke, in turn."""
         seconds = {}
-        for stroke, draw in self.calls.items():
+        for stroke in self.strokes:
             if not stroke.masked:
-                draw()
-            _wait(self.device)
+                self._draw(stroke)
+            _wait(self._device)
             start = perf_counter()
-            draw()
-            _wait(self.device)
+            self._draw(stroke)
+            _wait(self._device)
             seconds[stroke] = perf_counter() - start
         return seconds
+
+    def _draw(self, stroke: Stroke) -> None:
+        stitched: StitchedTransformer = self._pipe.transformer
+        if stroke.model == "S":
+            stitched.small(**self._inputs, return_dict=False)
+        elif stroke.masked:
+            stitched.family.masked(self._inputs, self._chosen[stroke], self._memory, None, text=stroke.text)
+        else:
+            stitched.family.dense(self._inputs, keep=False)
 
 
 def _wait(device: torch.device) -> None:

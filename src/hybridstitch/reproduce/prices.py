@@ -64,7 +64,7 @@ class Meter:
 
     def prices(self) -> Prices:
         """Of the rounds so far: means, because the time of a loop is a sum; without the slowest and fastest tenth."""
-        seconds = {stroke: trimmed(one[stroke] for one in self.rounds) for stroke in self.timer.calls}
+        seconds = {stroke: trimmed(one[stroke] for one in self.rounds) for stroke in self.timer.strokes}
         whole = [(stroke, seconds[stroke]) for stroke in WHOLE]
         fits = {
             text: CostModel.fit([*whole, *((stroke, seconds[stroke]) for stroke in strokes)])

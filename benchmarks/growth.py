@@ -134,8 +134,8 @@ def plot(table: list[dict[str, Any]], args: Any) -> None:
             memory.set(ylabel="MiB", ylim=(0, None))
         axis.set(xlabel=label, ylabel="seconds", ylim=(0, None))
         axis.grid(alpha=0.3)
-    handles = {line.get_label(): line for axis in figure.axes for line in axis.get_lines()}
-    figure.legend(handles.values(), handles.keys(), ncols=len(handles), fontsize=8, loc="upper center")
+    handles = {str(line.get_label()): line for axis in figure.axes for line in axis.get_lines()}
+    figure.legend([*handles.values()], [*handles], ncols=len(handles), fontsize=8, loc="upper center")
     save(figure, args.out / "growth", top=0.93)
 
 

@@ -88,7 +88,8 @@ def methods(steps: int, engine: Engine) -> list[Method]:
     rows += [Method(f"skip, {few} large steps", "skip", skip(few, steps), steps) for few in (25, 17, 13, 10)]
     rows += [Method("small", "rival", "small", steps)]
     rows += [Method(f"T-Stitch {share}", "rival", f"t-stitch:ratio={share}", steps) for share in (0.4, 0.6, 0.8)]
-    rows += [Method(f"SRDiffusion {share} %", "rival", f"L{share}% S*", steps) for share in (10, 20, 36, 50)]  # MoDM
+    # 20 %: MoDM's order, too
+    rows += [Method(f"SRDiffusion {share} %", "rival", f"L{share}% S*", steps) for share in (10, 20, 36, 50)]
     named = {"region-adaptive": "region-adaptive", "FlowBlending": "flowblending"}
     rows += [Method(name, "rival", policy_named(preset), steps) for name, preset in named.items()]
     rows += [Method(f"reuse {bound}", "rival", Reuse(LargeOnly(), bound=bound), steps) for bound in (0.05, 0.1)]

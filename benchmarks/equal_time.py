@@ -14,7 +14,7 @@ import argparse
 import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean
 from time import perf_counter
@@ -26,16 +26,17 @@ from PIL import Image
 
 import hybridstitch
 from benchmarks.machine import machine
-from hybridstitch import Policy, policy_named
+from hybridstitch import Policy
+from hybridstitch.calibrate.candidates import crowded
 from hybridstitch.engine import PLAIN, Engine
 from hybridstitch.evaluate.closeness import psnr, ssim
 from hybridstitch.intervals import mean_interval
 from hybridstitch.mini.scenes import heldout_prompts
 from hybridstitch.mini.score import MiniClip
+from hybridstitch.policies import Skip
+from hybridstitch.presets import preset
 
 GUIDANCE = 4.0
-# RAS as `presets` has it, with text cached; its time is set by the tokens that it redraws
-REGION = "schedule:signal=latent,text=cached,program=L14% R28%@{0} L R25%@{0} L R*@{0}"
 FEW = ("L2 H2@0.15 S2", "L3 H2@0.15 S1", "L4 H2@0.15", "L4 H4@0.15", "L6 H2@0.15", "L8 H2@0.15")
 
 
@@ -51,7 +52,7 @@ class Method:
     """
 
     name: str
-    run: Callable[[int], tuple[str, int]]
+    run: Callable[[int], tuple[str | Policy, int]]
     match: str | None = None
     base: float = 0.0
     slope: float = 1.0
@@ -74,7 +75,7 @@ def methods(policy: str, steps: int, few: Sequence[str] = FEW) -> list[Method]:
         Method("hybrid", lambda _: (policy, steps)),
         Method("SRDiffusion", lambda n: (f"L{min(n, steps)} S*", steps), "hybrid"),
         Method("T-Stitch", lambda n: (f"S{steps - min(n, steps)} L*", steps), "hybrid"),
-        Method("region-adaptive", lambda n: (REGION.format(min(n, 100) / 100), steps), "hybrid"),
+        Method("region-adaptive", lambda n: (region(n), steps), "hybrid"),
         Method("fewer steps", lambda n: ("large", n), "hybrid"),
         Method("skip", lambda n: (skip(n, steps), steps), "hybrid"),
         Method("small", lambda _: ("small", steps)),
@@ -86,9 +87,15 @@ def methods(policy: str, steps: int, few: Sequence[str] = FEW) -> list[Method]:
     return rows
 
 
-def skip(count: int, steps: int) -> str:
-    """The large model on some of the steps, where it does best: more towards the noise if they are a third or fewer."""
-    return f"skip:large-steps={count},early={1.5 if 3 * count <= steps else 1.25}"
+def region(percent: int) -> Policy:
+    """The preset of region-adaptive drawing, with text cached; its time is set by the tokens that it redraws."""
+    policy: Any = preset("region-adaptive").policy
+    return replace(policy, program=policy.program.replace("@0.5", f"@{min(percent, 100) / 100}"), text="cached")
+
+
+def skip(count: int, steps: int) -> Policy:
+    """The large model on some of the steps, where it does best."""
+    return Skip(count, crowded(count, steps))
 
 
 class Studio:
@@ -101,7 +108,7 @@ class Studio:
 
     def draw(self, prompt: str, policy: str | Policy, steps: int, seed: int) -> tuple[np.ndarray, float]:
         """One picture (H, W, 3), uint8, and its seconds end to end."""
-        self.pipe.transformer.policy = policy_named(policy) if isinstance(policy, str) else policy
+        self.pipe.transformer.policy = policy
         start = perf_counter()
         picture = self.pipe(
             prompt,

@@ -22,7 +22,7 @@ SPEEDS = (1.4, 1.85, 2.45, 3.2, 4.2, 5.5, 7.0, 9.0, 12.0)  # looked at when no s
 STITCHED = (2.45, 5.5, 9.0, 12.0)  # at which of them both models are tried together
 MASKS = ((0.15, "cached"), (0.3, "cached"), (0.15, "fresh"), (0.3, "fresh"))
 FEW = 10  # steps up to which the length of a mask's segment is tried one by one
-EARLY = (1.25, 1.5)  # how drawn steps crowd towards the noise among repeats: many, and a third of all or `FEW`
+EARLY = (1.25, 1.5)  # how drawn steps crowd towards the noise among repeats, see `crowded`
 ADAPTIVE_STEPS = 10  # below, an adaptive policy has no room to decide
 
 Candidate = tuple[Policy, int]
@@ -53,7 +53,7 @@ def near(speed: float, steps: int, prices: Prices, *, wide: bool = True) -> list
     offer([(LargeOnly(), count) for count in few])
     offer([(SmallOnly(), count) for count in few])
     fewer = min(few, key=lambda count: abs(prices.seconds(LargeOnly(), count) / budget - 1))
-    for early in EARLY if wide else (EARLY[fewer <= max(FEW, steps // 3)],):
+    for early in EARLY if wide else (crowded(fewer, steps),):
         offer([(Skip(count, early), steps) for count in few])
     counts = {round(sqrt(steps * fewer))} | ({steps} if wide else set())
     if wide or fewer <= FEW:
@@ -62,6 +62,16 @@ def near(speed: float, steps: int, prices: Prices, *, wide: bool = True) -> list
         for make in _makes(count, wide):
             offer([(policy, count) for policy in map(make, range(count + 1)) if policy is not None])
     return list(found.values())
+
+
+def crowded(count: int, steps: int) -> float:
+    """`Skip.early` that serves best: more of it for a third of the steps or fewer, and for few (LOG.md).
+
+    Args:
+        count: large steps.
+        steps: T.
+    """
+    return EARLY[count <= max(FEW, steps // 3)]
 
 
 def explored(steps: int, prices: Prices) -> list[Candidate]:

@@ -81,17 +81,14 @@ def policies(
 def _served(file: Path, as_json: bool) -> None:
     """The points of a calibration's recipe, and what was found."""
     from ..recipe import Recipe
-    from .served import points
+    from .served import tell
 
     recipe = Recipe.load(file)
     if as_json:
         found = recipe.to_json()
         print(json.dumps({"points": found["points"], "verdict": found["verdict"]}))
         return
-    console = say.out()
-    console.print(points(recipe))
-    for sentence in recipe.verdict:
-        console.print(sentence)
+    tell(recipe)
 
 
 def scene(

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from . import flags, say
 from .asked import GUIDANCE, STEPS, Asked, BadInput, writable
-from .served import points
+from .served import tell
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
@@ -143,11 +143,9 @@ def _read(path: Path) -> tuple[str, ...]:
 
 def _tell(recipe: "Recipe", out: Path, card: Path | None) -> None:
     """What was found, for people."""
+    tell(recipe)
     console = say.out()
     served = recipe.at()
-    console.print(points(recipe))
-    for sentence in recipe.verdict:
-        console.print(sentence)
     console.print()
     console.print(Text.assemble(("served: ", "dim"), (served.name, "bold"), f", {served.speed:.2f}×"))
     console.print(Text.assemble(("recipe: ", "dim"), (str(out), "bold")))

@@ -93,8 +93,9 @@ class Served:
         check_recipe(pipe, self.recipe)
 
 
-def points(recipe: Recipe) -> Table:
-    """What a recipe serves, a row a point; bold what it serves when nothing is asked for."""
+def tell(recipe: Recipe) -> None:
+    """Print what a recipe serves, a row a point, bold what it serves when nothing is asked for; and what was found."""
+    console = say.out()
     served = recipe.at()
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for column in ("policy", "speed", "closeness", "99 %", "checked", "MiB"):
@@ -108,4 +109,6 @@ def points(recipe: Recipe) -> Table:
             "" if point.held_out is None else f"{point.held_out:.3f}",
             f"{point.memory_mib:.0f}",
         )
-    return table
+    console.print(table)
+    for sentence in recipe.verdict:
+        console.print(sentence)

@@ -28,7 +28,7 @@ RANKS = (
     (1, {"memory", "presets"}),
     (1, {"price"}),
     (1, {"guard"}),
-    (2, {"change", "clock", "kv", "compat", "shelf"}),
+    (2, {"change", "clock", "heap", "kv", "compat", "shelf"}),
     (2, {"families"}),
     (3, {"draw"}),
     (3, {"prepared"}),

@@ -22,6 +22,7 @@ from typing import Any, Generic, Literal, Self, TypeVar
 import torch
 
 from .errors import RunError
+from .heap import keep_freed_memory
 
 MOST = 8  # processes
 PATIENCE_SECONDS = 2  # for a member to end by itself
@@ -141,6 +142,7 @@ def _serve(line: Connection, make: Callable[[], Any], inherited: Sequence[Connec
         other.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interruption is the caller's to handle
     torch.set_num_threads(1)
+    keep_freed_memory()
     desk = make()
     try:
         while True:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..heap import keep_freed_memory
 from ..mini.opened import MINI_POLICY, is_mini, mini_folder, open_mini
 from ..pair import DEFAULT, open_pair
 from ..policies import Policy, parse
@@ -207,6 +208,8 @@ class Pair:
 
         kind = getattr(torch, dtype)
         if self.mini:
+            if device == "cpu":
+                keep_freed_memory()
             pipe = open_mini(policy, device=device, dtype=kind, folder=self.folder)
         else:
             index = {} if self.folder is None else _config(self.folder, "model_index.json")

@@ -40,6 +40,7 @@ MASKED = {
     "masked_compute": st.booleans(),
     "text": st.sampled_from(["fresh", "cached"]),
     "branches": st.sampled_from(["both", "cond"]),
+    "carry": st.floats(0, 1),
     "signal": st.sampled_from(["denoised", "latent"]),
     "reduction": st.sampled_from(["token", "norm", "elementwise"]),
 }

@@ -74,6 +74,15 @@ def test_keys_and_values_are_whole_after_a_broken_masked_step(pipe):
     assert torch.equal(generate(pipe), found)
 
 
+def test_what_is_carried_along_outlives_a_broken_step(pipe):
+    pipe.transformer.policy = "schedule:carry=0.9,program=L2 H3@0.3 S3"
+    with broken(pipe.transformer.small, 1):
+        found = generate(pipe)
+    assert pipe.transformer.trace.fallbacks == {NOT_FINITE: 1}
+    pipe.transformer.policy = "schedule:carry=0.9,program=L2 H@0.3 L H@0.3 S3"
+    assert torch.equal(generate(pipe), found)
+
+
 def test_only_the_broken_image_of_a_batch_falls_back(pipe):
     with broken(pipe.transformer.small, 0, rows=[1, 3]):  # u_1 and c_1 of [u_0, u_1, c_0, c_1]
         assert generate(pipe, images=2).isfinite().all()

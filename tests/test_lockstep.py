@@ -26,6 +26,8 @@ POLICIES: dict[str, Policy] = {
     "static": HybridStitch(masks=(0.3,), thresholds=(10.0, 0.001), min_large=0.4, update_mask=False),
     "program": Schedule("L4 H2@0.3 S2"),
     "cached": Schedule("L4 H2@0.3 S2", text="cached"),
+    "carried": Schedule("L4 H2@0.3 S2", text="cached", carry=0.9),
+    "carried less": Schedule("L4 H2@0.3 S2", text="cached", carry=0.5),
     "region": Schedule("L3 R2@0.5 L R2@0.5", signal="latent"),
     "repeat": Schedule("L4 - L - S1"),
 }

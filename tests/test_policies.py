@@ -97,10 +97,10 @@ def test_stage_0_is_large_the_last_small_and_those_between_masked(policy, distan
         if plan.stage == 0:
             assert plan.strokes == (large(),)
         elif plan.stage > len(policy.masks):
-            assert plan.strokes == (small(),)
+            assert plan.strokes == (Stroke("S", carry=policy.carry),)
         else:
             base, masked = plan.strokes
-            assert base == small()
+            assert base == Stroke("S", carry=policy.carry)
             assert masked.region == Region(policy.masks[plan.stage - 1], frozen=not policy.update_mask)
             assert (masked.text, masked.branches) == (policy.text, policy.branches)
             assert masked.dense is not policy.masked_compute
@@ -264,6 +264,8 @@ REFUSED = [
     ("hybrid-stitch:thresholds=0.3/0.5", "thresholds=0.3/0.5 was given; they must not increase, or a later stage"),
     ("hybrid-stitch:min-large=10", "min_large=10.0 was given; it is a share of the steps, 0 to 1"),
     ("hybrid-stitch:patience=0", "patience=0 was given; at least one step is needed to decide"),
+    ("hybrid-stitch:carry=1.5", "carry=1.5 was given; it is a share of the last difference, 0 (carry nothing) to 1"),
+    ("schedule:carry=nan,program=L4", "carry=nan was given; it is a share of the last difference"),
     ("sr-diffusion:threshold=nan", "thresholds=nan was given; thresholds are positive finite distances"),
     ("t-stitch:ratio=40", "ratio=40.0 was given; T-Stitch's ratio is a share of the steps, 0 to 1"),
     ("t-stitch:ratio=nan", "ratio=nan was given"),

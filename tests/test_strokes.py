@@ -44,7 +44,7 @@ class Follower:
     def __init__(self, kind):
         self.small = calm(small(kind))
         self.large = {branch: CachedText(calm(transformer(kind, heads=6, seed=1))) for branch in "uc"}
-        self.canvas = None
+        self.canvas = self.difference = None
 
     @torch.no_grad()
     def draw(self, call, step):
@@ -52,6 +52,7 @@ class Follower:
         branches = "uc"[-len(call.x) :]
         rows = {branch: [part[row, None] for part in call.inputs] for row, branch in enumerate(branches)}
         canvas = None if self.canvas is None else {b: self.canvas[b] for b in branches}
+        alone = None
         for stroke in step.drawn.strokes:
             drawn, inside = {}, None
             if not stroke.region.everywhere:
@@ -60,6 +61,9 @@ class Follower:
             for branch in "c" if stroke.branches == "cond" and stroke.masked else branches:
                 if stroke.model == "S":
                     drawn[branch] = self.small(*rows[branch], return_dict=False)[0]
+                    if stroke.carry:
+                        alone = {**(alone or {}), branch: drawn[branch]}
+                        drawn[branch] = drawn[branch] + stroke.carry * (self.difference or {}).get(branch, 0)
                 else:
                     self.large[branch].cached = stroke.text == "cached"
                     drawn[branch] = self.large[branch](*rows[branch], inside if stroke.masked else None)
@@ -70,6 +74,8 @@ class Follower:
                 drawn = {branch: torch.where(where, drawn[branch], canvas[branch]) for branch in branches}
             canvas = drawn
         self.canvas = canvas
+        if alone is not None:
+            self.difference = {branch: canvas[branch] - alone[branch] for branch in branches}
         return torch.cat([canvas[branch] for branch in branches])
 
 
@@ -122,7 +128,20 @@ def test_every_option_of_the_masked_stage(kind, size, options):
         assert len(set(masks)) == 4
 
 
-@pytest.mark.parametrize("options", OPTIONS[:4], ids=str)
+@pytest.mark.parametrize("options", [{"carry": 0.9}, {"carry": 1.0, "branches": "cond", "text": "cached"}], ids=str)
+def test_what_the_small_model_lacked_is_carried_along(options):
+    """Refreshed where the large model draws, in hybrid steps, whole ones and after; what repeats leaves it as it is."""
+    program = "L3 H2@0.3 H1@1 S2 L1 S1 -1 S1"
+    expected = ["L"] * 3 + ["S + L@0.3"] * 2 + ["S + L", "S", "S", "L", "S", "-", "S"]
+    pipe = pair(Schedule(program, **options), "sd3.5-medium")
+    assert drew(check(pipe, "sd3.5-medium", steps=12, size=SIZES["odd"])) == (expected, {})
+    with_it, _ = watch(pipe, steps=12)
+    without, _ = watch(pair(Schedule(program, **{**options, "carry": 0.0}), "sd3.5-medium"), steps=12)
+    apart = [not torch.equal(a.out, b.out) for a, b in zip(with_it, without, strict=True)]
+    assert apart == [False] * 4 + [True] * 8  # nothing to carry before the second hybrid step
+
+
+@pytest.mark.parametrize("options", [*OPTIONS[:4], {"carry": 0.9}], ids=str)
 def test_every_option_without_guidance(options):
     check(pair(Schedule("L3 H3@0.3 S2", **options), "sd3.5-medium"), "sd3.5-medium", guidance_scale=1.0)
 
@@ -132,6 +151,7 @@ PROGRAMS = {
     "L2 H1@0.3 S2 H2@0.3 S1": (["L", "L", "S + L@0.3", "S", "S", "L", "S + L@0.3", "S"], {5: NO_KV}),
     "L2 H1@0.3 -1 H2@0.3 S2": (["L", "L", "S + L@0.3", "-", "L", "S + L@0.3", "S", "S"], {4: NO_KV}),
     "S3 H3@0.5 L1 H1@0.5": (["S", "S", "S", "L", "S + L@0.5", "S + L@0.5", "L", "S + L@0.5"], {3: NO_KV}),
+    "L2 H1@1 S2 L1 S1 -1": (["L", "L", "S + L", "S", "S", "L", "S", "-"], {}),
     "L2 R2@0.2 H2@0.3 S1 R1@0.3": (["L", "L", "L@0.2", "L@0.2", "S + L@0.3", "S + L@0.3", "S", "L"], {7: NO_KV}),
 }
 
@@ -151,9 +171,9 @@ def test_a_repeated_prediction_is_the_same_bits():
     assert torch.equal(calls[4].out, calls[5].out)
 
 
-@pytest.mark.parametrize("branches", ["both", "cond"])
-def test_images_in_different_stages_are_drawn_as_each_alone(branches):
-    policy = HybridStitch(masks=(0.4, 0.2), thresholds=(0.51, 0.5, 0.4), branches=branches)
+@pytest.mark.parametrize("options", [{}, {"branches": "cond"}, {"carry": 0.5}], ids=str)
+def test_images_in_different_stages_are_drawn_as_each_alone(options):
+    policy = HybridStitch(masks=(0.4, 0.2), thresholds=(0.51, 0.5, 0.4), **options)
     trace = check(pair(policy, "sd3.5-medium"), "sd3.5-medium", images=3, steps=10, size=SIZES["odd"])
     stages = [{trace.of(image)[i].plan.stage for image in range(3)} for i in range(10)]
     assert max(map(len, stages)) > 1

@@ -63,6 +63,8 @@ class Call:
         inputs: the transformer's keyword arguments, tensors of R rows.
         images: B.
         branches: R / B.
+        difference: the prediction less the small model's, (R, C, H, W), of the last step with a stroke that carries;
+            None before.
         prediction: what was drawn, (R, C, H, W).
         plans: per image what was carried out.
         fallbacks: per image why that is not what was decided.
@@ -72,6 +74,7 @@ class Call:
     inputs: Inputs
     images: int
     branches: int
+    difference: Tensor | None = None
     prediction: Tensor | None = None
     plans: list[Plan] = field(default_factory=list)
     fallbacks: list[str | None] = field(default_factory=list)
@@ -111,6 +114,34 @@ class Call:
             for name, value in self.inputs.items()
         }
 
+    def corrected(self, drawn: Tensor, rows: Sequence[int], carry: float) -> Tensor:
+        """The small model's prediction with a share of the difference added, in memory of its own.
+
+        Args:
+            drawn: v_S, (len(rows), C, H, W).
+            rows: whose.
+            carry: the share.
+        """
+        if self.difference is None:
+            return drawn.clone()
+        whole = len(rows) == len(self.difference)
+        return drawn.add(self.difference if whole else self.difference[list(rows)], alpha=carry)
+
+    def renew(self, canvas: Tensor, alone: Sequence[tuple[list[int], Tensor]]) -> None:
+        """Take the difference of the rows that the small model drew: zero once nothing of the large model's is left.
+
+        Args:
+            canvas: v, (R, C, H, W).
+            alone: rows and the v_S drawn for them.
+        """
+        for rows, drawn in alone:
+            if len(rows) == len(canvas):
+                self.difference = canvas - drawn
+                continue
+            before = canvas.new_zeros(canvas.shape) if self.difference is None else self.difference.clone()
+            before[rows] = canvas[rows] - drawn
+            self.difference = before
+
 
 def draw(
     call: Call,
@@ -127,7 +158,8 @@ def draw(
     """Carry out one step's plans, one per image.
 
     Args:
-        call: the inputs; its `plans`, `fallbacks`, `spans` and `prediction` are filled in.
+        call: the inputs, and the difference so far, which is renewed; its `plans`, `fallbacks`, `spans` and
+            `prediction` are filled in.
         plans: what was decided.
         tokens: per image the chosen tokens (K,), or None where the plan has no region.
         models: the pair.
@@ -149,12 +181,16 @@ def draw(
     call.plans, call.fallbacks = [plan for plan, _ in carried], [why for _, why in carried]
     canvas = previous
     fresh = False  # whether the canvas is ours to write on
+    alone: list[tuple[list[int], Tensor]] = []  # the small model's own rows where its difference is carried
     for position in range(max(len(plan.strokes) for plan in call.plans)):
         for stroke, images in _groups(call.plans, tokens, position):
             rows = call.rows(images, stroke.branches if stroke.masked else "both")
             start = mark(call.latent.device)
             if stroke.model == "S":
                 drawn = models.small(**call.take(rows), return_dict=False)[0]
+                if stroke.carry:
+                    alone.append((rows, drawn))
+                    drawn = call.corrected(drawn, rows, stroke.carry)
             elif stroke.masked:
                 chosen = torch.stack([t for image in images if (t := tokens[image]) is not None]).repeat(
                     len(rows) // len(images), 1
@@ -184,6 +220,7 @@ def draw(
             )
             _lay(canvas, drawn, inside, call, images, rows)
     assert canvas is not None
+    call.renew(canvas, alone)
     call.prediction = canvas
     return canvas
 

@@ -54,6 +54,8 @@ class Stroke:
         text: "fresh" recomputes the text tokens, "cached" keeps their keys and values of the last dense L step.
         branches: "both" guidance branches, or "cond": the conditional one, the other shifted by the small
             model's difference (SPEC §5).
+        carry: of a stroke of the small model, share of the last known difference between the prediction and this
+            model's that is added to it; 0 adds nothing.
         dense: compute the model on every token and keep the region only (the FullLarge ablation).
     """
 
@@ -61,6 +63,7 @@ class Stroke:
     region: Region = EVERYWHERE
     text: Text = "fresh"
     branches: Branches = "both"
+    carry: float = 0.0
     dense: bool = False
 
     @property

@@ -163,6 +163,7 @@ class HybridStitch(MaskedPolicy):
         options.check_masks(self.masks)
         options.check_thresholds(self.thresholds, len(self.masks) + 1)
         options.check_adaptive(self.min_large, self.patience)
+        options.check_carry(self.carry)
         options.check_choices(self)
 
     def decide(self, seen: Seen) -> Plan:
@@ -170,8 +171,8 @@ class HybridStitch(MaskedPolicy):
         if stage == 0:
             return Plan((large(),), 0)
         if stage > len(self.masks):
-            return Plan((small(),), stage)
-        return Plan((small(), self.masked(self.masks[stage - 1])), stage)
+            return Plan((self.small(),), stage)
+        return Plan((self.small(), self.masked(self.masks[stage - 1])), stage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +192,7 @@ class Schedule(MaskedPolicy):
     def __post_init__(self) -> None:
         """Refuse a program that does not parse."""
         segments(self.program)
+        options.check_carry(self.carry)
         options.check_choices(self)
 
     @property
@@ -202,7 +204,7 @@ class Schedule(MaskedPolicy):
 
     def decide(self, seen: Seen) -> Plan:
         stage, segment = segment_at(self.program, seen.step, seen.steps)
-        base = {"L": (large(),), "S": (small(),), "H": (small(),), "R": (), "-": ()}[segment.letter]
+        base = {"L": (large(),), "S": (self.small(),), "H": (self.small(),), "R": (), "-": ()}[segment.letter]
         return Plan(base if segment.ratio is None else (*base, self.masked(segment.ratio)), stage)
 
 

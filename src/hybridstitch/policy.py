@@ -73,6 +73,8 @@ class MaskedPolicy(Policy):
             keeps the masked part.
         text: "fresh" or "cached" text tokens in masked steps.
         branches: guidance branches the large model draws in masked steps, "both" or "cond".
+        carry: what the small model's prediction lacked against the picture's, token by token, is added to its next
+            one, times this share; refreshed where the large model draws. 0 carries nothing.
         signal, reduction: what is measured, see `Policy.measured`.
     """
 
@@ -80,6 +82,7 @@ class MaskedPolicy(Policy):
     masked_compute: bool = True
     text: Text = "fresh"
     branches: Branches = "both"
+    carry: float = 0.0
     signal: Signal = "denoised"
     reduction: Reduction = "token"
 
@@ -90,6 +93,10 @@ class MaskedPolicy(Policy):
     @property
     def measured(self) -> tuple[Signal, Reduction]:
         return self.signal, self.reduction
+
+    def small(self) -> Stroke:
+        """The small model everywhere, with these options."""
+        return Stroke("S", carry=self.carry)
 
     def masked(self, ratio: float) -> Stroke:
         """The large model on the busiest `ratio` of the tokens, with these options."""

@@ -41,6 +41,7 @@ MASKED = {
     "text": st.sampled_from(["fresh", "cached"]),
     "branches": st.sampled_from(["both", "cond"]),
     "carry": st.floats(0, 1),
+    "follow": st.floats(0, 1),
     "signal": st.sampled_from(["denoised", "latent"]),
     "reduction": st.sampled_from(["token", "norm", "elementwise"]),
 }

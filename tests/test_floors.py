@@ -30,6 +30,7 @@ RANKS = (
     (1, {"guard"}),
     (2, {"change", "clock", "heap", "kv", "compat", "shelf"}),
     (2, {"families"}),
+    (3, {"carry"}),
     (3, {"draw"}),
     (3, {"prepared"}),
     (3, {"record"}),

@@ -27,7 +27,7 @@ POLICIES: dict[str, Policy] = {
     "program": Schedule("L4 H2@0.3 S2"),
     "cached": Schedule("L4 H2@0.3 S2", text="cached"),
     "carried": Schedule("L4 H2@0.3 S2", text="cached", carry=0.9),
-    "carried less": Schedule("L4 H2@0.3 S2", text="cached", carry=0.5),
+    "carried less": Schedule("L4 H2@0.3 S2", text="cached", carry=0.95, follow=0.25),
     "region": Schedule("L3 R2@0.5 L R2@0.5", signal="latent"),
     "repeat": Schedule("L4 - L - S1"),
 }

@@ -97,10 +97,10 @@ def test_stage_0_is_large_the_last_small_and_those_between_masked(policy, distan
         if plan.stage == 0:
             assert plan.strokes == (large(),)
         elif plan.stage > len(policy.masks):
-            assert plan.strokes == (Stroke("S", carry=policy.carry),)
+            assert plan.strokes == (Stroke("S", carry=policy.carry, follow=policy.follow),)
         else:
             base, masked = plan.strokes
-            assert base == Stroke("S", carry=policy.carry)
+            assert base == Stroke("S", carry=policy.carry, follow=policy.follow)
             assert masked.region == Region(policy.masks[plan.stage - 1], frozen=not policy.update_mask)
             assert (masked.text, masked.branches) == (policy.text, policy.branches)
             assert masked.dense is not policy.masked_compute
@@ -266,6 +266,7 @@ REFUSED = [
     ("hybrid-stitch:patience=0", "patience=0 was given; at least one step is needed to decide"),
     ("hybrid-stitch:carry=1.5", "carry=1.5 was given; it is a share of the last difference, 0 (carry nothing) to 1"),
     ("schedule:carry=nan,program=L4", "carry=nan was given; it is a share of the last difference"),
+    ("hybrid-stitch:follow=-1", "follow=-1.0 was given; it is a share of the small model's change, 0 to 1 (all of it)"),
     ("sr-diffusion:threshold=nan", "thresholds=nan was given; thresholds are positive finite distances"),
     ("t-stitch:ratio=40", "ratio=40.0 was given; T-Stitch's ratio is a share of the steps, 0 to 1"),
     ("t-stitch:ratio=nan", "ratio=nan was given"),

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .carry import Last, carried, renewed
 from .clock import Mark, mark
 from .compat import fix_addresses
 from .engine import PLAIN, Engine
@@ -63,8 +64,7 @@ class Call:
         inputs: the transformer's keyword arguments, tensors of R rows.
         images: B.
         branches: R / B.
-        difference: the prediction less the small model's, (R, C, H, W), of the last step with a stroke that carries;
-            None before.
+        last: what the small model drew last, where that is carried on; renewed with the prediction.
         prediction: what was drawn, (R, C, H, W).
         plans: per image what was carried out.
         fallbacks: per image why that is not what was decided.
@@ -74,7 +74,7 @@ class Call:
     inputs: Inputs
     images: int
     branches: int
-    difference: Tensor | None = None
+    last: Last | None = None
     prediction: Tensor | None = None
     plans: list[Plan] = field(default_factory=list)
     fallbacks: list[str | None] = field(default_factory=list)
@@ -114,34 +114,6 @@ class Call:
             for name, value in self.inputs.items()
         }
 
-    def corrected(self, drawn: Tensor, rows: Sequence[int], carry: float) -> Tensor:
-        """The small model's prediction with a share of the difference added, in memory of its own.
-
-        Args:
-            drawn: v_S, (len(rows), C, H, W).
-            rows: whose.
-            carry: the share.
-        """
-        if self.difference is None:
-            return drawn.clone()
-        whole = len(rows) == len(self.difference)
-        return drawn.add(self.difference if whole else self.difference[list(rows)], alpha=carry)
-
-    def renew(self, canvas: Tensor, alone: Sequence[tuple[list[int], Tensor]]) -> None:
-        """Take the difference of the rows that the small model drew: zero once nothing of the large model's is left.
-
-        Args:
-            canvas: v, (R, C, H, W).
-            alone: rows and the v_S drawn for them.
-        """
-        for rows, drawn in alone:
-            if len(rows) == len(canvas):
-                self.difference = canvas - drawn
-                continue
-            before = canvas.new_zeros(canvas.shape) if self.difference is None else self.difference.clone()
-            before[rows] = canvas[rows] - drawn
-            self.difference = before
-
 
 def draw(
     call: Call,
@@ -158,8 +130,7 @@ def draw(
     """Carry out one step's plans, one per image.
 
     Args:
-        call: the inputs, and the difference so far, which is renewed; its `plans`, `fallbacks`, `spans` and
-            `prediction` are filled in.
+        call: the inputs; its `plans`, `fallbacks`, `spans`, `prediction` and `last` are filled in.
         plans: what was decided.
         tokens: per image the chosen tokens (K,), or None where the plan has no region.
         models: the pair.
@@ -174,23 +145,22 @@ def draw(
     """
     size = call.latent.shape[-2] * call.latent.shape[-1] // models.large.patch**2
     length = size + call.inputs["encoder_hidden_states"].shape[1]
-    carried = [_possible(call, image, plan, cache, previous, step, length) for image, plan in enumerate(plans)]
+    possible = [_possible(call, image, plan, cache, previous, step, length) for image, plan in enumerate(plans)]
     for image, why in enumerate(overruled):
         if why is not None:
-            carried[image] = (Plan((large(),), plans[image].stage), why)
-    call.plans, call.fallbacks = [plan for plan, _ in carried], [why for _, why in carried]
+            possible[image] = (Plan((large(),), plans[image].stage), why)
+    call.plans, call.fallbacks = [plan for plan, _ in possible], [why for _, why in possible]
     canvas = previous
     fresh = False  # whether the canvas is ours to write on
-    alone: list[tuple[list[int], Tensor]] = []  # the small model's own rows where its difference is carried
     for position in range(max(len(plan.strokes) for plan in call.plans)):
         for stroke, images in _groups(call.plans, tokens, position):
             rows = call.rows(images, stroke.branches if stroke.masked else "both")
             start = mark(call.latent.device)
             if stroke.model == "S":
                 drawn = models.small(**call.take(rows), return_dict=False)[0]
-                if stroke.carry:
-                    alone.append((rows, drawn))
-                    drawn = call.corrected(drawn, rows, stroke.carry)
+                if stroke.carries:
+                    before, call.last = call.last, renewed(call.last, drawn, rows, len(call.latent))
+                    drawn = carried(drawn, rows, stroke, previous, before)
             elif stroke.masked:
                 chosen = torch.stack([t for image in images if (t := tokens[image]) is not None]).repeat(
                     len(rows) // len(images), 1
@@ -205,6 +175,8 @@ def draw(
                 whole = any(call.fallbacks[image] for image in images)
                 drawn, kept = models.large.dense(call.take(rows), keep=keep, memory=memory, rows=index, whole=whole)
                 cache.stamp(rows, step if kept else None)
+                if call.last is not None and position == 0:
+                    call.last = call.last.without(rows)
             call.spans.append((images, start, mark(call.latent.device)))
             if stroke.region.everywhere and len(images) == call.images:
                 canvas, fresh = drawn, True
@@ -220,7 +192,6 @@ def draw(
             )
             _lay(canvas, drawn, inside, call, images, rows)
     assert canvas is not None
-    call.renew(canvas, alone)
     call.prediction = canvas
     return canvas
 

@@ -142,14 +142,16 @@ def check_adaptive(min_large: float, patience: int) -> None:
         raise PolicyError(f"patience={patience} was given; at least one step is needed to decide")
 
 
-def check_carry(carry: float) -> None:
-    """Refuse a share of the carried difference outside [0, 1].
+def check_carry(carry: float, follow: float) -> None:
+    """Refuse shares outside [0, 1], see `carry`.
 
     Raises:
         PolicyError: see above.
     """
     if not 0.0 <= carry <= 1.0:
         raise PolicyError(f"carry={carry} was given; it is a share of the last difference, 0 (carry nothing) to 1")
+    if not 0.0 <= follow <= 1.0:
+        raise PolicyError(f"follow={follow} was given; it is a share of the small model's change, 0 to 1 (all of it)")
 
 
 def check_choices(options: object) -> None:

@@ -54,8 +54,8 @@ class Stroke:
         text: "fresh" recomputes the text tokens, "cached" keeps their keys and values of the last dense L step.
         branches: "both" guidance branches, or "cond": the conditional one, the other shifted by the small
             model's difference (SPEC §5).
-        carry: of a stroke of the small model, share of the last known difference between the prediction and this
-            model's that is added to it; 0 adds nothing.
+        carry, follow: of a stroke of the small model, how it carries the last prediction on, see `carry`; 0 and 1 are
+            the small model as it is.
         dense: compute the model on every token and keep the region only (the FullLarge ablation).
     """
 
@@ -64,7 +64,13 @@ class Stroke:
     text: Text = "fresh"
     branches: Branches = "both"
     carry: float = 0.0
+    follow: float = 1.0
     dense: bool = False
+
+    @property
+    def carries(self) -> bool:
+        """Whether the last prediction is carried on."""
+        return self.carry != 0.0 or self.follow != 1.0
 
     @property
     def masked(self) -> bool:

@@ -163,7 +163,7 @@ class HybridStitch(MaskedPolicy):
         options.check_masks(self.masks)
         options.check_thresholds(self.thresholds, len(self.masks) + 1)
         options.check_adaptive(self.min_large, self.patience)
-        options.check_carry(self.carry)
+        options.check_carry(self.carry, self.follow)
         options.check_choices(self)
 
     def decide(self, seen: Seen) -> Plan:
@@ -192,7 +192,7 @@ class Schedule(MaskedPolicy):
     def __post_init__(self) -> None:
         """Refuse a program that does not parse."""
         segments(self.program)
-        options.check_carry(self.carry)
+        options.check_carry(self.carry, self.follow)
         options.check_choices(self)
 
     @property

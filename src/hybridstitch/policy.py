@@ -73,8 +73,8 @@ class MaskedPolicy(Policy):
             keeps the masked part.
         text: "fresh" or "cached" text tokens in masked steps.
         branches: guidance branches the large model draws in masked steps, "both" or "cond".
-        carry: what the small model's prediction lacked against the picture's, token by token, is added to its next
-            one, times this share; refreshed where the large model draws. 0 carries nothing.
+        carry: where the small model draws, share of the last prediction's difference from it that stays; 0: none.
+        follow: there, share of the change in its own prediction that is followed; 1: all of it (see `carry`).
         signal, reduction: what is measured, see `Policy.measured`.
     """
 
@@ -83,6 +83,7 @@ class MaskedPolicy(Policy):
     text: Text = "fresh"
     branches: Branches = "both"
     carry: float = 0.0
+    follow: float = 1.0
     signal: Signal = "denoised"
     reduction: Reduction = "token"
 
@@ -96,7 +97,7 @@ class MaskedPolicy(Policy):
 
     def small(self) -> Stroke:
         """The small model everywhere, with these options."""
-        return Stroke("S", carry=self.carry)
+        return Stroke("S", carry=self.carry, follow=self.follow)
 
     def masked(self, ratio: float) -> Stroke:
         """The large model on the busiest `ratio` of the tokens, with these options."""

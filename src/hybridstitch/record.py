@@ -86,7 +86,7 @@ class Drawn:
     def release(self) -> None:
         """Let inputs and predictions go; plans and times stay."""
         for call in [*self.calls, *filter(None, [self.skipping])]:
-            call.inputs, call.prediction, call.difference = {}, None, None
+            call.inputs, call.prediction, call.last = {}, None, None
 
     def steps(self, index: int, tokens: int) -> Sequence[Step]:
         """The step as plain data, per image.

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .carry import Last
 from .change import Meter
 from .draw import Call, Inputs, Models, draw, draw_skipping
 from .errors import RunError
@@ -58,7 +59,7 @@ class Run:
         # Of each kind of call of a step, by its place among them and its rows:
         self._caches: dict[tuple[int, int], KVCache] = {} if models.caches is None else models.caches
         self._predictions: dict[tuple[int, int], Tensor] = {}
-        self._differences: dict[tuple[int, int], Tensor] = {}
+        self._last: dict[tuple[int, int], Last | None] = {}
         self._frozen: dict[int, tuple[int, Tensor]] = {}  # per image: the stage whose mask is frozen, and the mask
 
     def draw(self, inputs: Inputs) -> Tensor:
@@ -88,17 +89,15 @@ class Run:
                 "needs `other.transformer.follow(other)`"
             )
         key = (len(now.calls), len(latent))
-        call.difference = self._differences.get(key)
+        call.last = self._last.get(key)
         now.calls.append(call)
         previous = self._predictions.get(key)
         self._predictions[key] = self._carry_out(call, key, previous)
         if self._guard is not None and now.overrule_broken(self._predictions[key]):
-            call = now.calls[-1] = Call(
-                inputs, call.images, call.branches, difference=self._differences.get(key), spans=call.spans
-            )
+            call = Call(inputs, call.images, call.branches, last=self._last.get(key), spans=call.spans)
+            now.calls[-1] = call
             self._predictions[key] = self._carry_out(call, key, previous)
-        if call.difference is not None:
-            self._differences[key] = call.difference
+        self._last[key] = call.last
         return self._predictions[key]
 
     def _carry_out(self, call: Call, key: tuple[int, int], previous: Tensor | None) -> Tensor:
@@ -153,7 +152,7 @@ class Run:
         for cache in self._caches.values():
             cache.forget()
         self._predictions.clear()
-        self._differences.clear()
+        self._last.clear()
         for done in self.drawn[-1:]:
             done.release()
 
@@ -212,7 +211,7 @@ class Run:
         twin._meter = copy.copy(self._meter)
         twin._caches = {key: cache.copy() for key, cache in self._caches.items()}
         twin._predictions = dict(self._predictions)
-        twin._differences = dict(self._differences)
+        twin._last = dict(self._last)
         twin._frozen = dict(self._frozen)
         return twin
 

@@ -35,6 +35,7 @@ from hybridstitch.calibrate.drawing import Score, Studio, Task
 from hybridstitch.calibrate.search import draw
 from hybridstitch.calibrate.state import State
 from hybridstitch.crew import Crew, processes
+from hybridstitch.heap import keep_freed_memory
 from hybridstitch.intervals import mean_interval
 from hybridstitch.mini.scenes import heldout_prompts
 from hybridstitch.policies import HybridStitch, LargeOnly, Policy, Schedule, parse
@@ -93,6 +94,7 @@ class Bench:
 
     def __init__(self, state: Path, prompts: Sequence[str], prices: Prices) -> None:
         """Open the miniature pair; go on with what a state file holds."""
+        keep_freed_memory()
         self.pipe: Any = hybridstitch.open_pair("mini")
         self.pipe.set_progress_bar_config(disable=True)
         width, height = native_size(self.pipe)

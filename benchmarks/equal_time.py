@@ -30,11 +30,13 @@ from hybridstitch import Policy
 from hybridstitch.calibrate.candidates import crowded
 from hybridstitch.engine import PLAIN, Engine
 from hybridstitch.evaluate.closeness import psnr, ssim
+from hybridstitch.heap import keep_freed_memory
 from hybridstitch.intervals import mean_interval
 from hybridstitch.mini.scenes import heldout_prompts
 from hybridstitch.mini.score import MiniClip
 from hybridstitch.policies import Skip
-from hybridstitch.presets import preset
+from hybridstitch.policy import MaskedPolicy
+from hybridstitch.presets import as_policy, preset
 
 GUIDANCE = 4.0
 FEW = ("L2 H2@0.15 S2", "L3 H2@0.15 S1", "L4 H2@0.15", "L4 H4@0.15", "L6 H2@0.15", "L8 H2@0.15")
@@ -46,14 +48,16 @@ class Method:
 
     Attributes:
         name: as printed.
-        run: (n) → (policy, steps) of the number that sets the time; None takes no number.
-        match: name of the row whose time is the target.
+        run: (n) → (policy, steps) of the number that sets the time.
+        match: name of the row it is compared with, whose time is the target.
+        steered: whether it has such a number; where not, its time is as it comes.
         slope: seconds one more unit of n costs, and `base` at n = 0; measured in the warm-up.
     """
 
     name: str
     run: Callable[[int], tuple[str | Policy, int]]
     match: str | None = None
+    steered: bool = True
     base: float = 0.0
     slope: float = 1.0
     seconds: list[float] = field(default_factory=list)
@@ -62,7 +66,7 @@ class Method:
 
     def number(self, target: float) -> int:
         """The n for the next picture that brings the total time closest to the target total."""
-        if self.match is None:
+        if self.match is None or not self.steered:
             return 0
         wanted = (target - sum(self.seconds) - self.base) / self.slope
         return max(1, round(wanted))
@@ -80,11 +84,23 @@ def methods(policy: str, steps: int, few: Sequence[str] = FEW) -> list[Method]:
         Method("skip", lambda n: (skip(n, steps), steps), "hybrid"),
         Method("small", lambda _: ("small", steps)),
     ]
+    plain = without_carrying(policy)
+    if plain is not None:
+        rows.insert(2, Method("hybrid, nothing carried", lambda _: (plain, steps), "hybrid", steered=False))
     for program in few:
         count = sum(int(word[1:].partition("@")[0]) for word in program.split())
         rows.append(Method(program, lambda _, p=program, c=count: (p, c)))
         rows.append(Method(f"fewer steps at {program}", lambda n: ("large", n), program))
     return rows
+
+
+def without_carrying(policy: str) -> Policy | None:
+    """The same policy with the small model as it is; None where it is so already."""
+    carrying: Any = as_policy(policy)
+    if not isinstance(carrying, MaskedPolicy):
+        return None
+    plain = replace(carrying, carry=0.0, follow=1.0)
+    return None if plain == carrying else plain
 
 
 def region(percent: int) -> Policy:
@@ -102,7 +118,8 @@ class Studio:
     """Draws and times."""
 
     def __init__(self, engine: Engine = PLAIN) -> None:
-        """Open the miniature pair, run as the engine says."""
+        """Open the miniature pair, run as the engine says; freed memory stays here, as it does with the command line."""
+        keep_freed_memory()
         self.pipe: Any = hybridstitch.open_pair("mini", engine=engine)
         self.pipe.set_progress_bar_config(disable=True)
 
@@ -122,7 +139,7 @@ class Studio:
 def calibrate(studio: Studio, rows: list[Method], prompts: list[str], steps: int) -> None:
     """Time each rival at two numbers, for the line it is steered by; also warms everything up."""
     for row in rows:
-        if row.match is None:
+        if row.match is None or not row.steered:
             studio.draw(prompts[0], *row.run(0), 0)
             continue
         ends = (steps // 5, steps // 2) if row.match == "hybrid" else (3, 8)
@@ -177,7 +194,7 @@ def table(rows: list[Method], raw: list[dict[str, Any]]) -> list[dict[str, Any]]
         line: dict[str, Any] = {
             "method": row.name,
             "n": len(mine),
-            "number": mean(row.used) if row.match else None,
+            "number": mean(row.used) if row.match and row.steered else None,
             "seconds": mean(row.seconds),
             "speedup": large / mean(row.seconds),
             **{m: mean_interval([r[m] for r in mine]) for m in ("psnr", "ssim", "clip_mini")},

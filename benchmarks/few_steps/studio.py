@@ -12,6 +12,7 @@ import hybridstitch
 from hybridstitch.calibrate.call import Call
 from hybridstitch.calibrate.measure import measure
 from hybridstitch.levels import shifted
+from hybridstitch.heap import keep_freed_memory
 from hybridstitch.lockstep import Start, draw_together, prepare
 from hybridstitch.price import Prices, fixed_plans
 
@@ -30,6 +31,7 @@ class Studio:
             prompts: what to draw.
             seed: of the first prompt's noise; the next one's is larger by one.
         """
+        keep_freed_memory()
         self.pipe: Any = hybridstitch.open_pair("mini")
         self.prompts, self.seed = prompts, seed
         self.references: list[Tensor] = []

@@ -118,7 +118,7 @@ class Studio:
     """Draws and times."""
 
     def __init__(self, engine: Engine = PLAIN) -> None:
-        """Open the miniature pair, run as the engine says; freed memory stays here, as it does with the command line."""
+        """Open the miniature pair, run as the engine says; freed memory stays here, as with the command line."""
         keep_freed_memory()
         self.pipe: Any = hybridstitch.open_pair("mini", engine=engine)
         self.pipe.set_progress_bar_config(disable=True)

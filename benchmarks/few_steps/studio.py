@@ -11,8 +11,8 @@ from torch import Tensor
 import hybridstitch
 from hybridstitch.calibrate.call import Call
 from hybridstitch.calibrate.measure import measure
-from hybridstitch.levels import shifted
 from hybridstitch.heap import keep_freed_memory
+from hybridstitch.levels import shifted
 from hybridstitch.lockstep import Start, draw_together, prepare
 from hybridstitch.price import Prices, fixed_plans
 

@@ -111,6 +111,7 @@ def main() -> None:
     """Measure, print and write."""
     options = parser(__doc__, repeats=15)
     options.add_argument("--pictures", type=int, default=4, help="with each engine")
+    options.add_argument("--images", type=int, default=1, help="of a step: what is read of the weights serves them all")
     options.add_argument("--snap", type=int, default=16)
     args = options.parse_args()
     dtype = started(args)
@@ -126,9 +127,13 @@ def main() -> None:
     write(args.out, "compile_cold", cold, None, program=PROGRAM, steps=STEPS)
     torch._dynamo.reset()
     start = prepare(pipe, prompts[0], steps=1, guidance=GUIDANCE)
-    rows = len(start.inputs["encoder_hidden_states"])
+    inputs = {
+        name: value.repeat_interleave(args.images, 0) if isinstance(value, torch.Tensor) else value
+        for name, value in start.inputs.items()
+    }
+    rows = len(inputs["encoder_hidden_states"])
     given = {
-        **start.inputs,
+        **inputs,
         "hidden_states": start.latent.repeat(rows, 1, 1, 1),
         "timestep": torch.full((rows,), 500.0, device=args.device),
     }
@@ -153,7 +158,7 @@ def main() -> None:
                 ideal = shape.flops(count, text=text) / shape.flops()
                 holds = "yes" if cost <= share + ALLOWED else "no"
                 table.append({**line, "h(M)": cost, "ideal": ideal, "above M": cost - share, "holds": holds})
-    write(args.out, "compile", table, raw, clock=args.clock, cold=cold)
+    write(args.out, "compile", table, raw, clock=args.clock, images=args.images, cold=cold)
     plot(table, args)
 
 

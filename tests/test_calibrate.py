@@ -1,8 +1,6 @@
 """Calibration on a small random pair: what is tried, what is kept, that it resumes, repeats itself, and refuses."""
 
 import json
-import os
-import signal
 from dataclasses import replace
 from itertools import pairwise
 
@@ -13,7 +11,6 @@ from hybridstitch.calibrate.candidates import adaptive, explored, near
 from hybridstitch.calibrate.drawing import Score
 from hybridstitch.calibrate.table import Row, best_by_speed, pareto, student
 from hybridstitch.crew import Crew
-from hybridstitch.errors import RunError
 from hybridstitch.policies import LargeOnly, Schedule, SmallOnly
 from hybridstitch.price import Prices
 from hybridstitch.recipe import Recipe, RecipeError
@@ -214,27 +211,6 @@ def test_a_recipe_file_is_what_was_found(whole, tmp_path):
 
 
 # --- processes ---
-
-
-def _double(desk, number):
-    if number == 13:
-        raise ValueError("unlucky")
-    if number == 99:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return desk * number
-
-
-def test_a_crew_does_all_tasks_and_passes_errors_on():
-    for count in (1, 2):
-        with Crew(lambda: 2, count) as crew:
-            assert sorted(crew.map(_double, [1, 2, 3, 4, 5])) == [(0, 2), (1, 4), (2, 6), (3, 8), (4, 10)]
-            with pytest.raises(ValueError, match="unlucky"):
-                list(crew.map(_double, [1, 13]))
-
-
-def test_a_killed_process_is_told():
-    with Crew(lambda: 2, 2) as crew, pytest.raises(RunError, match="was killed"):
-        list(crew.map(_double, [99]))
 
 
 def test_a_crew_of_two_draws_what_one_does(pipe, whole):

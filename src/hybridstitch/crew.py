@@ -9,6 +9,7 @@ error of any task ends the map, and what was yielded before stays. A forked memb
 spawned one makes its own. Where there are no forks, on other devices and for one core, tasks are done here.
 """
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -26,6 +27,7 @@ from .heap import keep_freed_memory
 
 MOST = 8  # processes
 PATIENCE_SECONDS = 2  # for a member to end by itself
+DIES_WITH_ITS_PARENT = 1  # PR_SET_PDEATHSIG of prctl.h
 Desk = TypeVar("Desk")
 
 
@@ -141,6 +143,8 @@ def _serve(line: Connection, make: Callable[[], Any], inherited: Sequence[Connec
     for other in inherited:
         other.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interruption is the caller's to handle
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(DIES_WITH_ITS_PARENT, signal.SIGKILL)  # not at the end of a task that nobody waits for
     torch.set_num_threads(1)
     keep_freed_memory()
     desk = make()

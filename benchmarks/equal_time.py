@@ -35,8 +35,7 @@ from hybridstitch.intervals import mean_interval
 from hybridstitch.mini.scenes import heldout_prompts
 from hybridstitch.mini.score import MiniClip
 from hybridstitch.policies import Skip
-from hybridstitch.policy import MaskedPolicy
-from hybridstitch.presets import as_policy, preset
+from hybridstitch.presets import preset
 
 GUIDANCE = 4.0
 FEW = ("L2 H2@0.15 S2", "L3 H2@0.15 S1", "L4 H2@0.15", "L4 H4@0.15", "L6 H2@0.15", "L8 H2@0.15")
@@ -72,8 +71,15 @@ class Method:
         return max(1, round(wanted))
 
 
-def methods(policy: str, steps: int, few: Sequence[str] = FEW) -> list[Method]:
-    """The rows: at `steps` steps, and few-step programs with fewer steps of the large model at their time."""
+def methods(policy: str, steps: int, few: Sequence[str] = FEW, beside: str = "") -> list[Method]:
+    """The rows: at `steps` steps, and few-step programs with fewer steps of the large model at their time.
+
+    Args:
+        policy: of the hybrid row.
+        steps: T.
+        few: programs of fewer steps.
+        beside: a policy to compare the hybrid with as it is, in its own time.
+    """
     rows = [
         Method("large", lambda _: ("large", steps)),
         Method("hybrid", lambda _: (policy, steps)),
@@ -84,23 +90,13 @@ def methods(policy: str, steps: int, few: Sequence[str] = FEW) -> list[Method]:
         Method("skip", lambda n: (skip(n, steps), steps), "hybrid"),
         Method("small", lambda _: ("small", steps)),
     ]
-    plain = without_carrying(policy)
-    if plain is not None:
-        rows.insert(2, Method("hybrid, nothing carried", lambda _: (plain, steps), "hybrid", steered=False))
+    if beside:
+        rows.insert(2, Method(beside, lambda _: (beside, steps), "hybrid", steered=False))
     for program in few:
         count = sum(int(word[1:].partition("@")[0]) for word in program.split())
         rows.append(Method(program, lambda _, p=program, c=count: (p, c)))
         rows.append(Method(f"fewer steps at {program}", lambda n: ("large", n), program))
     return rows
-
-
-def without_carrying(policy: str) -> Policy | None:
-    """The same policy with the small model as it is; None where it is so already."""
-    carrying: Any = as_policy(policy)
-    if not isinstance(carrying, MaskedPolicy):
-        return None
-    plain = replace(carrying, carry=0.0, follow=1.0)
-    return None if plain == carrying else plain
 
 
 def region(percent: int) -> Policy:
@@ -148,10 +144,9 @@ def calibrate(studio: Studio, rows: list[Method], prompts: list[str], steps: int
         row.base = times[0] - row.slope * ends[0]
 
 
-def compare(policy: str, steps: int, count: int, seed: int, few: Sequence[str]) -> tuple[list[Method], list[str]]:
-    """Draw everything, prompt by prompt."""
+def compare(rows: list[Method], steps: int, count: int, seed: int) -> list[str]:
+    """Draw everything, prompt by prompt, and give the prompts."""
     studio, prompts = Studio(), heldout_prompts(count, seed=seed)
-    rows = methods(policy, steps, few)
     calibrate(studio, rows, prompts, steps)
     by_name = {row.name: row for row in rows}
     for index, prompt in enumerate(prompts):
@@ -162,7 +157,7 @@ def compare(policy: str, steps: int, count: int, seed: int, few: Sequence[str]) 
             row.used.append(number)
             row.pictures.append(picture)
         print(f"{index + 1}/{count}  " + "  ".join(f"{r.name} {mean(r.seconds):.2f}s" for r in rows[:5]), flush=True)
-    return rows, prompts
+    return prompts
 
 
 def scored(rows: list[Method], prompts: list[str]) -> Iterator[dict[str, Any]]:
@@ -231,11 +226,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--policy", default="", help="of the hybrid row; default: the miniature pair's own")
+    parser.add_argument("--beside", default="", help="another policy, in its own time")
     parser.add_argument("--no-few", action="store_true", help="leave the few-step programs out")
     parser.add_argument("--out", type=Path, default=Path("docs/results/equal_time"))
     args = parser.parse_args()
     policy = args.policy or str(hybridstitch.open_pair("mini").transformer.policy)
-    rows, prompts = compare(policy, args.steps, args.prompts, args.seed, () if args.no_few else FEW)
+    rows = methods(policy, args.steps, () if args.no_few else FEW, args.beside)
+    prompts = compare(rows, args.steps, args.prompts, args.seed)
     raw = list(scored(rows, prompts))
     lines = table(rows, raw)
     args.out.mkdir(parents=True, exist_ok=True)

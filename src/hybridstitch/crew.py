@@ -23,7 +23,6 @@ from typing import Any, Generic, Literal, Self, TypeVar
 import torch
 
 from .errors import RunError
-from .heap import keep_freed_memory
 
 MOST = 8  # processes
 PATIENCE_SECONDS = 2  # for a member to end by itself
@@ -146,7 +145,6 @@ def _serve(line: Connection, make: Callable[[], Any], inherited: Sequence[Connec
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(DIES_WITH_ITS_PARENT, signal.SIGKILL)  # not at the end of a task that nobody waits for
     torch.set_num_threads(1)
-    keep_freed_memory()
     desk = make()
     try:
         while True:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..crew import Crew, cores
-from ..heap import keep_freed_memory
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ class Studio:
         if self._pipe is None:
             if single(self.settings):
                 torch.set_num_threads(1)
-                keep_freed_memory()
             self._pipe = self.settings.open()
         return self._pipe
 

@@ -72,6 +72,14 @@ def test_exploring_looks_at_every_speed():
     assert all(b / a < 1.35 for a, b in pairwise(speeds))
 
 
+@pytest.mark.parametrize("small", [0.15, 0.9, 2.0])
+def test_few_steps_are_tried_in_every_count_whatever_they_cost(small):
+    found = explored(4, replace(PRICES, small=small))
+    assert {(policy.name, steps) for policy, steps in found} >= {
+        (name, steps) for name in ("large", "small") for steps in (2, 3)
+    }
+
+
 def test_adaptive_policies_need_room():
     assert adaptive(6) == []
     assert {policy.name for policy, _ in adaptive(50)} == {"sr-diffusion", "hybrid-stitch"}

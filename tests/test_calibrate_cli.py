@@ -9,6 +9,7 @@ import time
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -21,6 +22,7 @@ from mini_folder import save
 
 PROMPTS = ["a big dog on a meadow", "a unicorn in the snow", "a pizza at night", "a small cat on a beach"]
 SHORT = ("--steps", "4", "--size", "32x32")
+RESULTS = Path(__file__).parents[1] / "docs/results/calibration"
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +94,15 @@ def test_policies_lists_what_a_recipe_serves(calibrated, here, capsys):
     assert found["verdict"] == list(recipe.verdict)
     assert main(["policies", "--recipe", "nowhere.json"]) == 2
     assert "nowhere.json" in capsys.readouterr().err
+
+
+def test_no_name_and_no_number_is_cut(capsys):
+    path = RESULTS / "recipe-1.json"
+    assert max(len(point.name) for point in Recipe.load(path).points) > 40
+    assert main(["policies", "--recipe", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "…" not in out
+    assert all(f"{point.name} " in out and f" {point.speed:.2f}× " in out for point in Recipe.load(path).points)
 
 
 def test_pictures_are_drawn_by_a_recipe(calibrated, here, capsys):

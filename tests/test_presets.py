@@ -38,6 +38,9 @@ EXPECTED = {
         "L S L R@0.3 -3 L R@0.3 -2 L R@0.3 -3 L R@0.3 -3 L R@0.3 -3 L R@0.3 -4 L R@0.3 -4 L R@0.3 -4 L R@0.3 -4",
         text="cached",
     ),
+    "mini-carried": HybridStitch(
+        masks=(0.2,), thresholds=(0.3, 0.015), min_large=0.14, patience=2, text="cached", carry=0.95, follow=0.25
+    ),
     "region-adaptive": Schedule("L14% R28%@0.5 L R25%@0.5 L R*@0.5", signal="latent"),
 }
 
@@ -150,6 +153,15 @@ def test_a_run_in_the_paper_s_setting_is_at_home():
     assert outside(preset("hybridstitch-30"), **home, guidance=7.0) == []
 
 
+def test_thresholds_of_the_miniature_pair_are_at_home_there():
+    home = {"large": "mini", "size": (128, 128), "steps": 50, "guidance": 4.0}
+    assert outside(preset("mini-carried"), **home) == []
+    assert outside(preset("mini-carried"), **{**home, "large": "mine", "steps": 28}) == [
+        "The thresholds of 'mini-carried' were chosen where the large model is mini; in this run it is mine.",
+        "The thresholds of 'mini-carried' were chosen where the number of steps is 50; in this run it is 28.",
+    ]
+
+
 def test_a_run_elsewhere_is_told_so_in_sentences():
     sentences = outside(preset("sr-diffusion"), small="mine", size=(512, 768), steps=28, scheduler="Heun")
     assert sentences == [
@@ -166,7 +178,9 @@ def test_programs_have_no_thresholds_to_carry_over():
     for name in ("large", "t-stitch", "modm", "flowblending"):
         assert preset(name).made_for is None
         assert outside(preset(name), size=(64, 64), steps=4) == []
-    assert all(p.made_for is PAPER for p in PRESETS.values() if p.policy.adaptive)
+    homes = {name: p.made_for for name, p in PRESETS.items() if p.policy.adaptive}
+    assert homes.pop("mini-carried").large == "mini"
+    assert set(homes.values()) == {PAPER}
 
 
 def test_a_policy_string_reads_back_through_a_stitch_s_own_reader():

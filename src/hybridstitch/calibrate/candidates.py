@@ -75,8 +75,14 @@ def crowded(count: int, steps: int) -> float:
 
 
 def explored(steps: int, prices: Prices) -> list[Candidate]:
-    """What is tried when no speed was asked for: all of it, coarsely."""
-    found: dict[tuple[str, int], Candidate] = {}
+    """What is tried when no speed was asked for: all of it, coarsely; below a few steps, every count of both models.
+
+    Prices of so few steps lie far apart: none might be near a speed of `SPEEDS`.
+    """
+    counts = range(FEWEST, steps) if steps <= FEW else ()
+    found: dict[tuple[str, int], Candidate] = {
+        (str(policy), count): (policy, count) for count in counts for policy in (LargeOnly(), SmallOnly())
+    }
     for speed in SPEEDS:
         for policy, count in near(speed, steps, prices, wide=False):
             whole = isinstance(policy, LargeOnly) and steps > FEW  # with that many steps `Skip` is ahead of it

@@ -203,7 +203,7 @@ def _table(*columns: str, right: int | None = None) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for place, column in enumerate(columns):
         numeric = right is not None and place >= len(columns) - right - 1
-        table.add_column(column, justify="right" if numeric else "left", no_wrap=numeric or place == 0)
+        table.add_column(column, justify="right" if numeric else "left", no_wrap=numeric or place == 0, overflow="fold")
     return table
 
 

@@ -13,9 +13,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.text import Text
 
 
+UNCUT = 10_000  # columns of a table in a pipe or a file
+
+
 def out() -> Console:
-    """For results. Nothing is wrapped or coloured unless a terminal reads it."""
-    return Console(file=sys.stdout, soft_wrap=True, highlight=False)
+    """For results. Nothing is wrapped, cut or coloured unless a terminal reads it."""
+    console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
+    if not console.is_terminal:
+        console.width = UNCUT
+    return console
 
 
 def errors() -> Console:

@@ -99,7 +99,8 @@ def tell(recipe: Recipe) -> None:
     served = recipe.at()
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for column in ("policy", "speed", "closeness", "99 %", "checked", "MiB"):
-        table.add_column(column, justify="left" if column == "policy" else "right", no_wrap=True)
+        words = column == "policy"  # may take several lines, numbers not
+        table.add_column(column, justify="left" if words else "right", no_wrap=not words, overflow="fold")
     for point in recipe.points:
         table.add_row(
             Text(point.name, "bold" if point == served else ""),

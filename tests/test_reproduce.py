@@ -152,6 +152,17 @@ def test_the_report_answers_every_question(whole):
         assert question in text
 
 
+def test_the_report_says_when_all_prompts_switched(whole):
+    text = (whole / "report.md").read_text(encoding="utf-8")
+    line = next(line for line in text.splitlines() if line.startswith("| hybridstitch-20-10 | "))
+    found = [raw(whole)["hybridstitch-20-10", image]["switches"].split("/") for image in range(2)]
+    ways = [[int(step) for step in way if step] for way in found]
+    ways = [way + [STEPS] * (max(map(len, ways)) - len(way)) for way in ways]
+    medians = [sum(steps) / 2 for steps in zip(*ways, strict=True)]
+    cell = line.split(" | ")[3]
+    assert [float(part.split(" ")[0]) for part in cell.split("/")] == medians
+
+
 def test_the_folder_says_what_it_was_made_with(whole):
     about = strict(whole / "config.json")
     assert about["command"].startswith("hybridstitch reproduce all --n 2")

@@ -4,7 +4,7 @@ A difference whose 95 % interval holds zero is called not settled, whatever its 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
 from ..batch import disk
@@ -53,7 +53,7 @@ def write(
         predicted,
     )
     parts += [text for section in sections if (text := section(results))]
-    parts += [thresholds(calibrated)] if calibrated is not None else []
+    parts += [thresholds(results, calibrated)] if calibrated is not None else []
     parts += [reasons(results, worth)] if worth is not None else []
     text = "\n".join(parts)
     disk.keep(settings.out / "report.md", text.encode())
@@ -261,19 +261,28 @@ def predicted(results: Results) -> str:
     )
 
 
-def thresholds(calibrated: Calibrated) -> str:
-    """Which thresholds were chosen, and what they reach."""
+def thresholds(results: Results, calibrated: Calibrated) -> str:
+    """Which thresholds were chosen, what they reach on their prompts, and on all."""
     out = [
         "## Thresholds\n",
         "The paper's thresholds belong to another pair. These give, as nearly as thresholds can, the median switch "
-        f"steps that the paper's latencies imply, on {calibrated.prompts} prompts.\n",
-        "| row | switch steps wanted | reached | policy |",
-        "|---|---|---|---|",
+        f"steps that the paper's latencies imply, on {calibrated.prompts} prompts. Where the {results.settings.n} "
+        f"of this run are spread over many steps, their median may lie elsewhere; {results.settings.steps} where a stage "
+        "lasts to the end.\n",
+        f"| row | switch steps wanted | reached | on all {results.settings.n} (quartiles) | policy |",
+        "|---|---|---|---|---|",
     ]
     for name, policy in calibrated.policies.items():
         wanted, reached = ("/".join(f"{s:g}" for s in v) for v in (calibrated.targets[name], calibrated.reached[name]))
-        out.append(f"| {name} | {wanted} | {reached} | `{policy}` |")
+        everywhere = "/".join(map(_middle, results.switched(name)))
+        out.append(f"| {name} | {wanted} | {reached} | {everywhere} | `{policy}` |")
     return "\n".join([*out, ""])
+
+
+def _middle(found: Sequence[int]) -> str:
+    """Median and quartiles."""
+    low, middle, high = quantiles(found, n=4, method="inclusive") if len(found) > 1 else (*found,) * 3
+    return f"{middle:g} ({low:.0f}-{high:.0f})"
 
 
 def reasons(results: Results, worth: Mapping[str, Any]) -> str:

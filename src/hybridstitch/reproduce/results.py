@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from statistics import median
 from typing import Any
 
@@ -48,6 +49,10 @@ class Results:
     def switches(self, method: str) -> list[tuple[int, ...]]:
         """Per picture the steps at which stages began."""
         return [tuple(map(int, filter(None, row["switches"].split("/")))) for row in self.of(method)]
+
+    def switched(self, method: str) -> list[tuple[int, ...]]:
+        """Per switch the steps at which pictures made it, in order; T for those that never did."""
+        return [*zip_longest(*self.switches(method), fillvalue=self.settings.steps)]
 
     def seconds(self, method: str, column: str = "denoising_seconds") -> list[float]:
         """Timed calls of a method, per prompt."""

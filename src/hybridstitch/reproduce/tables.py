@@ -55,7 +55,7 @@ def line(results: Results, method: Method) -> Line:
         "n": len(rows),
         "policy": f"{method.take} of {method.of}" if method.of is not None else rows[0]["policy"],
         "steps": mean(float(r["steps"]) for r in rows),
-        "switches": [median(column) for column in zip(*results.switches(method.name), strict=False)],
+        "switches": [*map(median, results.switched(method.name))],
         "predicted_seconds": cost * results.prices.large,
         "dense_steps": cost,
     }

@@ -114,6 +114,8 @@ def main() -> None:
     options.add_argument("--images", type=int, default=1, help="of a step: what is read of the weights serves them all")
     options.add_argument("--snap", type=int, default=16)
     args = options.parse_args()
+    if args.pictures < 2:
+        options.error("--pictures: at least 2, the first one compiles")
     dtype = started(args)
     pipe = hybridstitch.open_pair("mini", policy=PROGRAM, device=args.device, dtype=dtype)
     pipe.set_progress_bar_config(disable=True)

@@ -86,7 +86,7 @@ def plot(table: list[dict[str, Any]], args: Any) -> None:
         axis.set(title=f"{size}×{size}", xlabel="M")
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("h(M), dense steps")
-    axes[0][0].legend(fontsize=8)
+    axes[0][-1].legend(fontsize=8, loc="upper left")
     save(figure, args.out / "masked_step")
 
 

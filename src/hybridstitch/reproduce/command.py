@@ -163,7 +163,9 @@ def _score(crew: Crew[Studio], results: Results, methods: Sequence[Method], tell
 def _notes(about: dict[str, Any], chosen: Calibrated | None) -> Iterator[str]:
     """What stands below every table."""
     hardware, prompts = about["hardware"], about["prompts"]
-    yield f"`{about['command']}` at commit {about['commit']} on {hardware['name']}, {hardware['cores']} cores."
+    before = about.get("commits_before", [])
+    begun = f" (begun at {', '.join(before)})" if before else ""
+    yield f"`{about['command']}` at commit {about['commit']}{begun} on {hardware['name']}, {hardware['cores']} cores."
     yield f"{prompts['n']} prompts ({prompts['source']}), {about['latency_n']} of them timed, methods interleaved."
     if chosen is not None:
         yield (

@@ -231,8 +231,9 @@ def test_a_folder_of_another_commit_is_refused_unless_mixed(copied, run):
     assert (code, len(lines)) == (2, 1)
     assert "was begun by commit 0123456789ab" in lines[0]
     assert "--mixed" in lines[0]
-    assert run("fig8", "--n", "2", *ASK, "--out", copied, "--mixed")[0] == 0
+    assert run("table3", "--n", "2", *ASK, "--out", copied, "--mixed")[0] == 0
     assert strict(copied / "config.json")["commits_before"] == ["0123456789ab"]
+    assert "(begun at 0123456789ab)" in (copied / "tables" / "table3.md").read_text(encoding="utf-8")
 
 
 def test_a_damaged_config_and_a_folder_of_something_else_are_refused(tmp_path, run):

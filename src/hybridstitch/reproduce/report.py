@@ -267,8 +267,8 @@ def thresholds(results: Results, calibrated: Calibrated) -> str:
         "## Thresholds\n",
         "The paper's thresholds belong to another pair. These give, as nearly as thresholds can, the median switch "
         f"steps that the paper's latencies imply, on {calibrated.prompts} prompts. Where the {results.settings.n} "
-        f"of this run are spread over many steps, their median may lie elsewhere; {results.settings.steps} where a stage "
-        "lasts to the end.\n",
+        "of this run are spread over many steps, their median may lie elsewhere; "
+        f"{results.settings.steps} where a stage lasts to the end.\n",
         f"| row | switch steps wanted | reached | on all {results.settings.n} (quartiles) | policy |",
         "|---|---|---|---|---|",
     ]

@@ -41,7 +41,7 @@ class Setting:
     """Where thresholds were chosen.
 
     Attributes:
-        large, small: hub ids.
+        large, small: hub ids, or "mini".
         size: height and width of the picture in pixels.
         steps: T.
         scheduler: class name.

@@ -75,7 +75,7 @@ def crowded(count: int, steps: int) -> float:
 
 
 def explored(steps: int, prices: Prices) -> list[Candidate]:
-    """What is tried when no speed was asked for: all of it, coarsely; below a few steps, every count of both models.
+    """What is tried when no speed was asked for: all of it, coarsely; up to `FEW` steps every count of both models.
 
     Prices of so few steps lie far apart: none might be near a speed of `SPEEDS`.
     """

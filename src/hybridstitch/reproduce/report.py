@@ -4,14 +4,14 @@ A difference whose 95 % interval holds zero is called not settled, whatever its 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
 from ..batch import disk
 from ..latency import break_even
 from .gaps import SCALE, Gap, answer, db, gaps, heading, paired, row, shown, title, verdict
 from .pareto import chances
-from .results import Results
+from .results import Results, middle
 from .tables import fewer, lead_over_fewer, line, members, points_of
 from .thresholds import Calibrated
 
@@ -274,15 +274,9 @@ def thresholds(results: Results, calibrated: Calibrated) -> str:
     ]
     for name, policy in calibrated.policies.items():
         wanted, reached = ("/".join(f"{s:g}" for s in v) for v in (calibrated.targets[name], calibrated.reached[name]))
-        everywhere = "/".join(map(_middle, results.switched(name)))
+        everywhere = "/".join(map(middle, results.switched(name)))
         out.append(f"| {name} | {wanted} | {reached} | {everywhere} | `{policy}` |")
     return "\n".join([*out, ""])
-
-
-def _middle(found: Sequence[int]) -> str:
-    """Median and quartiles."""
-    low, middle, high = quantiles(found, n=4, method="inclusive") if len(found) > 1 else (*found,) * 3
-    return f"{middle:g} ({low:.0f}-{high:.0f})"
 
 
 def reasons(results: Results, worth: Mapping[str, Any]) -> str:

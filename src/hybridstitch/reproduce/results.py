@@ -7,12 +7,20 @@ from itertools import zip_longest
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from ..evaluate.scores import Scores
 from ..policies import Policy
 from ..price import Prices
 from .drawing import Row, Rows
 from .methods import Method
 from .settings import Settings
+
+
+def middle(steps: Sequence[int]) -> str:
+    """Median and quartiles as text, of at least one."""
+    low, median_step, high = np.quantile(steps, (0.25, 0.5, 0.75))
+    return f"{median_step:g} ({low:.0f}-{high:.0f})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from ...crew import Crew
 from ...report.colours import BOTH, INK, LARGE, SMALL
-from ..results import Results
+from ..results import Results, middle
 from ..studio import Studio
 from . import style
 
@@ -99,5 +99,4 @@ def _words(made: Sequence[int], never: int) -> str:
     """The median switch with quartiles, and how many prompts never made it."""
     if not made:
         return f"never ({never} prompts)"
-    low, middle, high = np.quantile(made, (0.25, 0.5, 0.75))
-    return f"{middle:g} ({low:.0f}-{high:.0f})" + (f", {never} never" if never else "")
+    return middle(made) + (f", {never} never" if never else "")

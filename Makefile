@@ -55,7 +55,7 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/python -m pytest -q tests/test_floors.py
+	$(BIN)/python -m pytest -q tests/test_rooms.py
 
 fmt: $(STAMP)
 	$(BIN)/ruff check --fix .

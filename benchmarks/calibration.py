@@ -29,18 +29,19 @@ from typing import Any
 
 import hybridstitch
 from benchmarks.machine import machine
+from hybridstitch.batch.crew import Crew, processes
+from hybridstitch.batch.heap import keep_freed_memory
 from hybridstitch.calibrate import calibrate
 from hybridstitch.calibrate.call import Call, home_of, native_size
 from hybridstitch.calibrate.drawing import Score, Studio, Task
 from hybridstitch.calibrate.search import draw
 from hybridstitch.calibrate.state import State
-from hybridstitch.crew import Crew, processes
-from hybridstitch.heap import keep_freed_memory
-from hybridstitch.intervals import mean_interval
+from hybridstitch.measure.intervals import mean_interval
+from hybridstitch.measure.price import Prices
 from hybridstitch.mini.scenes import heldout_prompts
-from hybridstitch.policies import HybridStitch, LargeOnly, Policy, Schedule, parse
-from hybridstitch.presets import PRESETS, TABLE_1, TABLE_2, TABLE_3
-from hybridstitch.price import Prices
+from hybridstitch.policies.methods import HybridStitch, LargeOnly, Schedule, parse
+from hybridstitch.policies.policy import Policy
+from hybridstitch.policies.presets import PRESETS, TABLE_1, TABLE_2, TABLE_3
 from hybridstitch.recipe import Recipe, RecipeError
 from hybridstitch.recipe.file import DELIVERED
 from hybridstitch.reproduce.implied import shares

@@ -24,10 +24,10 @@ from torch._dynamo.utils import counters
 import hybridstitch
 from benchmarks.rounds import COLOURS, in_turn, parser, ratio, save, started, write
 from hybridstitch import Engine
-from hybridstitch.lockstep import prepare
+from hybridstitch.measure.lockstep import prepare
 from hybridstitch.mini.scenes import heldout_prompts
-from hybridstitch.pair import shape_of
-from hybridstitch.plan import Region
+from hybridstitch.pair.stitching import shape_of
+from hybridstitch.policies.plan import Region
 
 RATIOS, ALLOWED = (0.1, 0.2, 0.3, 0.4), 0.12
 PROGRAM, STEPS, GUIDANCE = "L20% H30%@0.3 S*", 50, 4.0

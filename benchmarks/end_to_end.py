@@ -30,8 +30,8 @@ from hybridstitch.evaluate.metrics import open_metrics
 from hybridstitch.evaluate.pictures import large_pictures, rendered
 from hybridstitch.mini.opened import MINI_POLICY
 from hybridstitch.mini.scenes import heldout_prompts
-from hybridstitch.presets import STACKED
-from hybridstitch.reuse import Reuse
+from hybridstitch.policies.presets import STACKED
+from hybridstitch.policies.reuse import Reuse
 
 METRICS = ("PSNR", "SSIM", "FD-mini", "CLIP-mini")
 FEWER = (30, 20, 15, 10, 7, 5, 4, 3)

@@ -27,15 +27,15 @@ from PIL import Image
 import hybridstitch
 from benchmarks.machine import machine
 from hybridstitch import Policy
+from hybridstitch.batch.heap import keep_freed_memory
 from hybridstitch.calibrate.candidates import crowded
-from hybridstitch.engine import PLAIN, Engine
+from hybridstitch.drawing.engine import PLAIN, Engine
 from hybridstitch.evaluate.closeness import psnr, ssim
-from hybridstitch.heap import keep_freed_memory
-from hybridstitch.intervals import mean_interval
+from hybridstitch.measure.intervals import mean_interval
 from hybridstitch.mini.scenes import heldout_prompts
 from hybridstitch.mini.score import MiniClip
-from hybridstitch.policies import Skip
-from hybridstitch.presets import preset
+from hybridstitch.policies.methods import Skip
+from hybridstitch.policies.presets import preset
 
 GUIDANCE = 4.0
 FEW = ("L2 H2@0.15 S2", "L3 H2@0.15 S1", "L4 H2@0.15", "L4 H4@0.15", "L6 H2@0.15", "L8 H2@0.15")

@@ -34,10 +34,10 @@ from benchmarks.rounds import (
     write,
 )
 from hybridstitch import Engine, Schedule
-from hybridstitch.latency import Shape
-from hybridstitch.pair import shape_of
-from hybridstitch.plan import Region
-from hybridstitch.price import fixed_plans
+from hybridstitch.measure.price import fixed_plans
+from hybridstitch.pair.stitching import shape_of
+from hybridstitch.policies.latency import Shape
+from hybridstitch.policies.plan import Region
 
 LARGE, SMALL = (2432, 38), (1536, 24)  # width and layers
 RATIOS = (0.1, 0.2, 0.3, 0.4)

@@ -33,8 +33,8 @@ from benchmarks.rounds import (
     write,
 )
 from hybridstitch.families import Family
-from hybridstitch.pair import shape_of
-from hybridstitch.plan import Region
+from hybridstitch.pair.stitching import shape_of
+from hybridstitch.policies.plan import Region
 
 SIZES, BATCHES, RATIOS, STEPS = (256, 512, 768, 1024), (1, 2, 4, 8), (0.05, 0.1, 0.2, 0.3, 0.4, 0.6), (10, 20, 30, 50)
 SIZE, SHARE, PROGRAM = 512, 0.3, "L20% H30%@0.3 S*"

@@ -19,8 +19,8 @@ import torch
 
 from benchmarks.rounds import COLOURS, TEXT, in_turn, inputs, parser, random_sd3, ratio, save, started, write
 from hybridstitch.families.sd3 import SD3Family
-from hybridstitch.pair import shape_of
-from hybridstitch.plan import Region
+from hybridstitch.pair.stitching import shape_of
+from hybridstitch.policies.plan import Region
 
 RATIOS = (0.1, 0.2, 0.3, 0.4)
 ALLOWED = {"fresh": 0.03, "cached": 0.05}  # above the ideal, and above M

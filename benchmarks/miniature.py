@@ -24,13 +24,14 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.machine import machine
-from hybridstitch.intervals import mean_interval, paired_interval, share_interval
-from hybridstitch.lockstep import decode, draw_together, prepare
+from hybridstitch.measure.intervals import mean_interval, paired_interval, share_interval
+from hybridstitch.measure.lockstep import decode, draw_together, prepare
 from hybridstitch.mini import show
 from hybridstitch.mini.opened import mini_folder, open_mini
 from hybridstitch.mini.scenes import Scene, Split, heldout_prompts
 from hybridstitch.mini.score import MiniClip, Others
-from hybridstitch.policies import LargeOnly, Policy, SmallOnly
+from hybridstitch.policies.methods import LargeOnly, SmallOnly
+from hybridstitch.policies.policy import Policy
 
 SEED = 2000  # of the prompts, which nothing was chosen on
 CAPTIONS = 100  # among which a picture's own is looked for

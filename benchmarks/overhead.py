@@ -21,9 +21,9 @@ from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, St
 
 import hybridstitch
 from benchmarks.machine import machine
-from hybridstitch.plan import Plan, Region, Stroke
-from hybridstitch.policies import Replay
-from hybridstitch.run import Run
+from hybridstitch.drawing.run import Run
+from hybridstitch.policies.methods import Replay
+from hybridstitch.policies.plan import Plan, Region, Stroke
 
 WIDTH, LAYERS, SIDE, TEXT, GUIDANCE = 512, 4, 64, 77, 4.0
 

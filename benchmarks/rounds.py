@@ -17,8 +17,8 @@ import matplotlib.pyplot as plt
 
 import hybridstitch
 from benchmarks.machine import machine
-from hybridstitch.engine import PLAIN, Engine
-from hybridstitch.heap import keep_freed_memory
+from hybridstitch.batch.heap import keep_freed_memory
+from hybridstitch.drawing.engine import PLAIN, Engine
 
 TEXT, TEXT_WIDTH, POOLED = 333, 4096, 2048  # of Stable Diffusion 3
 CLOCKS = {"wall": perf_counter, "cpu": process_time}

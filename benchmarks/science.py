@@ -21,10 +21,10 @@ import matplotlib.pyplot as plt
 
 import hybridstitch
 from benchmarks.machine import machine
-from hybridstitch.latency import CostModel, break_even
+from hybridstitch.measure.profile import Trajectory, costs, follow
 from hybridstitch.mini.scenes import heldout_prompts
-from hybridstitch.policies import Reduction, Signal
-from hybridstitch.profile import Trajectory, costs, follow
+from hybridstitch.policies.latency import CostModel, break_even
+from hybridstitch.policies.policy import Reduction, Signal
 
 SIGNALS: tuple[Signal, ...] = ("denoised", "latent")
 REDUCTIONS: tuple[Reduction, ...] = ("token", "norm", "elementwise")

@@ -18,9 +18,9 @@ from typing import Any
 import hybridstitch
 from hybridstitch import HybridStitch, LargeOnly, Schedule
 from hybridstitch.evaluate.closeness import psnr, ssim
-from hybridstitch.lockstep import decode, draw_together, prepare
+from hybridstitch.measure.lockstep import decode, draw_together, prepare
 from hybridstitch.mini.scenes import heldout_prompts
-from hybridstitch.policies import Policy
+from hybridstitch.policies.policy import Policy
 
 STEPS, GUIDANCE, PROMPTS_SEED = 50, 4.0, 11
 

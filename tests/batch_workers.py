@@ -8,10 +8,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from hybridstitch.batch import disk
 from hybridstitch.batch.executor import Processes
 from hybridstitch.batch.ledger import Ledger
-from hybridstitch.trace import Trace
+from hybridstitch.disk import files as disk
+from hybridstitch.policies.trace import Trace
 
 PICTURE = b"\x89PNG"
 # where it dies -> pictures that are there afterwards, if it dies at the second

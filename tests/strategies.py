@@ -2,8 +2,9 @@
 
 from hypothesis import strategies as st
 
-from hybridstitch.plan import EVERYWHERE, Plan, Region, Stroke, small
-from hybridstitch.policies import HybridStitch, LargeOnly, Reuse, Schedule, Skip, SmallOnly, SRDiffusion, TStitch
+from hybridstitch.policies.methods import HybridStitch, LargeOnly, Schedule, Skip, SmallOnly, SRDiffusion, TStitch
+from hybridstitch.policies.plan import EVERYWHERE, Plan, Region, Stroke, small
+from hybridstitch.policies.reuse import Reuse
 
 REGIONS = st.one_of(
     st.just(EVERYWHERE),

@@ -14,14 +14,17 @@ import pytest
 from PIL import Image
 
 from batch_workers import POINTS, Flat, full, torn
-from hybridstitch.batch import disk, folder, ledger, listing
+from hybridstitch.batch import folder, ledger, listing
 from hybridstitch.batch.drawing import TRIES, draw_all
 from hybridstitch.batch.estimate import Kind, Sample, earlier, predict, unknown
 from hybridstitch.batch.executor import Here, Processes, local
 from hybridstitch.batch.job import Job, JobsError, Setting, WorkError, id_of
 from hybridstitch.batch.work import Desk, Task
-from hybridstitch.picture import PACKAGES, read
-from hybridstitch.policies import HybridStitch, LargeOnly
+from hybridstitch.disk import files as disk
+from hybridstitch.disk.lock import alone
+from hybridstitch.errors import BusyError
+from hybridstitch.policies.methods import HybridStitch, LargeOnly
+from hybridstitch.report.picture import PACKAGES, read
 
 JOB = Job(prompt="a dog", seed=1, width=32, height=16, steps=5, guidance=4.0, policy=HybridStitch())
 SETTING = Setting(
@@ -295,9 +298,13 @@ def test_torn_and_damaged_lines(tmp_path):
 
 
 def test_two_batches_do_not_share_a_folder(tmp_path):
-    with disk.alone(tmp_path), pytest.raises(JobsError, match="another batch is drawing"), disk.alone(tmp_path):
+    with (
+        alone(tmp_path, "another batch"),
+        pytest.raises(BusyError, match="another batch is drawing"),
+        alone(tmp_path, "another batch"),
+    ):
         pass
-    with disk.alone(tmp_path):
+    with alone(tmp_path, "another batch"):
         pass
 
 

@@ -10,12 +10,13 @@ import pytest
 from PIL import Image
 
 from batch_workers import POINTS, command_line, full
-from hybridstitch.batch import disk, ledger
+from hybridstitch.batch import ledger
 from hybridstitch.cli import main
 from hybridstitch.cli.asked import BadInput
 from hybridstitch.cli.pairs import Pair
+from hybridstitch.disk import files as disk
 from hybridstitch.mini import opened
-from hybridstitch.picture import read
+from hybridstitch.report.picture import read
 from mini_folder import save
 
 batch_command = sys.modules["hybridstitch.cli.batch"]  # its name in the package is the command's

@@ -6,13 +6,13 @@ from itertools import pairwise
 
 import pytest
 
+from hybridstitch.batch.crew import Crew
 from hybridstitch.calibrate import calibrate
 from hybridstitch.calibrate.candidates import adaptive, explored, near
 from hybridstitch.calibrate.drawing import Score
 from hybridstitch.calibrate.table import Row, best_by_speed, pareto, student
-from hybridstitch.crew import Crew
-from hybridstitch.policies import LargeOnly, Schedule, SmallOnly
-from hybridstitch.price import Prices
+from hybridstitch.measure.price import Prices
+from hybridstitch.policies.methods import LargeOnly, Schedule, SmallOnly
 from hybridstitch.recipe import Recipe, RecipeError
 from small_models import stitched, worded
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hybridstitch import picture
 from hybridstitch.cli import main
 from hybridstitch.mini import opened
 from hybridstitch.recipe import Recipe
+from hybridstitch.report import picture
 from mini_folder import save
 
 PROMPTS = ["a big dog on a meadow", "a unicorn in the snow", "a pizza at night", "a small cat on a beach"]

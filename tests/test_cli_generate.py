@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hybridstitch import picture
 from hybridstitch.cli import main
 from hybridstitch.mini import opened
-from hybridstitch.policies import parse
-from hybridstitch.trace import Trace
+from hybridstitch.policies.methods import parse
+from hybridstitch.policies.trace import Trace
+from hybridstitch.report import picture
 from mini_folder import save
 
 PROMPT = "a big dog on a meadow"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hybridstitch.clock import mark, seconds
+from hybridstitch.drawing.clock import mark, seconds
 
 
 def test_seconds_of_the_cpu():

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from hybridstitch.crew import Crew
+from hybridstitch.batch.crew import Crew
 from hybridstitch.errors import RunError
 
 ENDLESS = """
 import os, time
-from hybridstitch.crew import Crew
+from hybridstitch.batch.crew import Crew
 
 def work(desk, task):
     print(os.getpid(), flush=True)

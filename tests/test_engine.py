@@ -11,8 +11,8 @@ from torch._dynamo.utils import counters
 import hybridstitch
 from hybridstitch import Engine, HybridStitch, Schedule, parse_engine, unstitch
 from hybridstitch.errors import EngineError
-from hybridstitch.prepared import check_device
-from hybridstitch.shelf import Shelf
+from hybridstitch.pair.prepared import check_device
+from hybridstitch.pair.shelf import Shelf
 from seen import pair, plain
 from small_models import generate, small, stitched, transformer
 
@@ -92,7 +92,7 @@ def test_a_missing_compiler_is_said_before_anything_is_drawn():
 
 
 def test_torchao_is_asked_for_before_anything_is_loaded(monkeypatch):
-    monkeypatch.setattr("hybridstitch.prepared.find_spec", lambda name: None)
+    monkeypatch.setattr("hybridstitch.pair.prepared.find_spec", lambda name: None)
     with pytest.raises(EngineError, match="torchao, which is not installed: pip install torchao"):
         hybridstitch.open_pair("mini", engine=Engine(quantise="int8"))
 
@@ -180,7 +180,9 @@ def test_a_shelf_gives_back_what_was_put_away_changes_included():
 
 
 def test_the_large_model_is_put_away_after_its_last_stroke_and_fetched_when_the_picture_is_done(monkeypatch):
-    monkeypatch.setattr("hybridstitch.prepared.check_device", lambda engine, device: None)  # two places on one device
+    monkeypatch.setattr(
+        "hybridstitch.pair.prepared.check_device", lambda engine, device: None
+    )  # two places on one device
     told = []
     for name in ("put_away", "fetch"):
         method = getattr(Shelf, name)

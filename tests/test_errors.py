@@ -35,7 +35,8 @@ from hybridstitch.errors import (
     TraceError,
     nearest,
 )
-from hybridstitch.stitched import StitchedTransformer, family_of
+from hybridstitch.families import family_of
+from hybridstitch.pair.stitched import StitchedTransformer
 from small_models import POOLED, TEXT_WIDTH, generate, pipeline, prompt, small, transformer, vae
 
 ADAPTIVE = HybridStitch(thresholds=(5.0, 1e-9))  # hybrid from the third step on

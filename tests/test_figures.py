@@ -11,14 +11,15 @@ import torch
 from PIL import Image
 
 from hybridstitch import open_pair, stitch
-from hybridstitch.crew import Crew
+from hybridstitch.batch.crew import Crew
 from hybridstitch.evaluate.scores import mean_score
-from hybridstitch.intervals import Interval
-from hybridstitch.latency import Shape
-from hybridstitch.plan import Plan, Region, Stroke
-from hybridstitch.policies import HybridStitch, SRDiffusion, TStitch
-from hybridstitch.presets import TABLE_1
-from hybridstitch.profile import follow
+from hybridstitch.measure.intervals import Interval
+from hybridstitch.measure.profile import follow
+from hybridstitch.policies.latency import Shape
+from hybridstitch.policies.methods import HybridStitch, SRDiffusion, TStitch
+from hybridstitch.policies.plan import Plan, Region, Stroke
+from hybridstitch.policies.presets import TABLE_1
+from hybridstitch.policies.trace import Step, Trace
 from hybridstitch.report.colours import BOTH, METHODS
 from hybridstitch.reproduce.figures import devices, front, grid, masked, spread, style, switching, tradeoff, where
 from hybridstitch.reproduce.figures.differences import Difference, measured
@@ -26,7 +27,6 @@ from hybridstitch.reproduce.pareto import Point, chances
 from hybridstitch.reproduce.settings import ReproductionError, Settings
 from hybridstitch.reproduce.studio import Studio
 from hybridstitch.reproduce.variants import variants
-from hybridstitch.trace import Step, Trace
 from small_models import pipeline
 
 ROWS = [preset.name for preset in TABLE_1]

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from hybridstitch.drawing.guard import NOT_FINITE, NOTHING_CHANGED, OUT_OF_RANGE, Guard
 from hybridstitch.errors import RunError
-from hybridstitch.guard import NOT_FINITE, NOTHING_CHANGED, OUT_OF_RANGE, Guard
-from hybridstitch.policies import parse
-from hybridstitch.trace import Trace
+from hybridstitch.policies.methods import parse
+from hybridstitch.policies.trace import Trace
 from small_models import generate, stitched
 
 MASKED = "L2 H3@0.3 S3"

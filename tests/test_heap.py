@@ -7,7 +7,7 @@ import pytest
 
 LOOP = """
 import resource, torch
-from hybridstitch.heap import keep_freed_memory
+from hybridstitch.batch.heap import keep_freed_memory
 torch.set_num_threads(1)
 kept = keep_freed_memory() if {keeps} else None
 def loop():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hybridstitch.intervals import Interval, mean_interval, paired_interval, share_interval
+from hybridstitch.measure.intervals import Interval, mean_interval, paired_interval, share_interval
 
 
 def test_an_interval_is_as_wide_as_the_mean_is_uncertain():

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from hybridstitch.drawing.kv import KVCache
 from hybridstitch.families.sd3 import SD3Family
-from hybridstitch.kv import KVCache
 from small_models import POOLED, TEXT, TEXT_WIDTH, transformer
 
 ROWS = 4

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridstitch.latency import (
+from hybridstitch.policies.latency import (
     CostModel,
     Shape,
     break_even,
@@ -13,9 +13,9 @@ from hybridstitch.latency import (
     saving,
     small_cost,
 )
-from hybridstitch.plan import Plan, Region, Stroke, large, small
-from hybridstitch.policies import Schedule
-from hybridstitch.trace import Seen
+from hybridstitch.policies.methods import Schedule
+from hybridstitch.policies.plan import Plan, Region, Stroke, large, small
+from hybridstitch.policies.trace import Seen
 
 GIB = 2**30
 LARGE = {"width": 38 * 64, "layers": 38}  # Stable Diffusion 3.5 large

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridstitch.errors import SchedulerError
-from hybridstitch.levels import shifted
+from hybridstitch.policies.levels import shifted
 from small_models import generate, stitched
 
 

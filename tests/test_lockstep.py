@@ -9,9 +9,10 @@ import torch
 
 from hybridstitch import HybridStitch, LargeOnly, Schedule, SmallOnly, SRDiffusion, TStitch
 from hybridstitch.errors import PolicyError, StitchError
-from hybridstitch.lockstep import decode, draw_together, prepare
+from hybridstitch.measure.lockstep import decode, draw_together, prepare
 from hybridstitch.mini.opened import open_mini
-from hybridstitch.policies import Policy, Replay
+from hybridstitch.policies.methods import Replay
+from hybridstitch.policies.policy import Policy
 from mini_folder import save
 
 PROMPT = "a big dog left of a small cat on a meadow"

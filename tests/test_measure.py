@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridstitch import HybridStitch, Schedule, stitch
-from hybridstitch.change import busiest, distance, scores
+from hybridstitch.drawing.change import busiest, distance, scores
 from hybridstitch.errors import RunError
-from hybridstitch.plan import Region
+from hybridstitch.policies.plan import Region
 from seen import SIZES, calm, pair, plain, watch
 from small_models import KINDS, generate, small, vae
 

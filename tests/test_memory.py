@@ -10,9 +10,9 @@ from benchmarks.live import Live
 from hybridstitch.cli import main
 from hybridstitch.errors import PairError
 from hybridstitch.families.sd3 import SD3Family
-from hybridstitch.memory import Source, check_fits, gibibytes, pair_needs
 from hybridstitch.mini.opened import open_mini
-from hybridstitch.pair import shape_of
+from hybridstitch.pair.memory import Source, check_fits, gibibytes, pair_needs
+from hybridstitch.pair.stitching import shape_of
 from mini_folder import save
 from small_models import KINDS, POOLED, TEXT_WIDTH, pipeline, small, stitched, transformer
 
@@ -111,7 +111,7 @@ def test_a_pair_that_cannot_fit_is_refused_before_it_is_loaded(folder, monkeypat
     need = pair_needs(str(folder), element_bytes=4)
     weights = sum(need.weights.values())
     check_fits(need, "cpu")
-    monkeypatch.setattr("hybridstitch.memory.capacity", lambda device: weights - 1)
+    monkeypatch.setattr("hybridstitch.pair.memory.capacity", lambda device: weights - 1)
     monkeypatch.setattr("diffusers.DiffusionPipeline.from_pretrained", lambda *a, **k: pytest.fail("was loaded"))
     with pytest.raises(PairError, match=f"weights take {gibibytes(weights)} and cpu has") as refused:
         hybridstitch.open_pair(folder, folder / "small", dtype=torch.float32)
@@ -129,7 +129,7 @@ def test_doctor_prints_what_a_pair_needs(folder, capsys, monkeypatch):
     text = capsys.readouterr().out
     for word in ("large", "small", "vae", "keys and values", "activations", "at most at once", "fits"):
         assert word in text
-    monkeypatch.setattr("hybridstitch.memory.capacity", lambda device: 10)
+    monkeypatch.setattr("hybridstitch.pair.memory.capacity", lambda device: 10)
     assert main(["doctor", "--pair", str(folder)]) == 1
     assert "does not fit" in capsys.readouterr().out
 

@@ -9,14 +9,7 @@ from hybridstitch.evaluate.distributions import Frechet, Kernel, frechet, kid
 from hybridstitch.evaluate.fit import Fit
 from hybridstitch.evaluate.metrics import MINI, PIXELS, open_metrics
 from hybridstitch.evaluate.paired import mini_lpips
-from hybridstitch.evaluate.pictures import (
-    References,
-    ScoreError,
-    large_pictures,
-    photographs,
-    read,
-    rendered,
-)
+from hybridstitch.evaluate.pictures import References, ScoreError, large_pictures, photographs, read, rendered
 from hybridstitch.evaluate.towers import Clip, Inception, MiniTower, Remembering
 from hybridstitch.mini.scenes import heldout_prompts
 

@@ -10,9 +10,9 @@ import torch
 from hybridstitch import StitchedTransformer, open_pair, stitch, unstitch
 from hybridstitch.calibrate.call import Call, home_of
 from hybridstitch.errors import StitchWarning
-from hybridstitch.intervals import Interval
-from hybridstitch.policies import parse
-from hybridstitch.price import Prices
+from hybridstitch.measure.intervals import Interval
+from hybridstitch.measure.price import Prices
+from hybridstitch.policies.methods import parse
 from hybridstitch.recipe import Point, Recipe, RecipeError, kind_of
 from small_models import pipeline, prompt, small, transformer, worded
 

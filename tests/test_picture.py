@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from hybridstitch import picture
 from hybridstitch.errors import HybridStitchError
-from hybridstitch.picture import PictureError, Recipe
-from hybridstitch.plan import Plan, large
-from hybridstitch.trace import Step, Trace
+from hybridstitch.policies.plan import Plan, large
+from hybridstitch.policies.trace import Step, Trace
+from hybridstitch.report import picture
+from hybridstitch.report.picture import PictureError, Recipe
 
 RECIPE = Recipe(
     prompt="a big dog, smiling\n犬 on a meadow",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridstitch.plan import Plan, Region, Stroke, large, small
+from hybridstitch.policies.plan import Plan, Region, Stroke, large, small
 from strategies import PLANS
 
 

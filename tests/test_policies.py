@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridstitch.errors import PolicyError
-from hybridstitch.plan import Plan, Region, Stroke, large, small
-from hybridstitch.policies import (
+from hybridstitch.policies.methods import (
     POLICIES,
     HybridStitch,
     LargeOnly,
@@ -22,8 +21,9 @@ from hybridstitch.policies import (
     TStitch,
     parse,
 )
-from hybridstitch.policy import least_large, next_stage
-from hybridstitch.trace import Seen
+from hybridstitch.policies.plan import Plan, Region, Stroke, large, small
+from hybridstitch.policies.policy import least_large, next_stage
+from hybridstitch.policies.trace import Seen
 from strategies import ANY, BY_POLICY, DISTANCES, MASKED, SRDIFFUSIONS, hybrids
 
 

@@ -6,9 +6,18 @@ import sys
 import pytest
 
 from hybridstitch.errors import PolicyError
-from hybridstitch.policies import POLICIES, HybridStitch, LargeOnly, Schedule, SmallOnly, SRDiffusion, TStitch, parse
-from hybridstitch.presets import FEW, PAPER, PRESETS, TABLE_1, TABLE_2, TABLE_3, outside, policy_named, preset
-from hybridstitch.program import fill
+from hybridstitch.policies.methods import (
+    POLICIES,
+    HybridStitch,
+    LargeOnly,
+    Schedule,
+    SmallOnly,
+    SRDiffusion,
+    TStitch,
+    parse,
+)
+from hybridstitch.policies.presets import FEW, PAPER, PRESETS, TABLE_1, TABLE_2, TABLE_3, outside, policy_named, preset
+from hybridstitch.policies.program import fill
 
 ONE = {10: (0.3, 0.25), 20: (0.35, 0.25), 30: (0.5, 0.3), 40: (0.4, 0.3)}
 EXPECTED = {

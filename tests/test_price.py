@@ -3,8 +3,8 @@
 import pytest
 
 from hybridstitch.errors import PolicyError
-from hybridstitch.policies import HybridStitch, LargeOnly, Schedule, SmallOnly, parse
-from hybridstitch.price import Prices, fixed_plans
+from hybridstitch.measure.price import Prices, fixed_plans
+from hybridstitch.policies.methods import HybridStitch, LargeOnly, Schedule, SmallOnly, parse
 
 PRICES = Prices(
     call=0.5, step=0.01, large=1.0, small=0.2, masked={"fresh": (0.1, 1.0), "cached": (0.0, 1.0), "cond": (0.05, 0.5)}

@@ -5,8 +5,8 @@ import torch
 
 from hybridstitch import stitch, unstitch
 from hybridstitch.families.sd3 import SD3Family
-from hybridstitch.plan import Region, Stroke
-from hybridstitch.profile import StrokeTimer, costs, stroke_seconds
+from hybridstitch.measure.profile import StrokeTimer, costs, stroke_seconds
+from hybridstitch.policies.plan import Region, Stroke
 from small_models import POOLED, TEXT, TEXT_WIDTH, generate, stitched
 
 STROKES = (Stroke("L"), Stroke("S"), Stroke("L", Region(0.25)), Stroke("L", Region(0.25), text="cached"))

@@ -5,8 +5,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from hybridstitch.errors import PolicyError
-from hybridstitch.policies import Schedule
-from hybridstitch.program import Segment, check_start, fill, segment_at, segments
+from hybridstitch.policies.methods import Schedule
+from hybridstitch.policies.program import Segment, check_start, fill, segment_at, segments
 
 STEPS = st.integers(1, 120)
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from hybridstitch.intervals import Interval
-from hybridstitch.policies import Skip, parse
-from hybridstitch.price import Prices
+from hybridstitch.measure.intervals import Interval
+from hybridstitch.measure.price import Prices
+from hybridstitch.policies.methods import Skip, parse
 from hybridstitch.recipe import Home, Point, Recipe, RecipeError, Trial, kind_of
 from hybridstitch.recipe.file import VERSION
 from hybridstitch.recipe.point import between

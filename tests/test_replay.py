@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridstitch import HybridStitch, Replay, Trace
-from hybridstitch.trace import Seen
+from hybridstitch.policies.trace import Seen
 from seen import SIZES, noise, pair, same, single
 from small_models import KINDS, generate
 
@@ -29,8 +29,8 @@ ALL = [(kind, size, g, "as it is") for kind in KINDS for size in SIZES for g in 
 ALL += [("sd3.5-medium", "odd", 4.0, name) for name in VARIANTS if name != "as it is"]
 WITHOUT_TORCH = """
 import json, sys
-from hybridstitch.policies import parse
-from hybridstitch.trace import Trace
+from hybridstitch.policies.methods import parse
+from hybridstitch.policies.trace import Trace
 trace = Trace.load(sys.argv[1])
 plans = trace.replay(parse(trace.policy))
 assert plans == tuple(tuple(step.plan for step in trace.of(image)) for image in range(trace.images))

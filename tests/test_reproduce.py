@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hybridstitch.batch import disk
 from hybridstitch.cli import main
+from hybridstitch.disk import files as disk
 from hybridstitch.mini import opened
 from hybridstitch.mini.scenes import heldout_prompts
-from hybridstitch.policies import LargeOnly
+from hybridstitch.policies.methods import LargeOnly
 from hybridstitch.reproduce import config
 from hybridstitch.reproduce.calls import call
 from hybridstitch.reproduce.methods import rows

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from hybridstitch import HybridStitch, LargeOnly, Reuse, Schedule, SRDiffusion, stitch
 from hybridstitch.errors import PolicyError
-from hybridstitch.plan import Plan, large
-from hybridstitch.policies import parse
-from hybridstitch.reuse import changes_a_step
-from hybridstitch.trace import Seen
+from hybridstitch.policies.methods import parse
+from hybridstitch.policies.plan import Plan, large
+from hybridstitch.policies.reuse import changes_a_step
+from hybridstitch.policies.trace import Seen
 from small_models import generate, pipeline
 from small_models import small as small_model
 from strategies import DISTANCES, FIT, reuses

@@ -10,12 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hybridstitch import StitchWarning, Trace, stitch
-from hybridstitch.draw import Models
+from hybridstitch.drawing.draw import Models
+from hybridstitch.drawing.record import Drawn
+from hybridstitch.drawing.run import Run
 from hybridstitch.errors import RunError
 from hybridstitch.families.sd3 import SD3Family
-from hybridstitch.policies import Replay, Reuse, Schedule, parse
-from hybridstitch.record import Drawn
-from hybridstitch.run import Run
+from hybridstitch.policies.methods import Replay, Schedule, parse
+from hybridstitch.policies.reuse import Reuse
 from small_models import generate, pipeline, prompt, small
 from strategies import FITTING
 

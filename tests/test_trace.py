@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridstitch.errors import TraceError
-from hybridstitch.plan import Plan, Region, Stroke, large, small
-from hybridstitch.policies import HybridStitch, LargeOnly, Replay, Schedule, SRDiffusion
-from hybridstitch.trace import Seen, Step, Trace
+from hybridstitch.policies.methods import HybridStitch, LargeOnly, Replay, Schedule, SRDiffusion
+from hybridstitch.policies.plan import Plan, Region, Stroke, large, small
+from hybridstitch.policies.trace import Seen, Step, Trace
 from strategies import ANY, DISTANCES, FITTING, PLANS
 
 HYBRID = Plan((small(), Stroke("L", Region(0.25))), 1)
@@ -75,7 +75,7 @@ def test_a_replay_needs_no_torch(tmp_path):
     trace = simulated(HybridStitch(), [[None, 0.4, 0.2, 0.1]], 5)
     trace.save(tmp_path / "trace.json")
     code = (
-        "import sys; from hybridstitch.trace import Trace; from hybridstitch.policies import parse; "
+        "import sys; from hybridstitch.policies.trace import Trace; from hybridstitch.policies.methods import parse; "
         f"t = Trace.load({str(tmp_path / 'trace.json')!r}); "
         "assert t.replay(parse(t.policy)) == t.plans(); assert 'torch' not in sys.modules"
     )

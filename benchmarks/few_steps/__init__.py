@@ -3,7 +3,7 @@
     python -m benchmarks.few_steps search --minutes 20     # on 8 prompts; goes on where it stopped
     python -m benchmarks.few_steps verify --prompts 64     # on 64 others
 
-A candidate is a program and a shift of the noise levels (`hybridstitch.levels`). The rival is the large model alone,
+A candidate is a program and a shift of the noise levels (`policies.levels`). The rival is the large model alone,
 and where its steps are taken is searched just as well: a repeated prediction is a longer step of Euler's method, so
 programs of L and - are fewer large steps at any levels. At each number of large steps the best of them counts; between
 two numbers its decibels are interpolated at exactly the candidate's time. Time is that of the measured strokes, steps

@@ -4,8 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
+from hybridstitch.measure.price import Prices
 from hybridstitch.mini.scenes import heldout_prompts
-from hybridstitch.price import Prices
 
 from .page import markdown, plot
 from .search import Search

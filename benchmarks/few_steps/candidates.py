@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from hybridstitch.errors import PolicyError
-from hybridstitch.policies import LargeOnly, Policy, Schedule
-from hybridstitch.program import segments
+from hybridstitch.policies.methods import LargeOnly, Schedule
+from hybridstitch.policies.policy import Policy
+from hybridstitch.policies.program import segments
 
 STOCK = 0.0  # in place of a shift: the noise levels the pipeline takes when left alone
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean
 from time import perf_counter
 
-from hybridstitch.price import Prices
+from hybridstitch.measure.price import Prices
 
 from .candidates import Candidate, large, possible, spelled
 from .studio import Studio, at_time, dense_steps

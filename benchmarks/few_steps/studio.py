@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 import hybridstitch
+from hybridstitch.batch.heap import keep_freed_memory
 from hybridstitch.calibrate.call import Call
 from hybridstitch.calibrate.measure import measure
-from hybridstitch.heap import keep_freed_memory
-from hybridstitch.levels import shifted
-from hybridstitch.lockstep import Start, draw_together, prepare
-from hybridstitch.price import Prices, fixed_plans
+from hybridstitch.measure.lockstep import Start, draw_together, prepare
+from hybridstitch.measure.price import Prices, fixed_plans
+from hybridstitch.policies.levels import shifted
 
 from .candidates import STOCK, Candidate, large
 

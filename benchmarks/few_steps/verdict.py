@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from benchmarks.machine import machine
 from hybridstitch.evaluate.metrics import open_metrics
 from hybridstitch.evaluate.pictures import large_pictures, rendered
-from hybridstitch.intervals import Interval, mean_interval
-from hybridstitch.levels import shifted
-from hybridstitch.lockstep import decode
-from hybridstitch.price import Prices
+from hybridstitch.measure.intervals import Interval, mean_interval
+from hybridstitch.measure.lockstep import decode
+from hybridstitch.measure.price import Prices
+from hybridstitch.policies.levels import shifted
 
 from .candidates import STOCK, Candidate, large
 from .search import BUDGETS, Search

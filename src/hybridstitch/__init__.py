@@ -12,17 +12,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .engine import Engine, parse_engine
+    from .drawing.engine import Engine, parse_engine
     from .errors import HybridStitchError, StitchWarning
     from .opening import open_pair, stitch, unstitch
-    from .plan import Plan, Region, Stroke
-    from .policies import POLICIES, HybridStitch, LargeOnly, Replay, Schedule, Skip, SmallOnly, SRDiffusion, TStitch
-    from .policy import Policy
-    from .presets import policy_named, preset
+    from .pair.stitched import StitchedTransformer
+    from .policies.methods import (
+        POLICIES,
+        HybridStitch,
+        LargeOnly,
+        Replay,
+        Schedule,
+        Skip,
+        SmallOnly,
+        SRDiffusion,
+        TStitch,
+    )
+    from .policies.plan import Plan, Region, Stroke
+    from .policies.policy import Policy
+    from .policies.presets import policy_named, preset
+    from .policies.reuse import Reuse
+    from .policies.trace import Step, Trace
     from .recipe import Recipe
-    from .reuse import Reuse
-    from .stitched import StitchedTransformer
-    from .trace import Step, Trace
 
 __version__ = "0.1.0"
 __all__ = [
@@ -54,9 +64,9 @@ __all__ = [
     "stitch",
     "unstitch",
 ]
-_HOMES = (  # torch is needed from "stitched" on
-    *("errors", "plan", "trace", "engine", "policies", "presets", "recipe"),
-    *("stitched", "opening"),
+_HOMES = (  # torch is needed by the last two
+    *("errors", "policies.plan", "policies.policy", "policies.trace", "policies.methods", "policies.reuse"),
+    *("policies.presets", "drawing.engine", "recipe", "pair.stitched", "opening"),
 )
 
 

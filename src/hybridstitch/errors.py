@@ -36,6 +36,10 @@ class RunError(HybridStitchError, RuntimeError):
     """Something went wrong while a picture was drawn."""
 
 
+class BusyError(HybridStitchError, RuntimeError):
+    """A folder that another process is working in."""
+
+
 class TraceError(HybridStitchError, ValueError):
     """A trace that cannot be read or does not belong to this run."""
 

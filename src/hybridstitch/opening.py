@@ -16,15 +16,16 @@ from typing import Any, ClassVar
 
 from diffusers import DiffusionPipeline
 
-from . import pair
 from .calibrate.calibrate import GUIDANCE, STEPS, calibrate
 from .calibrate.call import Call, home_of, native_size
 from .compat import ModelMixin
-from .engine import PLAIN, Engine
+from .drawing.engine import PLAIN, Engine
+from .drawing.guard import Guard
 from .errors import StitchWarning
-from .guard import Guard
-from .pair import DEFAULT
-from .policies import LargeOnly, Policy
+from .pair import stitching as pair
+from .pair.stitching import DEFAULT
+from .policies.methods import LargeOnly
+from .policies.policy import Policy
 from .recipe import Home, Point, Recipe, RecipeError, check_request
 
 _OF_REQUESTS = ("prompts", "steps", "guidance", "size")
@@ -148,7 +149,13 @@ def open_pair(
             "no pair was named; open_pair('mini'), open_pair(LARGE, SMALL), or open_pair(recipe=…) of a recipe that "
             "names its pair"
         )
-    pipe: Any = pair.open_pair(large, small, policy, engine, **options)
+    pipe: Any
+    if str(large) == "mini":
+        from .mini.opened import open_mini
+
+        pipe = open_mini(policy, engine=engine, **options)
+    else:
+        pipe = pair.open_pair(large, small, policy, engine, **options)
     pipe.transformer.guard = Guard() if guard else None
     if asked:
         point = follow_recipe(pipe, found or _calibrated(pipe, asked), speed=speed, closeness=closeness)

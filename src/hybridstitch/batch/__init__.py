@@ -5,7 +5,6 @@ be done twice, and the result is there once:
 
     job       what to draw, and the id of it
     listing   jobs from a list (JSONL, CSV) or a sample of a captions file
-    disk      a file is there whole or not at all; a line is there before work goes on
     ledger    a manifest: one shard a worker, one row a try
     folder    which jobs have a valid picture already
     work      one job: draw, keep the picture, write its row; an error becomes a row

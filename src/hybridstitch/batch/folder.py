@@ -16,10 +16,11 @@ from typing import Any
 
 from PIL import Image
 
+from ..disk import files as disk
 from ..errors import HybridStitchError
-from ..picture import PACKAGES, pixel_digest
-from ..picture import read as recipe_in
-from . import disk, ledger
+from ..report.picture import PACKAGES, pixel_digest
+from ..report.picture import read as recipe_in
+from . import ledger
 from .job import Job, Setting, id_of
 from .ledger import Ledger, Row
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ..errors import HybridStitchError
-from ..picture import PACKAGES, Recipe
-from ..policies import Policy, parse
+from ..policies.methods import parse
+from ..policies.policy import Policy
+from ..report.picture import PACKAGES, Recipe
 
 
 class JobsError(HybridStitchError, ValueError):

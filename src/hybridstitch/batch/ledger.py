@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from . import disk
+from ..disk import files as disk
 from .job import JobsError
 
 FOLDER = "manifest"

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PolicyError, nearest
-from ..policies import Policy
-from ..presets import policy_named
+from ..policies.policy import Policy
+from ..policies.presets import policy_named
 from .job import Job, JobsError
 
 COLUMNS = ("prompt", "negative", "seed", "size", "steps", "guidance", "policy")

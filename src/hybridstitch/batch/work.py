@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from PIL.PngImagePlugin import PngInfo
 
-from ..picture import CHUNK, Recipe, pixel_digest, trace_digest
-from . import disk
+from ..disk import files as disk
+from ..report.picture import CHUNK, Recipe, pixel_digest, trace_digest
 from .folder import name_of
 from .job import Job, Setting
 from .ledger import Ledger, Row

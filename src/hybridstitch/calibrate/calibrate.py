@@ -6,14 +6,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ..latency import Shape
-from ..pair import shape_of
-from ..policies import LargeOnly, Policy, SmallOnly
-from ..price import Prices
+from ..measure.price import Prices
+from ..pair.stitched import StitchedTransformer
+from ..pair.stitching import shape_of
+from ..policies.latency import Shape
+from ..policies.methods import LargeOnly, SmallOnly
+from ..policies.policy import Policy
+from ..policies.trace import Trace
 from ..recipe import Point, Recipe, RecipeError, Trial, check_request
 from ..recipe.file import DELIVERED
-from ..stitched import StitchedTransformer
-from ..trace import Trace
 from .call import Call, digest, home_of, native_size
 from .drawing import Studio
 from .measure import ROUNDS, measure

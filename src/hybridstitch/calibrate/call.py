@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..picture import identity
-from ..policies import Policy
+from ..policies.policy import Policy
+from ..policies.trace import Trace
 from ..recipe import Home
-from ..trace import Trace
+from ..report.picture import identity
 
 Picture = NDArray[np.uint8]
 _MOVING = ("shift", "use_dynamic_shifting", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from math import sqrt
 
 from ..errors import PolicyError
-from ..policies import LargeOnly, Policy, Schedule, Skip, SmallOnly
-from ..presets import TABLE_1
-from ..price import Prices
+from ..measure.price import Prices
+from ..policies.methods import LargeOnly, Schedule, Skip, SmallOnly
+from ..policies.policy import Policy
+from ..policies.presets import TABLE_1
 from ..recipe.file import NEAR
 
 FEWEST = 2  # steps of a run

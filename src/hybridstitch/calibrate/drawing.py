@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from ..evaluate.closeness import psnr, ssim
-from ..lockstep import decode, draw_together, prepare
-from ..policies import LargeOnly, parse
-from ..price import Prices
-from ..profile import follow
+from ..measure.lockstep import decode, draw_together, prepare
+from ..measure.price import Prices
+from ..measure.profile import follow
+from ..policies.methods import LargeOnly, parse
 from .call import Call, Picture
 
 MASKS = (0.15, 0.3)  # whose shares of the difference are told

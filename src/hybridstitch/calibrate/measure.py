@@ -10,11 +10,12 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-from ..latency import CostModel
-from ..plan import Region, Stroke
-from ..policies import LargeOnly, Policy, Schedule, SmallOnly
-from ..price import Prices
-from ..trace import Trace
+from ..measure.price import Prices
+from ..policies.latency import CostModel
+from ..policies.methods import LargeOnly, Schedule, SmallOnly
+from ..policies.plan import Region, Stroke
+from ..policies.policy import Policy
+from ..policies.trace import Trace
 from .call import Call
 
 ROUNDS = 3

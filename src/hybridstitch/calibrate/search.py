@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from ..crew import Crew, processes
-from ..policies import LargeOnly, Policy
-from ..price import Prices
+from ..batch.crew import Crew, processes
+from ..measure.price import Prices
+from ..policies.methods import LargeOnly
+from ..policies.policy import Policy
 from ..recipe.file import NEAR
 from ..recipe.point import between
 from .call import Picture

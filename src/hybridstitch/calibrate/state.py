@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..price import Prices
+from ..measure.price import Prices
 from .call import Picture
 from .drawing import Score
 

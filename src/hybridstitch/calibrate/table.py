@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from math import log, sqrt
 from statistics import mean, stdev
 
-from ..intervals import Interval
-from ..policies import Policy, parse
+from ..measure.intervals import Interval
+from ..policies.methods import parse
+from ..policies.policy import Policy
 from ..recipe import kind_of
 from .drawing import Score
 

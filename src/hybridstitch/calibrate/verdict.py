@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from ..latency import break_even
-from ..price import Prices
+from ..measure.price import Prices
+from ..policies.latency import break_even
 from ..recipe.point import named
 from .table import Row, best_by_kind
 

@@ -12,10 +12,10 @@ import typer
 
 from .. import __version__
 from ..batch.job import JobsError
-from ..errors import HybridStitchError, PairError, PolicyError, SchedulerError, TraceError
+from ..errors import BusyError, HybridStitchError, PairError, PolicyError, SchedulerError, TraceError
 from ..evaluate.pictures import ScoreError
-from ..picture import PictureError
 from ..recipe import RecipeError
+from ..report.picture import PictureError
 from ..reproduce.settings import ReproductionError
 from . import say
 from .about import doctor, inspect, policies, scene
@@ -26,7 +26,7 @@ from .generate import TwoModels, generate
 from .reproduce import reproduce
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
-BAD = (BadInput, JobsError, PolicyError, PairError, SchedulerError, TraceError, PictureError, ScoreError)
+BAD = (BadInput, BusyError, JobsError, PolicyError, PairError, SchedulerError, TraceError, PictureError, ScoreError)
 BAD = (*BAD, ReproductionError, RecipeError)
 USAGE_ERROR = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 

@@ -10,11 +10,12 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from ..memory import gibibytes
-from ..options import write as option
-from ..picture import read, write
-from ..policies import POLICIES, Policy
-from ..presets import PRESETS
+from ..pair.memory import gibibytes
+from ..policies.methods import POLICIES
+from ..policies.options import write as option
+from ..policies.policy import Policy
+from ..policies.presets import PRESETS
+from ..report.picture import read, write
 from . import flags, say
 from .asked import Asked, BadInput, slug, writable
 from .flags import AsJson, Debug, Out

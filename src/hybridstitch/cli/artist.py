@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ..levels import shifted
-from ..policies import HybridStitch, LargeOnly, MaskedPolicy, Policy, Schedule
-from ..program import segments
+from ..policies.levels import shifted
+from ..policies.methods import HybridStitch, LargeOnly, Schedule
+from ..policies.policy import MaskedPolicy, Policy
+from ..policies.program import segments
 from ..report.frames import Frames
 from ..report.takes import Exhibit, Take
 

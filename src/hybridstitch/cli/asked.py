@@ -9,9 +9,9 @@ from math import isfinite
 from pathlib import Path
 
 from ..errors import HybridStitchError, nearest
-from ..picture import Recipe
-from ..policies import Policy
-from ..presets import PRESETS, policy_named
+from ..policies.policy import Policy
+from ..policies.presets import PRESETS, policy_named
+from ..report.picture import Recipe
 
 STEPS, GUIDANCE = 50, 4.0
 DTYPES = {

@@ -15,16 +15,17 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from ..batch import disk, folder, ledger, listing
+from ..batch import folder, ledger, listing
 from ..batch.drawing import Drawn, draw_all
 from ..batch.estimate import Estimate, Kind, Sample, earlier, predict, unknown
 from ..batch.executor import local
 from ..batch.job import Job, Setting
 from ..batch.work import Desk, Draw, Outcome, encode
+from ..disk.lock import alone
 from ..errors import StitchWarning
-from ..picture import versions
-from ..policies import Policy
-from ..presets import PRESETS, outside
+from ..policies.policy import Policy
+from ..policies.presets import PRESETS, outside
+from ..report.picture import versions
 from . import flags, say
 from .asked import Asked, BadInput, writable
 
@@ -102,7 +103,7 @@ def batch(
     if dry_run:
         _tell_estimate(*_estimate(by_id, desks), jobs=len(by_id), desks=desks, as_json=as_json)
         return
-    with disk.alone(writable(out)):
+    with alone(writable(out), "another batch"):
         before = folder.look(out, by_id, setting, verify=verify)
         _tell_found(before, out, folder.apart(out, setting))
         folder.begin(out, by_id, setting, found.origin, before)

@@ -97,7 +97,7 @@ def _search(
 ) -> "Recipe":
     """Open the pair and calibrate it, with a bar."""
     from ..calibrate import calibrate as search
-    from ..policies import LargeOnly
+    from ..policies.methods import LargeOnly
 
     bar = Progress(
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30), TaskProgressColumn(),

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
-from ..picture import Recipe, pixel_digest, trace_digest, versions, write
+from ..report.picture import Recipe, pixel_digest, trace_digest, versions, write
 from ..report.takes import Exhibit, Take, decibels
 from .asked import Asked, slug
 

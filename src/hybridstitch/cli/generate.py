@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperCommand
 
-from ..picture import Recipe, differences, read, versions
-from ..policies import Policy
-from ..presets import PRESETS, outside
+from ..policies.policy import Policy
+from ..policies.presets import PRESETS, outside
+from ..report.picture import Recipe, differences, read, versions
 from . import flags, say
 from .asked import Asked, writable
 from .served import Served

@@ -10,9 +10,9 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 
-from .. import memory
 from ..mini import opened
 from ..mini.parts import TEXT_TOKENS
+from ..pair import memory
 from .asked import Asked
 from .pairs import Pair
 

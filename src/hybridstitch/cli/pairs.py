@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..heap import keep_freed_memory
+from ..batch.heap import keep_freed_memory
 from ..mini.opened import MINI_POLICY, is_mini, mini_folder, open_mini
-from ..pair import DEFAULT, open_pair
-from ..policies import Policy, parse
+from ..pair.stitching import DEFAULT, open_pair
+from ..policies.methods import parse
+from ..policies.policy import Policy
 from .asked import BadInput
 
 T5_TOKENS = 256  # the stock pipeline's `max_sequence_length`
@@ -120,7 +121,7 @@ class Pair:
     @property
     def models(self) -> dict[str, str]:
         """What the names stand for now."""
-        from ..picture import identity
+        from ..report.picture import identity
 
         names = {"large": str(self.folder or self.large)} | ({} if self.small is None else {"small": self.small})
         return {role: identity(name) for role, name in names.items()}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import nearest
-from ..presets import PAPER
+from ..policies.presets import PAPER
 from . import flags, say
 from .asked import Asked, BadInput, writable
 
@@ -159,7 +159,7 @@ def _prompts(
 
         return tuple(heldout_prompts(number)), {"source": "held-out scenes of the miniature world"}
     from ..batch import listing
-    from ..policies import LargeOnly
+    from ..policies.methods import LargeOnly
 
     captions = path.suffix.lower() == ".json"
     defaults = listing.Defaults(

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..intervals import Interval
+from ..measure.intervals import Interval
 from .pictures import Picture, References, ScoreError
 
 Better = Literal["higher", "lower"]

@@ -16,11 +16,12 @@ from typing import Any
 import diffusers
 import torch
 
-from ..engine import PLAIN, Engine
+from ..drawing.engine import PLAIN, Engine
 from ..errors import PairError, nearest
-from ..pair import stitch
-from ..policies import HybridStitch, Policy
-from ..stitched import StitchedTransformer
+from ..pair.stitched import StitchedTransformer
+from ..pair.stitching import stitch
+from ..policies.methods import HybridStitch
+from ..policies.policy import Policy
 from . import weights_dir
 from .parts import TEXT_TOKENS
 

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from ..intervals import Interval, share_interval
+from ..measure.intervals import Interval, share_interval
 from . import weights_dir
 from .scenes import SIDE, Scene
 from .words import OBJECTS

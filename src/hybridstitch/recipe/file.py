@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from ..errors import HybridStitchError
-from ..intervals import Interval
-from ..policies import LargeOnly, parse
-from ..presets import Preset, Setting
-from ..price import Prices
+from ..measure.intervals import Interval
+from ..measure.price import Prices
+from ..policies.methods import LargeOnly, parse
+from ..policies.presets import Preset, Setting
 from .home import Home
 from .point import Make, Point, Trial, between, kind_of, make_of
 

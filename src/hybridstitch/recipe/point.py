@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass, replace
 from math import floor
 from typing import Any, NamedTuple
 
-from ..intervals import Interval
-from ..policies import LargeOnly, Policy, Schedule, Skip, SmallOnly
-from ..program import fill, segments
+from ..measure.intervals import Interval
+from ..policies.methods import LargeOnly, Schedule, Skip, SmallOnly
+from ..policies.policy import Policy
+from ..policies.program import fill, segments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

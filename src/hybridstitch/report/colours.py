@@ -4,7 +4,7 @@ What the large model draws is warm, what the small one draws is cool, and where 
 appear beside them in plots have their own.
 """
 
-from ..plan import Plan
+from ..policies.plan import Plan
 
 LARGE, BOTH, SMALL, NOBODY = "#d55e00", "#8f4a9e", "#56b4e9", "#b8b8b8"
 KINDS = {"L": LARGE, "S+L": BOTH, "S": SMALL, "-": NOBODY}  # what a step may be

@@ -16,8 +16,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from ..policies import parse
-from ..trace import Step
+from ..policies.methods import parse
+from ..policies.trace import Step
 from .colours import INK, KINDS, NAMES, QUIET, RULE, kind
 from .overlay import enlarged, who_drew
 from .takes import Exhibit, decibels, thresholds_of

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..observer import watch
+from ..pair.observer import watch
 
 COUNT = 8
 

@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from ..trace import Step
+from ..policies.trace import Step
 from .colours import INK, KINDS, LARGE, PAPER, SMALL, kind
 from .takes import Exhibit, decibels
 

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from ..trace import Trace
+from ..policies.trace import Trace
 from .colours import KINDS, NAMES, kind
 from .filmstrip import filmstrip
 from .overlay import difference, who_drew

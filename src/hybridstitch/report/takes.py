@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..policies import HybridStitch, Policy, SRDiffusion
-from ..trace import Trace
+from ..policies.methods import HybridStitch, SRDiffusion
+from ..policies.policy import Policy
+from ..policies.trace import Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..pair import stitch, unstitch
+from ..pair.stitching import stitch, unstitch
 from .calls import clocked
 from .settings import Settings
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ..policies import Policy
-from ..trace import Trace
+from ..policies.policy import Policy
+from ..policies.trace import Trace
 from .settings import Settings
 
 

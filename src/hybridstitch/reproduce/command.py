@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..batch import disk
-from ..crew import Crew
-from ..price import Prices
+from ..batch.crew import Crew
+from ..disk import files as disk
+from ..disk.lock import alone
+from ..measure.price import Prices
 from . import caches, config, figures, prices, report, scoring, tables, thresholds, timing, worth
 from .drawing import Row, Rows, Task, append_rows, draw_image, kept, read_rows, write_rows
 from .methods import Method, needed, rows
@@ -48,7 +49,7 @@ def reproduce(settings: Settings, target: str, *, command: Sequence[str], mixed:
     """
     with _disk(settings.out):
         about = config.begin(settings, command, mixed=mixed)
-        with disk.alone(settings.out), crew_of(settings) as crew:
+        with alone(settings.out, "another reproduction"), crew_of(settings) as crew:
             return _reproduce(crew, target, about, tell)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from ..batch import disk
-from ..picture import versions
+from ..disk import files as disk
+from ..report.picture import versions
 from .settings import ReproductionError, Settings
 
 DECIDES = ("pair", "small", "models", "size", "steps", "guidance", "seed", "dtype", "calibrate")

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..batch import disk
-from ..lockstep import Drawn, decode, draw_together, prepare
-from ..picture import pixel_digest
-from ..policies import Policy, Replay
-from ..price import Prices
+from ..disk import files as disk
+from ..measure.lockstep import Drawn, decode, draw_together, prepare
+from ..measure.price import Prices
+from ..policies.methods import Replay
+from ..policies.policy import Policy
+from ..report.picture import pixel_digest
 from . import caches, lines
 from .methods import Method, resolve
 from .prices import dense

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..evaluate.scores import Scores
-from ..intervals import Interval
+from ..measure.intervals import Interval
 from .results import Results
 from .scoring import named
 

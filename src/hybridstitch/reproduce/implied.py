@@ -13,9 +13,9 @@ Seconds of text encoders and decoder are in the paper's latencies and cannot be 
 
 from math import floor
 
-from ..latency import Shape
-from ..policies import HybridStitch
-from ..presets import PRESETS, TABLE_1, TABLE_3
+from ..policies.latency import Shape
+from ..policies.methods import HybridStitch
+from ..policies.presets import PRESETS, TABLE_1, TABLE_3
 
 SD35_LARGE = Shape(width=2432, layers=38, image_tokens=48 * 48, text_tokens=77 + 256)
 SMALL_SHARE = 0.4  # of T-Stitch's steps

@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from ..batch import disk
+from ..disk import files as disk
 
 Row = Mapping[str, str]
 

@@ -15,11 +15,12 @@ from math import floor
 from typing import Literal
 
 from ..errors import PolicyError
-from ..plan import Plan, Region
-from ..policies import HybridStitch, LargeOnly, Policy, Replay, Schedule, SmallOnly, TStitch
-from ..presets import RIVALS, TABLE_1, TABLE_2, TABLE_3, PaperRow
-from ..price import Prices
-from ..trace import Trace
+from ..measure.price import Prices
+from ..policies.methods import HybridStitch, LargeOnly, Replay, Schedule, SmallOnly, TStitch
+from ..policies.plan import Plan, Region
+from ..policies.policy import Policy
+from ..policies.presets import RIVALS, TABLE_1, TABLE_2, TABLE_3, PaperRow
+from ..policies.trace import Trace
 from . import caches
 from .implied import shares
 from .prices import dense

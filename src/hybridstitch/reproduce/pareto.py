@@ -16,7 +16,7 @@ from math import log
 import numpy as np
 from numpy.typing import NDArray
 
-from ..intervals import Interval
+from ..measure.intervals import Interval
 
 Values = NDArray[np.float64]
 

@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from statistics import mean
 from typing import Any
 
-from ..latency import CostModel
-from ..lockstep import prepare
-from ..plan import Plan, Region, Stroke
-from ..policies import Schedule
-from ..price import Prices
-from ..profile import StrokeTimer
+from ..measure.lockstep import prepare
+from ..measure.price import Prices
+from ..measure.profile import StrokeTimer
+from ..policies.latency import CostModel
+from ..policies.methods import Schedule
+from ..policies.plan import Plan, Region, Stroke
 from .calls import call
 from .settings import Settings
 

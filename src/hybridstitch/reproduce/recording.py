@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from ..crew import Crew
-from ..lockstep import draw_together, prepare
-from ..policies import Policy
+from ..batch.crew import Crew
+from ..measure.lockstep import draw_together, prepare
+from ..policies.policy import Policy
 from .studio import Studio
 from .thresholds import Curve
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from ..batch import disk
-from ..latency import break_even
+from ..disk import files as disk
+from ..policies.latency import break_even
 from .gaps import SCALE, Gap, answer, db, gaps, heading, paired, row, shown, title, verdict
 from .pareto import chances
 from .results import Results, middle

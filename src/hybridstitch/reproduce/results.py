@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..evaluate.scores import Scores
-from ..policies import Policy
-from ..price import Prices
+from ..measure.price import Prices
+from ..policies.policy import Policy
 from .drawing import Row, Rows
 from .methods import Method
 from .settings import Settings

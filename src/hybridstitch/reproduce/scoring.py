@@ -7,7 +7,7 @@ The miniature pair has scores of its own, named for it, which need nothing but t
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..crew import Crew
+from ..batch.crew import Crew
 from ..evaluate.metrics import open_metrics
 from ..evaluate.pictures import References, large_pictures, photographs, rendered
 from ..evaluate.scores import Metric, Scores

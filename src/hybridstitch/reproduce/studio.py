@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..crew import Crew, cores
+from ..batch.crew import Crew, cores
 from .settings import Settings
 
 if TYPE_CHECKING:

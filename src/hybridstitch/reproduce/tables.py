@@ -12,9 +12,9 @@ from math import isfinite
 from statistics import mean, median, quantiles
 from typing import Any
 
-from ..batch import disk
+from ..disk import files as disk
 from ..evaluate.scores import Scores
-from ..intervals import Interval
+from ..measure.intervals import Interval
 from .methods import Method
 from .pareto import Point, ahead, at_time, chances
 from .results import Results

@@ -15,9 +15,9 @@ from math import floor, inf
 from statistics import median
 from typing import Any, Self
 
-from ..policies import HybridStitch, Policy, Schedule, SRDiffusion, parse
-from ..policy import least_large
-from ..presets import TABLE_1, TABLE_3
+from ..policies.methods import HybridStitch, Schedule, SRDiffusion, parse
+from ..policies.policy import Policy, least_large
+from ..policies.presets import TABLE_1, TABLE_3
 from .implied import switches
 
 PROMPTS = 6

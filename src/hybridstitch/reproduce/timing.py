@@ -9,8 +9,8 @@ whose error the timed rows tell.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 
-from ..policies import Schedule
-from ..price import Prices
+from ..measure.price import Prices
+from ..policies.methods import Schedule
 from . import caches, lines
 from .caches import Cached
 from .calls import Timed, call

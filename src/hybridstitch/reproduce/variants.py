@@ -7,8 +7,9 @@ thresholds were calibrated move from there.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ..policies import HybridStitch, Policy, SRDiffusion, TStitch
-from ..presets import TABLE_1
+from ..policies.methods import HybridStitch, SRDiffusion, TStitch
+from ..policies.policy import Policy
+from ..policies.presets import TABLE_1
 
 MOVES = {  # factors of (τ_0, least large share), of later thresholds
     "early": (1.4, 0.7, 1.25),

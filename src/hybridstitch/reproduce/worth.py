@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import Any
 
-from ..crew import Crew
-from ..profile import follow
+from ..batch.crew import Crew
+from ..measure.profile import follow
 from .implied import switches
 from .studio import Studio
 

@@ -18,7 +18,7 @@ style            one colour and one marker a method
 from collections.abc import Callable
 from pathlib import Path
 
-from ...crew import Crew
+from ...batch.crew import Crew
 from ..results import Results
 from ..studio import Studio
 from . import devices, grid, masked, spread, switching, tradeoff, where

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ...crew import Crew
+from ...batch.crew import Crew
 from ...evaluate.scores import resampled
-from ...intervals import Interval
-from ...presets import PRESETS
+from ...measure.intervals import Interval
+from ...policies.presets import PRESETS
 from ...report.colours import INK, QUIET, RULE
 from ..results import Results
 from ..settings import ReproductionError

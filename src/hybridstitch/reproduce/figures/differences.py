@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...batch import disk
-from ...crew import Crew
-from ...lockstep import decode
-from ...profile import follow
+from ...batch.crew import Crew
+from ...disk import files as disk
+from ...measure.lockstep import decode
+from ...measure.profile import follow
 from ..studio import Studio
 
 PROMPTS = 8

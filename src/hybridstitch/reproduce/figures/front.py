@@ -12,7 +12,7 @@ from typing import Literal
 
 from matplotlib.axes import Axes
 
-from ...intervals import Interval
+from ...measure.intervals import Interval
 from ...report.colours import QUIET
 from . import style
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ...crew import Crew
+from ...batch.crew import Crew
 from ...evaluate.paired import CEILING
 from ...report.colours import INK, QUIET
 from ..results import Results

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from ...crew import Crew
-from ...latency import Shape
-from ...lockstep import prepare
-from ...pair import shape_of
-from ...plan import Region, Stroke
-from ...profile import stroke_seconds
+from ...batch.crew import Crew
+from ...measure.lockstep import prepare
+from ...measure.profile import stroke_seconds
+from ...pair.stitching import shape_of
+from ...policies.latency import Shape
+from ...policies.plan import Region, Stroke
 from ...report.colours import BOTH, INK, LARGE, QUIET, RULE, SMALL
 from ...report.colours import METHODS as COLOURS
 from ..results import Results

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...crew import Crew
+from ...batch.crew import Crew
 from ...report.colours import INK, QUIET, RULE
 from ..results import Results
 from ..studio import Studio

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ...batch import disk
+from ...disk import files as disk
 from ...report.colours import BOTH, INK, METHODS, QUIET, RULE
 
 DPI = 150

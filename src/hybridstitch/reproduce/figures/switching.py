@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 
-from ...crew import Crew
+from ...batch.crew import Crew
 from ...report.colours import BOTH, INK, LARGE, SMALL
 from ..results import Results, middle
 from ..studio import Studio

@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
-from ...crew import Crew
+from ...batch.crew import Crew
 from ...evaluate.paired import CEILING
 from ...evaluate.scores import Scores
-from ...intervals import Interval
+from ...measure.intervals import Interval
 from ...report.colours import INK, QUIET, RULE
 from ..results import Results
 from ..scoring import named

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ...crew import Crew
-from ...plan import Region
+from ...batch.crew import Crew
+from ...policies.plan import Region
 from ...report.colours import INK, QUIET, RULE
 from ..results import Results
 from ..studio import Studio

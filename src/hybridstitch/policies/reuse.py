@@ -9,8 +9,8 @@ are steps that one model would draw whole; never the first ones, never the first
 
 from dataclasses import dataclass, replace
 
+from ..errors import PolicyError
 from . import options
-from .errors import PolicyError
 from .plan import Plan
 from .policy import Policy, Reduction, Signal
 from .trace import Seen

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import PairError
-from .latency import Shape
+from ..errors import PairError
+from ..policies.latency import Shape
 
 SIZES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}  # else 1
 FLOATS = ("F64", "F32", "F16", "BF16")  # what a dtype asked for applies to

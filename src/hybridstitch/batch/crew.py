@@ -22,7 +22,7 @@ from typing import Any, Generic, Literal, Self, TypeVar
 
 import torch
 
-from .errors import RunError
+from ..errors import RunError
 
 MOST = 8  # processes
 PATIENCE_SECONDS = 2  # for a member to end by itself

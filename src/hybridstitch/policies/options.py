@@ -6,7 +6,7 @@ from itertools import pairwise
 from math import isfinite
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from .errors import PolicyError, nearest
+from ..errors import PolicyError, nearest
 
 
 def write(value: object) -> str:

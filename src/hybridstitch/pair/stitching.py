@@ -17,17 +17,18 @@ from diffusers import AutoencoderKL, DiffusionPipeline, FlowMatchEulerDiscreteSc
 from diffusers.configuration_utils import ConfigMixin
 from torch import nn
 
-from .compat import ModelMixin, is_offloaded, is_parallel, perturbs_attention, set_component, strange_processor
-from .engine import PLAIN, Engine
-from .errors import PairError, StitchError, StitchWarning
-from .families.sd3 import JointAttention
-from .latency import Shape, largest_useful_mask
+from ..compat import ModelMixin, is_offloaded, is_parallel, perturbs_attention, set_component, strange_processor
+from ..drawing.engine import PLAIN, Engine
+from ..errors import PairError, StitchError, StitchWarning
+from ..families.sd3 import JointAttention
+from ..policies.latency import Shape, largest_useful_mask
+from ..policies.methods import HybridStitch, Schedule
+from ..policies.policy import Policy
+from ..policies.presets import as_policy
+from ..policies.program import segments
 from .memory import check_fits, pair_needs
 from .observer import check_scheduler
-from .policies import HybridStitch, Policy, Schedule
 from .prepared import check_installed
-from .presets import as_policy
-from .program import segments
 from .stitched import StitchedTransformer
 
 DEFAULT = HybridStitch()
@@ -114,8 +115,8 @@ def open_pair(
     """Load a pipeline and stitch it.
 
     Args:
-        large: hub id or folder of the large pipeline; a folder that a stitched pipeline was saved to; or "mini".
-        small: as in `stitch`; not given for a saved pair or "mini".
+        large: hub id or folder of the large pipeline, or a folder that a stitched pipeline was saved to.
+        small: as in `stitch`; not given for a saved pair.
         policy: who draws what; default: the saved pair's, or `HybridStitch()`.
         engine: as in `stitch`.
         options: for `from_pretrained` (dtype, device_map, revision, token, …), the small model included.
@@ -126,10 +127,6 @@ def open_pair(
     Raises:
         HybridStitchError: as `stitch`.
     """
-    if str(large) == "mini":
-        from .mini.opened import open_mini
-
-        return open_mini(policy, engine=engine, **options)
     if options.get("variant") is not None and (Path(large) / "transformer" / "small").is_dir():
         raise PairError(f"{large} is a saved pair, which has no variants; leave variant={options['variant']!r} out")
     _check_memory(large, small, options)

@@ -1,11 +1,7 @@
 """Writes that survive a kill: a file is there whole or not at all, and a line is on the disk before work goes on."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-
-from .job import JobsError
 
 PART = ".part"
 
@@ -74,26 +70,3 @@ def sweep(folder: Path) -> None:
     """Remove what writes that were killed left behind."""
     for part in folder.glob(f".*{PART}"):
         part.unlink(missing_ok=True)
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold a folder, so that no two batches draw the same jobs at a time; a killed holder holds nothing.
-
-    Raises:
-        JobsError: somebody holds it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows: twice the work, once the result
-        yield
-        return
-    with (folder / ".lock").open("wb") as file:
-        with suppress(OSError):  # a file system without locks
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise JobsError(
-                    f"another batch is drawing into {folder}; wait for it, or choose another --out"
-                ) from error
-        yield

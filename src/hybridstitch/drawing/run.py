@@ -11,16 +11,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..errors import RunError
+from ..policies.plan import Plan
+from ..policies.policy import Policy
+from ..policies.trace import Seen, Trace
 from .carry import Last
 from .change import Meter
 from .draw import Call, Inputs, Models, draw, draw_skipping
-from .errors import RunError
 from .guard import NOTHING_CHANGED, OUT_OF_RANGE, Guard
 from .kv import KVCache
-from .plan import Plan
-from .policies import Policy
 from .record import Drawn
-from .trace import Seen, Trace
 
 
 class Run:

@@ -6,12 +6,12 @@ from math import isnan
 
 from torch import Tensor
 
+from ..errors import RunError
+from ..policies.plan import Plan, large
+from ..policies.trace import Step
 from .clock import seconds
 from .draw import Call
-from .errors import RunError
 from .guard import NOT_FINITE
-from .plan import Plan, large
-from .trace import Step
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .policies import Reduction, Signal
+from ..policies.policy import Reduction, Signal
 
 SMALLEST = 1e-6
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from math import floor
 from typing import Literal, get_args, get_type_hints
 
-from . import options
-from .errors import EngineError, PolicyError
+from ..errors import EngineError, PolicyError
+from ..policies import options
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

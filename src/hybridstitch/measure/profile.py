@@ -19,11 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .change import Meter, busiest, token_sums
-from .latency import CostModel
-from .plan import Region, Stroke, Text
-from .policies import Reduction, Signal
-from .stitched import StitchedTransformer
+from ..drawing.change import Meter, busiest, token_sums
+from ..pair.stitched import StitchedTransformer
+from ..policies.latency import CostModel
+from ..policies.plan import Region, Stroke, Text
+from ..policies.policy import Reduction, Signal
 
 
 @dataclass(frozen=True, slots=True)

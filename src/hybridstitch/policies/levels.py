@@ -6,7 +6,7 @@ A pipeline left alone spreads T levels from σ = 1 to nearly 0, so that its last
 step from σ_{T−1} to 0. The larger the shift s, the shorter the first steps and the longer the last.
 """
 
-from .errors import SchedulerError
+from ..errors import SchedulerError
 
 
 def shifted(steps: int, shift: float, *, own: float) -> list[float]:

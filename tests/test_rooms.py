@@ -1,4 +1,4 @@
-"""The house keeps its floors: a module imports only from lower ones, and floors 0-1 run without torch.
+"""The house keeps its rooms: a room imports only from rooms below it, no two files from each other in a circle.
 
 Read from the syntax trees of src/hybridstitch. Imports inside functions count; those for types do not.
 """
@@ -7,6 +7,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,49 +15,18 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "hybridstitch"
 MODULES = sorted(SOURCE.rglob("*.py"))
 
-# (floor, the modules that share a rank). A module imports from earlier lines only.
-RANKS = (
-    (0, {"errors"}),
-    (0, {"intervals", "levels"}),
-    (0, {"plan"}),
-    (0, {"trace"}),
-    (1, {"options"}),
-    (1, {"engine", "program"}),
-    (1, {"policy"}),
-    (1, {"reuse"}),
-    (1, {"policies", "latency"}),
-    (1, {"memory", "presets"}),
-    (1, {"price"}),
-    (1, {"guard"}),
-    (2, {"change", "clock", "heap", "kv", "compat", "shelf"}),
-    (2, {"families"}),
-    (3, {"carry"}),
-    (3, {"draw"}),
-    (3, {"prepared"}),
-    (3, {"record"}),
-    (3, {"run"}),
-    (3, {"observer"}),
-    (3, {"stitched"}),
-    (3, {"pair"}),
-    (3.5, {"mini"}),
-    (4, {"lockstep"}),
-    (4, {"profile", "picture"}),
-    (4, {"evaluate", "crew"}),
-    (4, {"recipe"}),
-    (4, {"calibrate", "report"}),
-    (4, {"opening"}),
-    (5, {"batch"}),
-    (5, {"reproduce"}),
-    (5, {"server"}),
-    (5, {"cli"}),
+# From the ground up: a room imports only from those before it.
+ROOMS = (
+    *("errors", "compat", "disk", "policies", "families", "drawing", "pair", "measure", "recipe", "mini", "evaluate"),
+    *("report", "batch", "calibrate", "reproduce", "opening", "serve", "cli"),
 )
-RANK = {name: rank for rank, (_, names) in enumerate(RANKS) for name in names}
-FLOOR = {name: floor for floor, names in RANKS for name in names}
-DOORS = {"__init__", "__main__"}  # of the package itself: they open on every floor
+LEVEL = {name: level for level, name in enumerate(ROOMS)}
+LIGHT = ("errors", "disk", "policies")  # run without torch
+DOORS = {"__init__", "__main__"}  # of the package itself: they open into every room
 
 HEAVY = {"torch", "diffusers", "transformers", "accelerate", "peft"}
 BANNED_NAMES = {"utils", "util", "base", "common", "helpers", "misc", "manager"}
-LONGEST = 350  # lines
+LONGEST = 300  # lines
 MUTABLE_CALLS = {"list", "dict", "set", "bytearray", "defaultdict", "OrderedDict", "Counter", "deque"}
 MUTABLE_CALLS |= {"WeakKeyDictionary", "WeakValueDictionary", "WeakSet"}
 MUTATORS = {"append", "add", "update", "extend", "insert", "remove", "discard", "pop", "popitem", "clear"}
@@ -106,40 +76,46 @@ def imports(path: Path, tree: ast.Module, functions: bool = True) -> Iterator[tu
 # --- the rules: each gives one sentence per fault ---
 
 
-def floor_faults(path: Path, tree: ast.Module) -> Iterator[str]:
+def room_faults(path: Path, tree: ast.Module) -> Iterator[str]:
     mine = parts_of(path)
     if not mine or (len(mine) == 1 and mine[0] in DOORS):
         return
-    if mine[0] not in RANK:
-        yield f"{mine[0]} stands on no floor: give it a place in RANKS and in CONTRIBUTING.md"
+    if mine[0] not in LEVEL:
+        yield f"{mine[0]} is no room: give it a place in ROOMS and in CONTRIBUTING.md"
         return
-    at_import = set(imports(path, tree, functions=False))
     for name in imports(path, tree):
-        if name[0] != "hybridstitch":
+        if name[0] != "hybridstitch" or name[1:2] == mine[:1]:
             continue
         target = name[1:]
-        dotted = ".".join(name)
-        if not target or target[0] not in RANK:
-            # a module without a place complains by itself
+        if not target or target[0] not in LEVEL:
+            # a file without a place complains by itself
             if not is_module(*target[:1]) and target[:1] != ("__version__",):
-                yield f"imports {dotted}: import from the module that defines it"
-        elif target[0] == mine[0]:
-            siblings = len(mine) > 1 and is_module(*target[:2]) and len(target) > 1
-            if mine[0] == "families" and siblings and target[1] != mine[1]:
-                yield f"imports {dotted}: families never import each other"
-        elif (mine[0], target[0]) == ("pair", "mini"):
-            if name in at_import:
-                yield "imports mini as it is imported itself: do it inside the function that needs it"
-        elif RANK[target[0]] >= RANK[mine[0]]:
-            yield f"imports {dotted}, which is not below it (floor {FLOOR[target[0]]}, own {FLOOR[mine[0]]})"
+                yield f"imports {'.'.join(name)}: import from the file that defines it"
+        elif LEVEL[target[0]] >= LEVEL[mine[0]]:
+            yield f"imports {'.'.join(name)}, which is not below it"
 
 
 def torch_faults(path: Path, tree: ast.Module) -> Iterator[str]:
     mine = parts_of(path)
-    if not mine or FLOOR.get(mine[0], 5) <= 1:
+    if not mine or mine[0] in LIGHT:
         for name in imports(path, tree, functions=False):
             if name[0] in HEAVY:
-                yield f"imports {name[0]} at module level: floors 0-1 run without it"
+                yield f"imports {name[0]} at module level: {' and '.join(LIGHT)} run without it"
+
+
+def circle_faults() -> Iterator[str]:
+    """Files of one room that import each other in a circle, types apart."""
+    graph = {parts: set() for path in MODULES if (parts := parts_of(path))}
+    for path in MODULES:
+        mine = parts_of(path)
+        for name in imports(path, ast.parse(path.read_text())) if mine else ():
+            target = next((name[1:end] for end in range(len(name), 1, -1) if name[1:end] in graph), None)
+            if name[0] == "hybridstitch" and target is not None and target[: len(mine)] != mine:
+                graph[mine].add(target)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        yield " -> ".join(".".join(parts) for parts in error.args[1])
 
 
 def state_faults(path: Path, tree: ast.Module) -> Iterator[str]:
@@ -205,10 +181,10 @@ def shape_faults(path: Path, tree: ast.Module) -> Iterator[str]:
 def length_faults(path: Path, tree: ast.Module) -> Iterator[str]:
     lines = len(path.read_text().splitlines())
     if lines > LONGEST:
-        yield f"has {lines} lines, more than {LONGEST}: make it a folder of the same name"
+        yield f"has {lines} lines, more than {LONGEST}: make it a folder of several"
 
 
-@pytest.mark.parametrize("rule", [floor_faults, torch_faults, state_faults, shape_faults, length_faults])
+@pytest.mark.parametrize("rule", [room_faults, torch_faults, state_faults, shape_faults, length_faults])
 def test_every_module_keeps(rule):
     faults = [
         f"{path.relative_to(SOURCE)} {fault}"
@@ -219,10 +195,13 @@ def test_every_module_keeps(rule):
         pytest.fail("\n".join(faults), pytrace=False)
 
 
-def test_floors_0_and_1_leave_torch_unimported():
-    tops = {parts[0] for path in MODULES if (parts := parts_of(path))}
-    light = sorted(name for name in tops if FLOOR.get(name, 5) <= 1)
-    names = ", ".join(["hybridstitch", *(f"hybridstitch.{name}" for name in light)])
+def test_no_files_import_each_other_in_a_circle():
+    assert list(circle_faults()) == []
+
+
+def test_light_rooms_leave_torch_unimported():
+    light = [path for path in MODULES if (parts := parts_of(path)) and parts[0] in LIGHT]
+    names = ", ".join(["hybridstitch", *(".".join(("hybridstitch", *parts_of(path))) for path in light)])
     code = f"import sys; sys.path.insert(0, {str(SOURCE.parent)!r}); import {names}; "
     code += f"print(*sorted({HEAVY!r} & sys.modules.keys()))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -233,17 +212,16 @@ def test_floors_0_and_1_leave_torch_unimported():
 # --- the rules bite ---
 
 FAULTS = [
-    (floor_faults, "plan.py", "from hybridstitch.trace import Trace", "not below it (floor 0, own 0)"),
-    (floor_faults, "plan.py", "from .trace import Trace", "hybridstitch.trace.Trace"),
-    (floor_faults, "policies.py", "def f():\n    import hybridstitch.kv", "not below it (floor 2, own 1)"),
-    (floor_faults, "policies.py", "from hybridstitch import latency", "not below it (floor 1, own 1)"),
-    (floor_faults, "kv.py", "from hybridstitch import stitch", "import from the module that defines it"),
-    (floor_faults, "families/sd3.py", "from .. import draw", "not below it (floor 3, own 2)"),
-    (floor_faults, "draw.py", "if x:\n    from .run import Run", "not below it"),
-    (floor_faults, "pair.py", "from .mini import weights", "inside the function"),
-    (floor_faults, "mini/train.py", "from hybridstitch.cli import main", "not below it"),
-    (floor_faults, "gadgets.py", "", "stands on no floor"),
-    (torch_faults, "latency.py", "import torch.nn as nn", "imports torch"),
+    (room_faults, "policies/plan.py", "from hybridstitch.drawing import kv", "drawing.kv, which is not below it"),
+    (room_faults, "policies/methods.py", "def f():\n    import hybridstitch.drawing.kv", "not below it"),
+    (room_faults, "recipe/home.py", "from ..mini.opened import is_mini", "opened.is_mini, which is not below it"),
+    (room_faults, "drawing/kv.py", "from hybridstitch import stitch", "import from the file that defines it"),
+    (room_faults, "families/sd3.py", "from ..drawing import draw", "not below it"),
+    (room_faults, "drawing/draw.py", "if x:\n    from ..pair.stitched import StitchedTransformer", "not below it"),
+    (room_faults, "pair/stitching.py", "def f():\n    from ..mini import weights", "not below it"),
+    (room_faults, "mini/train/loop.py", "from hybridstitch.cli import main", "not below it"),
+    (room_faults, "gadgets.py", "", "is no room"),
+    (torch_faults, "policies/latency.py", "import torch.nn as nn", "imports torch"),
     (torch_faults, "__init__.py", "try:\n    from diffusers import X\nfinally: pass", "imports diffusers"),
     (state_faults, "kv.py", "cache = {1: 2}", "cache is mutable module state"),
     (state_faults, "kv.py", "CACHE: dict = dict()", "CACHE is mutable module state"),
@@ -257,15 +235,14 @@ FAULTS = [
     (shape_faults, "kv.py", "import math", "no docstring"),
 ]
 NO_FAULTS = [
-    (floor_faults, "trace.py", "from hybridstitch.plan import Plan\nfrom hybridstitch.errors import E"),
-    (floor_faults, "policies.py", "if TYPE_CHECKING:\n    from hybridstitch.run import Run"),
-    (floor_faults, "stitched.py", "from . import run, draw\nfrom hybridstitch import __version__"),
-    (floor_faults, "families/sd3.py", "from hybridstitch.kv import Cache\nfrom ..compat import Attention"),
-    (floor_faults, "families/__init__.py", "from .sd3 import SD3"),
-    (floor_faults, "pair.py", "def open_pair():\n    from hybridstitch import mini"),
-    (floor_faults, "__init__.py", "from hybridstitch.cli import main"),
-    (torch_faults, "policies.py", "def f():\n    import torch"),
-    (torch_faults, "policies.py", "if typing.TYPE_CHECKING:\n    import torch"),
+    (room_faults, "policies/trace.py", "from hybridstitch.policies.plan import Plan\nfrom ..errors import E"),
+    (room_faults, "policies/methods.py", "if TYPE_CHECKING:\n    from hybridstitch.drawing.run import Run"),
+    (room_faults, "pair/stitched.py", "from ..drawing import run, draw\nfrom hybridstitch import __version__"),
+    (room_faults, "families/sd3.py", "from . import KeysValues\nfrom ..compat import Attention"),
+    (room_faults, "opening.py", "def open_pair():\n    from hybridstitch.mini import opened"),
+    (room_faults, "__init__.py", "from hybridstitch.cli import main"),
+    (torch_faults, "policies/methods.py", "def f():\n    import torch"),
+    (torch_faults, "policies/methods.py", "if typing.TYPE_CHECKING:\n    import torch"),
     (state_faults, "policies.py", "POLICIES: dict[str, type] = {'a': A}\nx = POLICIES['a']"),
     (state_faults, "policies.py", "__all__ = ['a']\nNAMES = ('a', 'b')\nM = MappingProxyType({})"),
     (state_faults, "kv.py", "class A:\n    blocks = ['large']\ndef f():\n    x = []\n    x.append(1)"),
@@ -282,15 +259,13 @@ def test_what_is_allowed_is_no_fault(rule, module, source):
     assert list(rule(SOURCE / module, ast.parse(source))) == []
 
 
-def test_families_never_import_each_other(tmp_path, monkeypatch):
+def test_a_circle_is_found(tmp_path, monkeypatch):
+    (tmp_path / "pair").mkdir()
+    for name, source in (("one", "from .two import b"), ("two", "def f():\n    from hybridstitch.pair import one")):
+        (tmp_path / "pair" / f"{name}.py").write_text(source)
     monkeypatch.setattr(sys.modules[__name__], "SOURCE", tmp_path)
-    (tmp_path / "families").mkdir()
-    for name in ("sd3", "flux"):
-        (tmp_path / "families" / f"{name}.py").touch()
-    for source in ("from .flux import Flux", "from hybridstitch.families import flux", "from . import flux"):
-        faults = list(floor_faults(tmp_path / "families" / "sd3.py", ast.parse(source)))
-        assert len(faults) == 1
-        assert faults[0].endswith("families never import each other")
+    monkeypatch.setattr(sys.modules[__name__], "MODULES", sorted(tmp_path.rglob("*.py")))
+    assert ["pair.one" in fault and "pair.two" in fault for fault in circle_faults()] == [True]
 
 
 def test_a_long_module_is_found(tmp_path):

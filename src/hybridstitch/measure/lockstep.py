@@ -20,13 +20,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .errors import StitchError
-from .observer import check_scheduler, measurable
-from .plan import Plan
-from .policies import Policy, Reduction, Signal
-from .run import Run
-from .stitched import StitchedTransformer
-from .trace import Seen, Trace
+from ..drawing.run import Run
+from ..errors import StitchError
+from ..pair.observer import check_scheduler, measurable
+from ..pair.stitched import StitchedTransformer
+from ..policies.plan import Plan
+from ..policies.policy import Policy, Reduction, Signal
+from ..policies.trace import Seen, Trace
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..compat import fix_addresses
+from ..families import Family, KeysValues
+from ..policies.plan import Plan, Stroke, large
 from .carry import Last, carried, renewed
 from .clock import Mark, mark
-from .compat import fix_addresses
 from .engine import PLAIN, Engine
-from .families import Family, KeysValues
 from .kv import KVCache, span
-from .plan import Plan, Stroke, large
 
 Inputs = dict[str, Any]
 

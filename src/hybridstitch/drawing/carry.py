@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .plan import Stroke
+from ..policies.plan import Stroke
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from weakref import WeakSet, ref
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
-from .errors import SchedulerError
-from .policies import Policy
+from ..errors import SchedulerError
+from ..policies.policy import Policy
 
 FIRST = ("model_output", "timestep", "sample")  # what every diffusers scheduler's step begins with
 

@@ -17,18 +17,18 @@ import torch
 from diffusers import SD3Transformer2DModel
 from torch import Tensor
 
-from .compat import ModelMixin, Transformer2DModelOutput, grid_of
-from .draw import Models
-from .engine import PLAIN, Engine
-from .errors import StitchError, StitchWarning
-from .families import family_of
-from .guard import Guard
+from ..compat import ModelMixin, Transformer2DModelOutput, grid_of
+from ..drawing.draw import Models
+from ..drawing.engine import PLAIN, Engine
+from ..drawing.guard import Guard
+from ..drawing.run import Run
+from ..errors import StitchError, StitchWarning
+from ..families import family_of
+from ..policies.policy import Policy
+from ..policies.presets import as_policy
+from ..policies.trace import Trace
 from .observer import Listener, check_scheduler, measurable, unwatch, watch
-from .policies import Policy
 from .prepared import Prepared
-from .presets import as_policy
-from .run import Run
-from .trace import Trace
 
 CONFIG = "config.json"
 DELEGATED = (  # what pipelines and users ask of a transformer; everything else must be asked of .large or .small

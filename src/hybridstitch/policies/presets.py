@@ -11,9 +11,10 @@ needs no name: `large` with fewer steps.
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import PolicyError, nearest
+from ..errors import PolicyError, nearest
 from .levels import shifted
-from .policies import POLICIES, HybridStitch, LargeOnly, Policy, Schedule, SmallOnly, SRDiffusion, TStitch, parse
+from .methods import POLICIES, HybridStitch, LargeOnly, Schedule, SmallOnly, SRDiffusion, TStitch, parse
+from .policy import Policy
 from .program import SEGMENT
 
 

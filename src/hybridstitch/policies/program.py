@@ -10,7 +10,7 @@ from fractions import Fraction
 from functools import lru_cache
 from math import floor
 
-from .errors import PolicyError
+from ..errors import PolicyError
 from .options import check_ratio
 
 HALF = Fraction(1, 2)  # shares are exact: 29 % of 50 steps are 14.5, rounded up, which floats would miss

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from .errors import PolicyError
-from .plan import Plan, Stroke
-from .policies import Policy
-from .trace import Seen
+from ..errors import PolicyError
+from ..policies.plan import Plan, Stroke
+from ..policies.policy import Policy
+from ..policies.trace import Seen
 
 KINDS = ("fresh", "cached", "cond")  # of masked strokes: text fresh or cached, and the conditional branch only
 Line = tuple[float, float]

@@ -16,8 +16,8 @@ from functools import cache
 from itertools import islice
 from math import floor
 
+from ..errors import PolicyError, nearest
 from . import options
-from .errors import PolicyError, nearest
 from .plan import Plan, large, small
 from .policy import MaskedPolicy, Policy, Reduction, Signal, next_stage
 from .program import SEGMENT, check_start, segment_at, segments

@@ -17,8 +17,8 @@ from typing import Any, Self
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from .errors import HybridStitchError
-from .trace import Trace
+from ..errors import HybridStitchError
+from ..policies.trace import Trace
 
 CHUNK = "hybridstitch"
 VERSION = 1

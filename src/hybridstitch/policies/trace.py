@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from .errors import TraceError
+from ..errors import TraceError
 from .plan import Plan, Region
 
 VERSION = 1

@@ -153,3 +153,11 @@ def worded(pipe: Any) -> Any:
     worded = type(pipe)(**{**pipe.components, **texts})
     worded.set_progress_bar_config(disable=True)
     return worded
+
+
+def kept(family: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, Any]:
+    """A dense step of an attached family: its prediction, and the keys and values it left."""
+    memory = family.room(inputs)
+    prediction, filled = family.dense(inputs, memory=memory)
+    assert filled
+    return prediction, memory

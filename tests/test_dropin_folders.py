@@ -29,13 +29,22 @@ def test_a_saved_pair_opens_with_its_policy(tmp_path, policy):
     assert {model.dtype for model in (opened.transformer.large, opened.transformer.small)} == {torch.bfloat16}
 
 
-def test_a_pair_has_no_weight_variants(tmp_path):
+@pytest.mark.dropin("variant= of save_pretrained and open_pair")
+def test_a_pair_is_saved_and_opened_as_a_variant(tmp_path):
     pipe = stitched(HYBRID)
-    with pytest.raises(HybridStitchError, match=r"variant='fp16'.*save without one"):
-        pipe.save_pretrained(tmp_path / "with", variant="fp16")
-    pipe.save_pretrained(tmp_path / "without")
-    with pytest.raises(HybridStitchError, match=r"is a saved pair.*leave variant='fp16' out"):
-        open_pair(tmp_path / "without", variant="fp16", **NO_TEXT)
+    drawn = generate(pipe)
+    pipe.save_pretrained(tmp_path, variant="fp16")
+    assert [path.name for path in sorted(tmp_path.rglob("*.safetensors"))] == [
+        "diffusion_pytorch_model.fp16.safetensors"
+    ] * 3
+    opened = quiet(open_pair(tmp_path, variant="fp16", **NO_TEXT))
+    assert torch.equal(generate(opened), drawn)
+
+
+def test_a_variant_that_was_not_saved_is_refused(tmp_path):
+    stitched(HYBRID).save_pretrained(tmp_path)
+    with pytest.raises(HybridStitchError, match=r"is a saved pair without a variant 'fp16'; leave variant='fp16' out"):
+        open_pair(tmp_path, variant="fp16", **NO_TEXT)
 
 
 @pytest.mark.dropin("open_pair(large, small)")

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from hybridstitch.drawing.kv import KVCache
+from hybridstitch.families.rows import Rows
 from hybridstitch.families.sd3 import SD3Family
-from small_models import POOLED, TEXT, TEXT_WIDTH, transformer
+from small_models import POOLED, TEXT, TEXT_WIDTH, kept, transformer
 
 ROWS = 4
 
@@ -70,46 +71,34 @@ def test_what_was_written_too_long_ago_is_stale_and_can_be_let_go():
     assert cache.drawn == [None, None]
 
 
-def test_neighbouring_rows_are_a_view_and_others_an_index():
-    cache = KVCache(4)
-    assert cache.part([0, 1]) == ([], None)
-    cache.hold(layers(4, 1))
-    assert cache.part([0, 1, 2, 3]) == (cache.layers, None)
-    part, index = cache.part([2, 3])
-    assert index is None
-    part[0][0].fill_(5)
-    assert cache.layers[0][0][:, 0, 0, 0].tolist() == [1, 1, 5, 5]
-    whole, index = cache.part([1, 3])
-    assert whole is cache.layers
-    assert index.tolist() == [1, 3]
-
-
 @torch.no_grad()
 def test_a_dense_step_writes_into_the_memory_it_is_lent(family):
     inputs = given()
     memory = family.room(inputs)
     addresses = [tensor.data_ptr() for pair in memory for tensor in pair]
-    prediction, kept = family.dense(inputs, keep=True, memory=memory)
-    assert torch.equal(prediction, family.dense(inputs, keep=False)[0])
-    assert [tensor.data_ptr() for pair in kept for tensor in pair] == addresses
+    prediction, filled = family.dense(inputs, memory=memory)
+    assert filled
+    assert torch.equal(prediction, family.dense(inputs)[0])
+    assert [tensor.data_ptr() for pair in memory for tensor in pair] == addresses
     joint, image_only = {16 + TEXT}, {16}
     shapes = [tuple(keys.shape) for keys, _ in memory]
     assert {shape[1] for shape in shapes} == joint | image_only
     assert all(
         torch.equal(a, b)
-        for mine, new in zip(kept, family.dense(inputs, keep=True)[1], strict=True)
+        for mine, new in zip(memory, kept(family, inputs)[1], strict=True)
         for a, b in zip(mine, new, strict=True)
     )
 
 
 @torch.no_grad()
 def test_a_dense_step_of_some_rows_leaves_the_others_as_they_were(family):
-    inputs, rows = given(), torch.tensor([1, 3])
-    _, memory = family.dense(inputs, keep=True)
+    inputs, rows = given(), Rows(images=(1,), total=2, branches=2)
+    assert rows.numbers == [1, 3]
+    _, memory = kept(family, inputs)
     before = [(keys.clone(), values.clone()) for keys, values in memory]
-    later = {name: value[rows] * 0.5 for name, value in inputs.items()}
-    prediction, _ = family.dense(later, keep=True, memory=memory, rows=rows)
-    alone, fresh = family.dense(later, keep=True)
+    later = {name: rows.take(value) * 0.5 for name, value in inputs.items()}
+    prediction, _ = family.dense(later, memory=memory, rows=rows)
+    alone, fresh = kept(family, later)
     assert torch.equal(prediction, alone)
     for now, then, new in zip(memory, before, fresh, strict=True):
         for a, b, c in zip(now, then, new, strict=True):
@@ -122,12 +111,12 @@ def test_memory_in_bfloat16_takes_half_and_draws_nearly_the_same(family):
     inputs, tokens = given(), torch.arange(3, 9).expand(ROWS, -1)
     full, half = family.room(inputs), family.room(inputs, torch.bfloat16)
     assert sum(k.nbytes + v.nbytes for k, v in half) * 2 == sum(k.nbytes + v.nbytes for k, v in full)
-    exact, _ = family.dense(inputs, keep=True, memory=full)
-    rounded, _ = family.dense(inputs, keep=True, memory=half)
+    exact, _ = family.dense(inputs, memory=full)
+    rounded, _ = family.dense(inputs, memory=half)
     assert torch.equal(exact, rounded)  # only what is kept is rounded
     assert half[0][0].dtype == torch.bfloat16
-    for rows in (None, torch.tensor([0, 2])):
-        some = slice(None) if rows is None else rows
+    for rows in (None, Rows(images=(0,), total=2, branches=2)):
+        some = slice(None) if rows is None else rows.numbers
         part = {name: value[some] for name, value in inputs.items()}
         a, b = (family.masked(part, tokens[some], memory, rows, text="fresh") for memory in (full, half))
         assert not torch.equal(a, b)

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from hybridstitch import HybridStitch, Schedule, stitch
 from hybridstitch.drawing.change import busiest, distance, scores
 from hybridstitch.errors import RunError
+from hybridstitch.families.layout import Layout
 from hybridstitch.policies.plan import Region
 from seen import SIZES, calm, pair, plain, watch
 from small_models import KINDS, generate, small, vae
 
 IMAGES, STEPS, GUIDANCE = 3, 8, 4.0
 PROGRAM = "L3 H3@0.3 S2"
+SQUARE = Layout((2, 3), (2, 2))
 
 
 def tokens_of(values):
@@ -115,13 +117,13 @@ def test_every_reduction_of_any_tensor(reduction, data):
     given_ = torch.rand(2, rows * columns, generator=generator) < 0.3
     given_[:, 0] = False
     for left_out in (None, given_):
-        values = distance(change, output, 2, reduction, left_out)
+        values = distance(change, output, SQUARE, reduction, left_out)
         for image in range(2):
             alone = None if left_out is None else left_out[image]
             assert values[image].item() == pytest.approx(
                 by_hand(change[image], output[image], reduction, alone).item(), rel=1e-4
             )
-            score = scores(change, 2, left_out)[image]
+            score = scores(change, SQUARE, left_out)[image]
             expected = tokens_of(change[image]).mean(1)
             expected = expected if alone is None else torch.where(alone, 0.0, expected)
             torch.testing.assert_close(score, expected, rtol=1e-5, atol=0)

@@ -66,7 +66,7 @@ def test_keys_and_values_are_those_a_run_keeps(kind, dtype):
     inputs = {"hidden_states": torch.zeros(4, 4, 8, 12), "encoder_hidden_states": torch.zeros(4, 7, 5)}
     family.attach()
     room = family.room(inputs, dtype)
-    shape = shape_of(family.transformer, image_tokens=24, text_tokens=7)
+    shape = shape_of(family.transformer, 24, 7)
     bytes_kept = sum(tensor.nbytes for pair in room for tensor in pair)
     assert shape.kv_bytes(images=2, element_bytes=dtype.itemsize) == bytes_kept
 
@@ -85,8 +85,8 @@ def test_activations_are_what_a_dense_step_holds(kind):
     }
     memory = family.room(inputs)
     with Live() as live:
-        family.dense(inputs, keep=True, memory=memory)
-    shape = shape_of(family.transformer, image_tokens=256, text_tokens=40)
+        family.dense(inputs, memory=memory)
+    shape = shape_of(family.transformer, 256, 40)
     assert shape.activation_bytes(element_bytes=4) == pytest.approx(live.peak, rel=0.02)
 
 

@@ -7,9 +7,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from hybridstitch import HybridStitch, Plan, Region, Replay, Stroke
+from hybridstitch.families.rows import Rows
 from hybridstitch.families.sd3 import SD3Family
 from seen import SIZES, calm, noise, pair, same, watch
-from small_models import KINDS, POOLED, TEXT, TEXT_WIDTH, generate, transformer
+from small_models import KINDS, POOLED, TEXT, TEXT_WIDTH, generate, kept, transformer
 
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 ROWS = 4
@@ -47,7 +48,7 @@ def inside(tokens, prediction):
 @torch.no_grad()
 def test_all_tokens_drawn_as_a_mask_are_the_dense_model(kind, size, text, dtype):
     family, given = attached(kind, dtype), inputs(size, dtype)
-    dense, cache = family.dense(given, keep=True)
+    dense, cache = kept(family, given)
     assert len(cache) == len(family.transformer.attn_processors)
     everything = torch.arange(size[0] * size[1] // 16).expand(ROWS, -1)
     same(family.masked(given, everything, cache, None, text=text), dense, TOLERANCES[dtype])
@@ -61,7 +62,7 @@ def test_all_tokens_drawn_as_a_mask_are_the_dense_model(kind, size, text, dtype)
 def test_any_tokens_drawn_again_are_the_dense_model_there(kind, size, text, dtype):
     """Each row has tokens of its own; rows are drawn together or a few at a time; the cache comes out as it was."""
     family, given = attached(kind, dtype), inputs(size, dtype)
-    dense, cache = family.dense(given, keep=True)
+    dense, cache = kept(family, given)
     count = size[0] * size[1] // 16
     largest = dense.float().abs().max()
 
@@ -71,15 +72,18 @@ def test_any_tokens_drawn_again_are_the_dense_model_there(kind, size, text, dtyp
         k = data.draw(st.integers(1, count))
         row = st.permutations(range(count)).map(lambda order: sorted(order[:k]))
         tokens = torch.tensor(data.draw(st.lists(row, min_size=ROWS, max_size=ROWS)))
-        rows = data.draw(st.none() | st.lists(st.integers(0, ROWS - 1), min_size=1, unique=True))
-        some = list(range(ROWS)) if rows is None else rows
-        part = {name: value[some] for name, value in given.items()}
-        index = None if rows is None else torch.tensor(rows)
-        kept = [(key.clone(), value.clone()) for key, value in cache]
-        again = family.masked(part, tokens[some], kept, index, text=text)
+        branches = data.draw(st.sampled_from([1, 2, 4]))
+        images = data.draw(st.lists(st.integers(0, ROWS // branches - 1), min_size=1, unique=True).map(sorted))
+        first = data.draw(st.sampled_from([0, branches - 1]))
+        rows = Rows(images=tuple(images), total=ROWS // branches, branches=branches, first=first)
+        some = rows.numbers
+        part = {name: rows.take(value) for name, value in given.items()}
+        assert all(torch.equal(value, given[name][some]) for name, value in part.items())
+        memory = [(key.clone(), value.clone()) for key, value in cache]
+        again = family.masked(part, tokens[some], memory, rows, text=text)
         apart = (inside(tokens[some], again) - inside(tokens[some], dense[some])).abs().max()
         assert apart <= TOLERANCES[dtype] * largest
-        for now, then in zip(kept, cache, strict=True):
+        for now, then in zip(memory, cache, strict=True):
             same(torch.stack(now), torch.stack(then), TOLERANCES[dtype])
 
     check()
@@ -107,7 +111,7 @@ def test_a_mask_of_all_tokens_in_a_pipeline_is_the_large_model(kind, size, guida
 @torch.no_grad()
 def test_cached_text_ignores_the_text_and_its_keys_and_values_stay():
     family, given = attached("sd3.5-medium"), inputs((32, 32))
-    _, cache = family.dense(given, keep=True)
+    _, cache = kept(family, given)
     text = [layer[0][:, 64:].clone() for layer in cache]
     tokens = torch.arange(5, 20).expand(ROWS, -1)
     later = {**given, "hidden_states": given["hidden_states"].flip(-1), "timestep": given["timestep"] - 10}
@@ -130,7 +134,7 @@ def test_only_policies_that_can_mask_keep_keys_and_values(monkeypatch):
 
     def spy(self, given, **how):
         out = dense(self, given, **how)
-        kept.append(len(out[1]))
+        kept.append(out[1])
         return out
 
     monkeypatch.setattr(SD3Family, "dense", spy)

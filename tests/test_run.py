@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from hybridstitch import StitchWarning, Trace, stitch
 from hybridstitch.drawing.call import Models
-from hybridstitch.drawing.record import Drawn
+from hybridstitch.drawing.decide import ByPolicy
+from hybridstitch.drawing.record import Drawn, recorded
 from hybridstitch.drawing.run import Run
+from hybridstitch.drawing.stepped import Stepped
 from hybridstitch.errors import RunError
 from hybridstitch.families.sd3 import SD3Family
 from hybridstitch.policies.methods import Replay, Schedule, parse
@@ -67,8 +69,8 @@ def test_keys_and_values_have_one_memory_until_the_large_model_is_over(pipe, mon
         rooms.append(family)
         return room(family, *given)
 
-    def watched(run, latent):
-        begin(run, latent)
+    def watched(run, inputs, decider):
+        begin(run, inputs, decider)
         held.append(any(cache.layers for cache in run._caches.values()))
 
     monkeypatch.setattr(SD3Family, "room", counted)
@@ -103,16 +105,19 @@ def test_a_mask_over_a_repeated_prediction_follows_the_latent_only_by_its_litera
 
 
 def test_a_step_that_failed_before_it_drew_is_not_recorded():
-    assert Drawn([], []).steps(0, 64) == ()
+    assert recorded([Drawn([], [])], 64) == ()
 
 
 # --- calls that no pipeline makes ---
 
 
 def run(policy="large", *, measure=True, steps=4):
-    family = SD3Family(pipeline().transformer)
+    """A run without a pipeline."""
+    family, decider = SD3Family(pipeline().transformer), ByPolicy(parse(policy))
     family.attach()
-    return Run(parse(policy), Models(family, small()), steps, measure=measure)
+    measured = decider.policy.measured if measure else None
+    made = Run(Models(family, small()), steps, measured=measured, keep=decider.policy.can_mask)
+    return made, decider
 
 
 def inputs(rows, timestep=900.0):
@@ -125,70 +130,77 @@ def inputs(rows, timestep=900.0):
     }
 
 
-def made(run, images, step):
+def stepped(run, images, step):
     """The scheduler makes a step."""
     latent = torch.ones(images, 4, 16, 16) * (step + 1)
-    run.observe(latent, latent / 2, 0.5, latent * 0.9)
+    run.observe(
+        Stepped(latent=latent, prediction=latent / 2, sigma=0.5, returned=latent * 0.9, clean=latent - 0.5 * latent / 2)
+    )
 
 
 @torch.no_grad()
 def test_a_batch_that_shrinks_mid_run_is_refused():
-    odd = run()
-    odd.draw(inputs(2))
-    made(odd, 2, 0)
-    odd.draw(inputs(2, 800.0))
+    odd, decider = run()
+    odd.draw(inputs(2), decider)
+    stepped(odd, 2, 0)
+    odd.draw(inputs(2, 800.0), decider)
     with pytest.raises(RunError, match="the batch changed from 2 to 1 images in the middle of a run"):
-        made(odd, 1, 1)
+        stepped(odd, 1, 1)
 
 
 @torch.no_grad()
 def test_rows_that_do_not_divide_are_refused():
-    odd = run()
-    odd.draw(inputs(2))
-    made(odd, 2, 0)
+    odd, decider = run()
+    odd.draw(inputs(2), decider)
+    stepped(odd, 2, 0)
     with pytest.raises(RunError, match="step 1 has 3 rows, which do not divide among 2 images"):
-        odd.draw(inputs(3, 800.0))
+        odd.draw(inputs(3, 800.0), decider)
 
 
 @torch.no_grad()
 def test_a_mask_without_a_measured_change_is_refused():
-    blind = run("L2 H*@0.5", measure=False)
+    blind, decider = run("L2 H*@0.5", measure=False)
     for step in range(2):
-        blind.draw(inputs(1, 900.0 - step))
-        made(blind, 1, step)
+        blind.draw(inputs(1, 900.0 - step), decider)
+        stepped(blind, 1, step)
     with pytest.raises(RunError, match="step 2 asks for a mask, but no change was measured before it"):
-        blind.draw(inputs(1, 800.0))
+        blind.draw(inputs(1, 800.0), decider)
 
 
 @torch.no_grad()
 def test_two_equal_images_without_guidance_are_told_apart_once_the_scheduler_steps():
     """Two equal rows look like one image with guidance until then."""
-    twins = run()
+    twins, decider = run()
     call = inputs(2)
     call["hidden_states"] = call["hidden_states"][:1].repeat(2, 1, 1, 1)
-    twins.draw(call)
+    twins.draw(call, decider)
     assert twins.images == 1
-    made(twins, 2, 0)
+    stepped(twins, 2, 0)
     assert twins.images == 2
-    trace = twins.trace()
+    trace = twins.trace(str(decider.policy))
     assert [step.image for step in trace.records] == [0, 1]
     assert trace.records[0].seconds == pytest.approx(trace.records[1].seconds)
 
 
 @torch.no_grad()
 def test_a_run_that_ends_early_has_the_steps_it_made():
-    short = run("L*")
+    short, decider = run("L*")
     for step in range(2):
-        short.draw(inputs(1, 900.0 - step))
-        made(short, 1, step)
+        short.draw(inputs(1, 900.0 - step), decider)
+        stepped(short, 1, step)
     short.finish()
-    assert len(short.trace().records) == 2
-    assert short.trace().steps == 4
+    assert len(short.trace(str(decider.policy)).records) == 2
+    assert short.trace(str(decider.policy)).steps == 4
 
 
-def test_schedules_are_checked_before_anything_is_drawn():
+def test_schedules_are_checked_before_anything_is_drawn(pipe):
+    pipe.transformer.policy = "L2"
+    calls = []
+    handle = pipe.transformer.large.register_forward_pre_hook(lambda *_: calls.append(1))
     with pytest.raises(ValueError, match="fills 2 steps, this run has 4"):
-        run("L2")
+        generate(pipe, steps=4)
+    handle.remove()
+    assert not calls
     assert Schedule("L2 S*").check(4) is None
 
 

@@ -31,12 +31,13 @@ class Masks:
         self._engine, self._layout = engine, layout
         self._frozen: dict[int, tuple[int, Tensor]] = {}  # per image: the stage whose mask is frozen, and the mask
 
-    def choose(self, image: int, plan: Plan, meter: Meter | None, latent: Tensor) -> Tensor | None:
+    def choose(self, step: int, image: int, plan: Plan, meter: Meter | None, latent: Tensor) -> Tensor | None:
         """The tokens of a plan's region.
 
         Args:
+            step: about to be drawn.
             image: whose plan.
-            plan: of the step about to be drawn.
+            plan: of that step.
             meter: what the last steps changed; None where nothing is measured.
             latent: on the device where the tokens are wanted.
 
@@ -55,7 +56,7 @@ class Masks:
         if region.frozen and stage == plan.stage:
             return mask
         if meter is None or meter.change is None:
-            raise RunError("a mask was asked for, but no change was measured before it")
+            raise RunError(f"step {step} asks for a mask, but no change was measured before it")
         mask = meter.busiest(image, self._engine.count(region.count(self.tokens), self.tokens))
         self._frozen[image] = (plan.stage, mask)
         return mask

@@ -56,7 +56,7 @@ class Run:
             steps: T.
             measured: which output is compared from step to step and how; None where the scheduler's cannot be.
             keep: whether masks may be asked for, so that keys and values are kept.
-            images: B, if the first step has a plan for each; 1 draws all rows alike until B is known.
+            images: B as far as the policy knows; what the first call's rows say otherwise.
             guard: what makes a step fall back to the large model; None lets every step be as decided.
         """
         self.models, self.steps, self.images = models, steps, images
@@ -184,16 +184,17 @@ class Run:
     def _begin(self, inputs: Inputs, decider: Decider) -> None:
         """Measure the last step, have the next decided, and choose its masks."""
         step, latent, large = len(self.drawn), inputs["hidden_states"], self.models.large
-        if len(latent) % self.images:
-            if step:
-                raise RunError(f"step {step} has {len(latent)} rows, which do not divide among {self.images} images")
-            self.images = 1
+        rows = len(latent)
+        if step and rows % self.images:
+            raise RunError(f"step {step} has {rows} rows, which do not divide among {self.images} images")
         if step == 0:
+            if rows not in (self.images, 2 * self.images):  # guidance has two branches at most
+                self.images = rows if rows % 2 else rows // 2
             self._grid = large.grid(inputs)
             self._masks.tokens = large.layout.count(latent)
         self.look(latent)
         plans = list(decider.plans(self))
-        tokens = [self._masks.choose(image, plan, self._meter, latent) for image, plan in enumerate(plans)]
+        tokens = [self._masks.choose(step, image, plan, self._meter, latent) for image, plan in enumerate(plans)]
         for cache in self._caches.values():
             if cache.layers and cache.stale(step - 1) and decider.large_is_over(self):
                 cache.forget()

@@ -7,7 +7,7 @@ transformer when some tokens are drawn; the transformer's own forward does the r
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +24,14 @@ class Attached(ABC):
     Attributes:
         facts: of the class.
         stock: types of the processors that attend the way ours do.
+        fusible: whether these use projections that were fused.
         transformer: the large model.
         layout, call: see `family.Family`.
     """
 
-    facts: ClassVar[Facts]
-    stock: ClassVar[tuple[type, ...]]
+    facts: Facts
+    stock: tuple[type, ...]
+    fusible = False
 
     def __init__(self, transformer: Any) -> None:
         """Prepare; nothing is installed before `attach`.
@@ -97,8 +99,8 @@ class Attached(ABC):
         """See `family.Family`."""
         for name, attention in self.attentions().items():
             if type(attention.processor) not in self.stock:
-                return f"{name} has a {type(attention.processor).__name__}"
-            if getattr(attention, "fused_projections", False):
+                return f"{name}.processor has a {type(attention.processor).__name__}"
+            if self.fusible and attention.fused_projections:
                 return f"{name} has fused projections"
         return None
 
@@ -122,7 +124,7 @@ class Attached(ABC):
         """Name the first attention whose processor is no longer ours, or None."""
         for name, attention in self.attentions().items():
             if attention.processor is not self._ours.get(name):
-                return f"{name} has a {type(attention.processor).__name__}"
+                return f"{name}.processor has a {type(attention.processor).__name__}"
         return None
 
     def room(self, inputs: Inputs, dtype: torch.dtype | None = None) -> KeysValues:

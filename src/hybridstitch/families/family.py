@@ -18,6 +18,7 @@ from .rows import Rows
 KeysValues = list[tuple[Tensor, Tensor]]
 Inputs = dict[str, Any]  # a forward's arguments by name
 Config = Mapping[str, Any]
+CONTROLNET = "ControlNet residuals were passed; stitched steps cannot use them yet: `unstitch(pipe)` for ControlNet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,7 @@ class Facts:
         same: entries of the configuration that a pair must share, and what to call them.
         words: of these, entries of text: a small model with text encoders of its own may differ in them.
         shared: arguments without a row for each image and branch.
-        refused: arguments that must be None, and what to say of them.
+        refused: arguments that must be None, and what to say where they are not.
         blocks: classes of the blocks it repeats, for compiling and quantising.
         masks: whether it draws parts; else policies with masks are refused.
         text: T, text tokens of its pipelines.
@@ -59,11 +60,13 @@ class Family(Protocol):
 
     Attributes:
         facts: of its class.
+        stock: types of attention processors that attend the way ours do; none where ours are not needed.
         layout: of its latents.
         call: what draws: the transformer, or a compiled form of it.
     """
 
     facts: Facts
+    stock: tuple[type, ...]
     layout: Layout
     call: Callable[..., Any]
 

@@ -8,18 +8,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.transformers.transformer_flux import FluxAttention, FluxAttnProcessor
 from torch import Tensor
 
 from ..policies.latency import Shape
 from .attached import Attached
-from .family import Config, Facts, Inputs
+from .family import CONTROLNET, Config, Facts, Inputs
 from .layout import Layout
 from .lent import Lent
-from .packed import gathered, placed
-
-Table = tuple[Tensor, Tensor]
+from .packed import gathered, placed, side
+from .rotary import Table, turned
 
 
 class RotaryAttention(Lent):
@@ -45,22 +43,13 @@ class RotaryAttention(Lent):
             key = torch.cat([attn.norm_added_k(text_key), key], dim=1)
             value = torch.cat([text_value, value], dim=1)
         if image_rotary_emb is not None:
-            query, key = (self.turned(tensor, image_rotary_emb) for tensor in (query, key))
+            query, key = (turned(tensor, image_rotary_emb, self.positions) for tensor in (query, key))
         mixed = self.attend(query, key, value).flatten(2, 3).to(query.dtype)
         if encoder_hidden_states is None:
             return mixed
         text = encoder_hidden_states.shape[1]
         image = attn.to_out[1](attn.to_out[0](mixed[:, text:].contiguous()))  # contiguous: part of bit-exactness
         return image, attn.to_add_out(mixed[:, :text].contiguous())
-
-    def turned(self, tensor: Tensor, table: Table) -> Tensor:
-        """RoPE by the table's rows of these tokens, (R, n, heads, width)."""
-        if self.positions is None:
-            return apply_rotary_emb(tensor, table, sequence_dim=1)
-        cos, sin = (entries[self.positions].unsqueeze(2) for entries in table)  # (R, n, 1, width)
-        real, imaginary = tensor.unflatten(-1, (-1, 2)).unbind(-1)
-        turned = torch.stack([-imaginary, real], dim=-1).flatten(3)
-        return (tensor.float() * cos + turned.float() * sin).to(tensor.dtype)
 
 
 def shape(config: Config, tokens: int, text: int) -> Shape:
@@ -74,6 +63,7 @@ class FluxFamily(Attached):
     """See `family.Family`."""
 
     stock = (FluxAttnProcessor,)
+    fusible = True
     facts = Facts(
         name="FluxTransformer2DModel",
         layout=lambda config: Layout((1,), (1,)),
@@ -86,12 +76,12 @@ class FluxFamily(Attached):
         },
         words=frozenset({"joint_attention_dim", "pooled_projection_dim"}),
         shared=frozenset({"img_ids", "txt_ids", "joint_attention_kwargs"}),
-        refused=dict.fromkeys(("controlnet_block_samples", "controlnet_single_block_samples"), "ControlNet residuals"),
+        refused=dict.fromkeys(("controlnet_block_samples", "controlnet_single_block_samples"), CONTROLNET),
         blocks=("FluxTransformerBlock", "FluxSingleTransformerBlock"),
         masks=True,
         text=512,
         shape=shape,
-        tokens=lambda config, vae, size: (size[0] // scale(vae)) * (size[1] // scale(vae)),
+        tokens=lambda config, vae, size: (size[0] // side(vae)) * (size[1] // side(vae)),
         native=lambda config, vae: (1024, 1024),
     )
 
@@ -124,8 +114,3 @@ class FluxFamily(Attached):
     def grid(self, inputs: Inputs) -> tuple[int, ...] | Tensor:
         """Rows and columns, by the last token's."""
         return inputs["img_ids"][-1, 1:].long() + 1
-
-
-def scale(vae: Config) -> int:
-    """Pixels along a token's side: two latent pixels are packed."""
-    return 2 ** len(vae["block_out_channels"])

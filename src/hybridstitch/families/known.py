@@ -10,6 +10,7 @@ from .whole import CLASSES, Whole
 
 PARTS = {"SD3Transformer2DModel": "sd3:SD3Family", "FluxTransformer2DModel": "flux:FluxFamily"}
 WHOLE = {facts.name: facts for facts in CLASSES}
+NAMES = (*PARTS, *WHOLE)
 
 
 def facts_of(name: str) -> Facts | None:
@@ -36,11 +37,10 @@ def known_name(transformer: Any) -> str:
         StitchError: none.
     """
     for kind in type(transformer).__mro__:
-        if kind.__name__ in PARTS or kind.__name__ in WHOLE:
+        if kind.__name__ in NAMES:
             return kind.__name__
     raise StitchError(
-        f"{type(transformer).__name__} belongs to no family this release can stitch; it stitches "
-        f"{', '.join((*PARTS, *WHOLE))}"
+        f"{type(transformer).__name__} belongs to no family this release can stitch; it stitches {', '.join(NAMES)}"
     )
 
 

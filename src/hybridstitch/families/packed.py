@@ -1,6 +1,13 @@
-"""Tokens taken out of a packed latent (R, N, C), and put back."""
+"""Packed latents (R, N, C): 2×2 latent pixels a token. Tokens taken out, and put back."""
 
 from torch import Tensor
+
+from .family import Config
+
+
+def side(vae: Config) -> int:
+    """Pixels along a token's side."""
+    return 2 ** len(vae["block_out_channels"])
 
 
 def gathered(latent: Tensor, tokens: Tensor) -> Tensor:

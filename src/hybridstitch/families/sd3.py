@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..policies.latency import Shape
 from .attached import Attached
-from .family import Config, Facts, Inputs
+from .family import CONTROLNET, Config, Facts, Inputs
 from .layout import Layout
 from .lent import Lent
 
@@ -119,7 +119,7 @@ class SD3Family(Attached):
         },
         words=frozenset({"joint_attention_dim", "pooled_projection_dim"}),
         shared=frozenset({"joint_attention_kwargs", "skip_layers"}),
-        refused={"block_controlnet_hidden_states": "ControlNet residuals"},
+        refused={"block_controlnet_hidden_states": CONTROLNET},
         blocks=("JointTransformerBlock",),
         masks=True,
         text=333,  # 77 of CLIP, 256 of T5
@@ -128,8 +128,11 @@ class SD3Family(Attached):
         native=lambda config, vae: (config["sample_size"] * scale(config, vae) // config["patch_size"],) * 2,
     )
 
-    _drawn: Tensor | None = None  # of a masked call, where its tokens lie among all rows' tokens, (R·K,)
-    _tokens = 0
+    def __init__(self, transformer: Any) -> None:
+        """See `Attached`."""
+        super().__init__(transformer)
+        self._drawn: Tensor | None = None  # of a masked call, where its tokens lie among all rows' tokens, (R·K,)
+        self._tokens = 0
 
     def attentions(self) -> Mapping[str, Any]:
         """See `Attached`."""

@@ -70,13 +70,14 @@ class Whole:
     Attributes:
         facts: of the class.
         transformer: the large model.
-        layout, call: see `family.Family`.
+        layout, call, stock: see `family.Family`.
     """
 
     facts: Facts
     transformer: Any
     layout: Layout
     call: Callable[..., Any]
+    stock: tuple[type, ...] = ()
 
     @classmethod
     def of(cls, facts: Facts, transformer: Any) -> "Whole":

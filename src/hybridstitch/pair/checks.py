@@ -8,7 +8,7 @@ from diffusers import DiffusionPipeline
 
 from ..compat import is_offloaded, is_parallel, perturbs_attention
 from ..errors import PairError, StitchError, StitchWarning
-from ..families.known import facts_of, family_of, known_name
+from ..families.known import NAMES, facts_of, family_of, known_name
 from ..families.lent import Lent
 from ..policies.latency import largest_useful_mask
 from ..policies.methods import HybridStitch, Schedule
@@ -40,18 +40,22 @@ def check_pipeline(pipe: DiffusionPipeline) -> Any:
         raise StitchError(
             f"this {kind} is stitched already; change pipe.transformer.policy, or `hybridstitch.unstitch(pipe)` first"
         )
-    if large is None:
-        raise StitchError(f"{kind} has no transformer; this release stitches pipelines that have one")
+    if not any(base.__name__ in NAMES for base in type(large).__mro__):
+        raise StitchError(
+            f"{kind} has {type(large).__name__} as its transformer; this release stitches pipelines of "
+            f"{', '.join(NAMES)}"
+        )
     if is_lent(large):
         raise StitchError(
             "this large transformer is stitched into another pipeline already; share that pipeline's parts "
             "(`Pipeline(**other.components)`) or unstitch it there"
         )
-    strange = family_of(large).strange()
+    family = family_of(large)
+    strange = family.strange()
     if strange is not None:
         raise StitchError(
             f"the large transformer does not attend the stock way ({strange}); fused QKV: `unfuse_qkv_projections()`, "
-            "IP-Adapter: `unload_ip_adapter()`, else `set_attn_processor(…)` with the stock one, then stitch"
+            f"IP-Adapter: `unload_ip_adapter()`, else `set_attn_processor({family.stock[0].__name__}())`, then stitch"
         )
     if getattr(pipe, "controlnet", None) is not None:
         raise StitchError(
@@ -61,7 +65,7 @@ def check_pipeline(pipe: DiffusionPipeline) -> Any:
     if perturbs_attention(pipe):
         raise StitchError(
             f"{kind} swaps attention processors as it runs, and stitched steps cannot use perturbed-attention guidance "
-            "yet; stitch the pipeline without it, as `from_pipe(pipe)` of its plain class"
+            f"yet; stitch `{kind.replace('PAG', '')}.from_pipe(pipe)`"
         )
     if is_offloaded(pipe):
         raise StitchError("CPU offloading is on already; stitch first, then `enable_model_cpu_offload()`")

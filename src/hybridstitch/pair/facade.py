@@ -90,7 +90,15 @@ class Facade(ModelMixin):
             "pipe.transformer.small"
         )
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **options: Any) -> None:
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        *args: Any,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        max_shard_size: int | str = "10GB",
+        **options: Any,
+    ) -> None:
         """Write `large/`, `small/` and the policy, for `open_pair(folder)`; options as diffusers' own.
 
         Raises:
@@ -104,7 +112,11 @@ class Facade(ModelMixin):
             )
         folder = Path(save_directory)
         for name in BOTH:
-            getattr(self, name).save_pretrained(folder / name, *args, **options)
+            model: Any = getattr(self, name)
+            model.save_pretrained(
+                folder / name, *args, safe_serialization=safe_serialization, variant=variant,
+                max_shard_size=max_shard_size, **options,
+            )  # fmt: skip
         saved = {"_class_name": type(self).__name__, "policy": policy}
         (folder / CONFIG).write_text(json.dumps(saved, indent=2), encoding="utf-8")
 

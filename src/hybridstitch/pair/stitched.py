@@ -221,9 +221,7 @@ class StitchedTransformer(Facade, Listener):
         del inputs["self"]
         for name, what in self.family.facts.refused.items():
             if inputs.get(name) is not None:
-                raise StitchError(
-                    f"{what} were passed ({name}); stitched steps cannot use them yet: `unstitch(pipe)` for them"
-                )
+                raise StitchError(what)
         return inputs
 
     def _current_run(self) -> tuple[Run, ByPolicy]:

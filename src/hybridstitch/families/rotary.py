@@ -1,0 +1,26 @@
+"""Rotary positions of some tokens, each row its own: rows are taken from the table of all."""
+
+import torch
+from diffusers.models.embeddings import apply_rotary_emb
+from torch import Tensor
+
+Table = tuple[Tensor, Tensor]  # cosines and sines, (length, width) each
+
+
+def turned(tensor: Tensor, table: Table, positions: Tensor | None) -> Tensor:
+    """Queries or keys at their positions.
+
+    Args:
+        tensor: (R, n, heads, width).
+        table: of all tokens.
+        positions: the table's rows of these tokens, (R, n); None for all, in order.
+
+    Returns:
+        (R, n, heads, width).
+    """
+    if positions is None:
+        return apply_rotary_emb(tensor, table, sequence_dim=1)
+    cos, sin = (entries[positions].unsqueeze(2) for entries in table)  # (R, n, 1, width)
+    real, imaginary = tensor.unflatten(-1, (-1, 2)).unbind(-1)
+    across = torch.stack([-imaginary, real], dim=-1).flatten(3)
+    return (tensor.float() * cos + across.float() * sin).to(tensor.dtype)

@@ -9,8 +9,8 @@ import pytest
 from hybridstitch.batch.crew import Crew
 from hybridstitch.calibrate import calibrate
 from hybridstitch.calibrate.candidates import adaptive, explored, near
-from hybridstitch.calibrate.drawing import Score
-from hybridstitch.calibrate.table import Row, best_by_speed, pareto, student
+from hybridstitch.calibrate.compare import Score
+from hybridstitch.calibrate.table import Standing, best_by_speed, pareto
 from hybridstitch.measure.price import Prices
 from hybridstitch.policies.methods import LargeOnly, Schedule, SmallOnly
 from hybridstitch.recipe import Recipe, RecipeError
@@ -93,15 +93,7 @@ def row(closeness, speed, kind="fewer steps"):
         Score(prompt=p, steps=5, policy="large", closeness=c, psnr=20.0, seconds=1.0, distances=())
         for p, c in enumerate(closeness)
     )
-    return Row(LargeOnly(), 5, kind, speed, scores)
-
-
-def test_an_interval_is_student_s():
-    """t = 9.92 for three values: mean 0.8, deviation 0.1."""
-    found = student([0.7, 0.8, 0.9])
-    assert found.low == pytest.approx(0.8 - 9.92 * 0.1 / 3**0.5)
-    assert student([0.9, 1.0, 0.95], most=1.0).high == 1.0
-    assert student([0.9]).low == float("-inf")
+    return Standing(LargeOnly(), 5, kind, speed, scores)
 
 
 def test_the_front_and_the_best_of_every_span_of_speeds():
@@ -222,16 +214,16 @@ def test_a_recipe_file_is_what_was_found(whole, tmp_path):
 
 
 def test_a_crew_of_two_draws_what_one_does(pipe, whole):
-    from hybridstitch.calibrate.call import Call
-    from hybridstitch.calibrate.drawing import Studio, Task
+    from hybridstitch.calibrate.compare import Comparer, Comparison
+    from hybridstitch.calibrate.conditions import Conditions
     from hybridstitch.calibrate.search import draw
 
-    call = Call(width=32, height=32, steps=6, guidance=4.0)
-    studio = Studio(pipe=pipe, call=call, prompts=PROMPTS, seed=0, prices=PRICES)
-    tasks = [(Task(prompt, 6, ("large", "schedule:program=L3 S3")), None) for prompt in (0, 1)]
+    conditions = Conditions(width=32, height=32, steps=6, guidance=4.0)
+    comparer = Comparer(pipe=pipe, conditions=conditions, prompts=PROMPTS, seed=0, prices=PRICES)
+    tasks = [(Comparison(prompt, 6, ("large", "schedule:program=L3 S3")), None) for prompt in (0, 1)]
     results = []
     for count in (1, 2):
-        with Crew(lambda: studio, count) as crew:
+        with Crew(lambda: comparer, count) as crew:
             results.append(
                 sorted((place, [replace(s) for s in scores]) for place, (scores, _) in crew.map(draw, tasks))
             )
@@ -240,9 +232,9 @@ def test_a_crew_of_two_draws_what_one_does(pipe, whole):
 
 def test_the_small_model_alone_needs_only_itself(pipe):
     from hybridstitch.calibrate.calibrate import memory_mib
-    from hybridstitch.calibrate.call import Call
+    from hybridstitch.calibrate.conditions import Conditions
 
-    call = Call(width=32, height=32, steps=6, guidance=4.0)
-    small, large, mask = (memory_mib(pipe, p, call) for p in (SmallOnly(), LargeOnly(), Schedule("L2 H*@0.3")))
+    conditions = Conditions(width=32, height=32, steps=6, guidance=4.0)
+    small, large, mask = (memory_mib(pipe, p, conditions) for p in (SmallOnly(), LargeOnly(), Schedule("L2 H*@0.3")))
     assert small < large < mask
     assert large * 2**20 == 4 * sum(p.numel() for p in pipe.transformer.large.parameters())

@@ -13,11 +13,11 @@ from PIL import Image
 
 from hybridstitch.cli import main
 from hybridstitch.disk import files as disk
+from hybridstitch.measure.calls import call
 from hybridstitch.mini import opened
 from hybridstitch.mini.scenes import heldout_prompts
 from hybridstitch.policies.methods import LargeOnly
 from hybridstitch.reproduce import config
-from hybridstitch.reproduce.calls import call
 from hybridstitch.reproduce.methods import rows
 from hybridstitch.reproduce.settings import Settings
 from mini_folder import save
@@ -110,7 +110,7 @@ def settings_for(out):
 def test_a_row_is_the_picture_of_the_pipelines_own_call(whole, mini):
     pipe = opened.open_mini(folder=mini)
     pipe.set_progress_bar_config(disable=True)
-    taken = call(pipe, settings_for(whole), image=1, policy=LargeOnly())
+    taken = call(pipe, policy=LargeOnly(), steps=STEPS, **settings_for(whole).call(1))
     with Image.open(whole / "pictures" / "large" / "0001.png") as picture:
         assert np.array_equal(np.asarray(picture), np.asarray(taken.image))
 

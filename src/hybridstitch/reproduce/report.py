@@ -13,7 +13,7 @@ from .gaps import SCALE, Gap, answer, db, gaps, heading, paired, row, shown, tit
 from .pareto import chances
 from .results import Results, middle
 from .tables import fewer, lead_over_fewer, line, members, points_of
-from .thresholds import Calibrated
+from .thresholds import Fitted
 
 ONE = ("hybridstitch-10", "hybridstitch-20", "hybridstitch-30", "hybridstitch-40")
 SEVERAL = {
@@ -23,9 +23,7 @@ SEVERAL = {
 }
 
 
-def write(
-    results: Results, calibrated: Calibrated | None, worth: Mapping[str, Any] | None, notes: Sequence[str]
-) -> str:
+def write(results: Results, calibrated: Fitted | None, worth: Mapping[str, Any] | None, notes: Sequence[str]) -> str:
     """Write report.md; questions whose rows are not drawn are left out.
 
     Args:
@@ -257,11 +255,12 @@ def predicted(results: Results) -> str:
     return (
         "## Does a cost model of strokes predict whole runs?\n\n"
         f"{within} of {len(errors)} methods within 5 % of the measured median of the denoising loop; median error "
-        f"{median(errors.values()):+.1%}, worst {errors[worst]:+.1%} ({worst}). Strokes were timed alone.\n"
+        f"{median(errors.values()):+.1%}, worst {errors[worst]:+.1%} ({worst}). "
+        "Strokes were timed in short calls of their own.\n"
     )
 
 
-def thresholds(results: Results, calibrated: Calibrated) -> str:
+def thresholds(results: Results, calibrated: Fitted) -> str:
     """Which thresholds were chosen, what they reach on their prompts, and on all."""
     out = [
         "## Thresholds\n",

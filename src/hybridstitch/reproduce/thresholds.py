@@ -27,7 +27,7 @@ Record = Callable[[Sequence[Mapping[str, Policy]]], list[dict[str, Curve]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Calibrated:
+class Fitted:
     """Policies of this pair.
 
     Attributes:
@@ -86,7 +86,7 @@ class _Row:
     timed: bool = False
 
 
-def calibrate(steps: int, prompts: int, record: Record) -> Calibrated:
+def calibrate(steps: int, prompts: int, record: Record) -> Fitted:
     """Find the thresholds of every adaptive row.
 
     Args:
@@ -116,7 +116,7 @@ def calibrate(steps: int, prompts: int, record: Record) -> Calibrated:
         least = (row.targets[0] - 0.5) / steps if row.timed else row.policy.min_large
         policies[name] = replace(row.policy, thresholds=tuple(row.thresholds), min_large=least)
         reached[name] = tuple(median(e) for e in zip(*row.entries, strict=True))
-    return Calibrated(policies=policies, targets=wanted, reached=reached, prompts=prompts)
+    return Fitted(policies=policies, targets=wanted, reached=reached, prompts=prompts)
 
 
 def _next_stage(rows: Mapping[str, _Row], stage: int, steps: int, record: Record, large: Sequence[Curve]) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 from PIL import Image
 
 from ...batch.crew import Crew
-from ...evaluate.paired import CEILING
+from ...evaluate.closeness import CEILING
 from ...report.colours import INK, QUIET
+from ..equipment import Equipment
 from ..results import Results
 from ..scoring import named
-from ..studio import Studio
 from . import style
 
 METHODS = (
@@ -30,7 +30,7 @@ PROMPTS = 5
 PIXELS = 320  # at most, each way, of a picture in the figure
 
 
-def draw(results: Results, crew: Crew[Studio]) -> list[Path]:
+def draw(results: Results, crew: Crew[Equipment]) -> list[Path]:
     """Write fig4 from the folder's pictures."""
     settings = results.settings
     shown = [name for name in (METHODS[0], "small", *METHODS[1:]) if results.of(name)]

@@ -13,8 +13,8 @@ from PIL import Image
 from ...batch.crew import Crew
 from ...policies.plan import Region
 from ...report.colours import INK, QUIET, RULE
+from ..equipment import Equipment
 from ..results import Results
-from ..studio import Studio
 from . import style
 from .differences import Difference, measured
 
@@ -22,7 +22,7 @@ SHOWN = 3  # prompts
 TOP = 0.4
 
 
-def draw(results: Results, crew: Crew[Studio]) -> list[Path]:
+def draw(results: Results, crew: Crew[Equipment]) -> list[Path]:
     """Measure what is not there yet, and write fig1b."""
     return plot(measured(crew)[:SHOWN], results.settings.figures)
 

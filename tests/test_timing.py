@@ -51,7 +51,7 @@ def test_a_call_draws_what_the_pipeline_draws_and_leaves_it_as_it_was(pipe):
     taken = call(pipe, "dog", LargeOnly(), steps=3, **SETTING)
     assert taken.trace.policy == "large"
     assert str(pipe.transformer.policy) == str(Schedule("L2 S*"))
-    assert pipe._progress_bar_config == {"disable": True, "desc": "mine"}
+    assert pipe._progress_bar_config == {"desc": "mine"}
     assert 0 < taken.trace.seconds < taken.denoising_seconds < taken.total_seconds
     assert taken.image.size == (32, 32)
 

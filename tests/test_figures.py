@@ -160,13 +160,29 @@ def test_what_the_models_differ_in_is_measured_once_and_kept(tmp_path):
 # --- figure 4 ---
 
 
-def test_the_grid_shows_every_method_of_every_prompt(tmp_path):
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 48, 3), dtype=np.uint8))
-    cells = [("a big dog " * 20, [(picture, ""), (picture, "24.1 dB")]), ("a cat", [(picture, ""), (picture, "9 dB")])]
+def boxes(path, colours):
+    """Left, top, right and bottom of each colour in a picture."""
+    pixels = np.asarray(Image.open(path).convert("RGB"))
+    found = [np.nonzero((pixels == colour).all(-1)) for colour in colours]
+    return [(x.min(), y.min(), x.max() + 1, y.max() + 1) for y, x in found]
+
+
+@pytest.mark.parametrize(("width", "height"), [(48, 32), (32, 48), (64, 16)])
+def test_the_grid_shows_every_method_of_every_prompt(tmp_path, width, height):
+    colours = [(200, 30, 30), (30, 200, 30), (30, 30, 200), (200, 200, 30)]
+    a, b, c, d = (Image.new("RGB", (width, height), colour) for colour in colours)
+    cells = [("a big dog " * 20, [(a, ""), (b, "24.1 dB")]), ("a cat", [(c, ""), (d, "9 dB")])]
     columns = [("large", "1.00×"), ("hybridstitch-30", "1.83×\nKID-mini 0.012")]
     assert written(grid.plot(cells, columns, [{"image": 0}], tmp_path), tmp_path, "fig4") == [{"image": "0"}]
-    size = Image.open(tmp_path / "fig4.png").size
-    assert size[0] == pytest.approx(150 * (2 * 1.62 + 0.1), abs=2)
+    found = boxes(tmp_path / "fig4.png", colours)
+    for left, top, right, bottom in found:
+        assert right - left > 120  # pixels
+        assert (right - left) / (bottom - top) == pytest.approx(width / height, rel=0.05)
+    one, two, three, four = found
+    assert one[2] < two[0]
+    assert three[2] < four[0]
+    assert max(one[3], two[3]) < min(three[1], four[1])
+    assert (one[0], two[0]) == pytest.approx((three[0], four[0]), abs=1)
 
 
 # --- figure 5 ---
@@ -290,14 +306,15 @@ def test_variants_switch_earlier_later_and_stay_hybrid_longer():
 def test_masked_steps_are_timed_beside_their_operations(tmp_path, monkeypatch):
     told, asked = [], replace(settings(tmp_path, lambda: worded(stitched())), prompts=("dog",), size=(32, 32))
     plot = masked.plot
-    monkeypatch.setattr(masked, "ROUNDS", 3)
+    monkeypatch.setattr(masked, "measure", partial(masked.measure, rounds=3))
     monkeypatch.setattr(masked, "plot", lambda found, folder: told.append(found) or plot(found, folder))
     results = Results(settings=asked, methods=(), policies={}, prices=PRICES, rows={}, times={})
     with Crew(partial(Equipment, asked), 1) as crew:
         paths = masked.draw(results, crew)
     (found,) = told
     assert {len(times) for times in (found.large, found.small, *found.masked.values())} == {3}
-    assert found.shape == Shape(width=48, layers=4, image_tokens=64, text_tokens=7)
+    empty = 256  # tokens that the pipeline adds where there is no third text encoder
+    assert found.shape == Shape(width=48, layers=4, image_tokens=64, text_tokens=7 + empty)
     rows = written(paths, tmp_path / "figures", "fig7")
     row = next(row for row in rows if (row["text"], row["mask"]) == ("cached", "0.3"))
     dense = 1e3 * np.median(found.large)

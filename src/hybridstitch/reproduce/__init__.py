@@ -8,6 +8,6 @@ equipment   what a process that draws works with; scorer what scores its picture
 drawing     every row's pictures, each distinct step drawn once
 raw         pictures and their rows on the disk
 prices      what strokes cost on this machine; timing what whole calls take
-results     all of that, read back; scoring, tables, pareto and report say what it means
+results     all of that, read back; scoring, tables, pareto, questions and report say what it means
 figures/    one function a figure: (results, crew) → the files it wrote
 """

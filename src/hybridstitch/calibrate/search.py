@@ -34,7 +34,7 @@ class Search:
         state: what was drawn.
         searched: prompts to search with, by index.
         checked: prompts to check with.
-        on_progress: told after every one.
+        on_progress: told after every comparison.
     """
 
     comparer: Comparer

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import ConnectionPatch, Patch, Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
@@ -40,8 +41,8 @@ def filmstrip(exhibit: Exhibit, path: str | Path, *, head: bool = True) -> None:
     steps, count = take.trace.of(0), max(1, len(take.frames))
     tall = min(FRAME, 0.83 * WIDTH / count) * take.image.height / take.image.width
     heights = [HEAD * head, tall, tall, TIES, BAR, SCORES, SECONDS]
-    figure = Figure((WIDTH, sum(heights) + WORDS), dpi=DPI, facecolor="white", layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.04, h_pad=0.04, wspace=0, hspace=0, rect=(0.01, 0.01, 0.98, 0.98))
+    layout = ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.04, wspace=0, hspace=0, rect=(0.01, 0.01, 0.98, 0.98))
+    figure = Figure((WIDTH, sum(heights) + WORDS), dpi=DPI, facecolor="white", layout=layout)
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(len(heights), count, height_ratios=[max(height, 0.01) for height in heights])
     if head:
@@ -87,12 +88,12 @@ def _head(axes: Axes, exhibit: Exhibit) -> None:
     title = textwrap.shorten(exhibit.prompt, 90, placeholder=" …")
     policy = textwrap.shorten(take.trace.policy.replace(",", ", "), 130, placeholder=" …")
     axes.axis("off")
-    for height, text, size, look in (
-        (0.95, title, 15, {"color": INK, "weight": "bold"}),
-        (0.45, "   ·   ".join(facts), 9.5, {"color": QUIET}),
-        (0.12, policy, 9.5, {"color": QUIET}),
+    for height, text, size, colour, weight in (
+        (0.95, title, 15, INK, "bold"),
+        (0.45, "   ·   ".join(facts), 9.5, QUIET, "normal"),
+        (0.12, policy, 9.5, QUIET, "normal"),
     ):
-        axes.text(0, height, text, fontsize=size, va="top", in_layout=False, **look)
+        axes.text(0, height, text, fontsize=size, color=colour, weight=weight, va="top", in_layout=False)
 
 
 def _frame(axes: Axes, image: object, step: Step) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from io import BytesIO
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from ..disk import files as disk
-from ..disk.lock import alone
+from ..disk.lock import LOCK, alone
 from ..measure.price import Prices
 from .compare import Score
 from .conditions import Picture
@@ -44,7 +44,11 @@ def state_of(path: Path | None, of: dict[str, Any]) -> Iterator["State"]:
         yield State(None, of)
         return
     with alone(path.parent, "another calibration"):
-        yield State(path, of)
+        try:
+            yield State(path, of)
+        finally:  # still held: a user's folder keeps the recipe only
+            with suppress(OSError):
+                (path.parent / LOCK).unlink()
 
 
 class State:

@@ -32,8 +32,8 @@ from benchmarks.machine import machine
 from hybridstitch.batch.crew import Crew, processes
 from hybridstitch.batch.heap import keep_freed_memory
 from hybridstitch.calibrate import calibrate
-from hybridstitch.calibrate.call import Call, home_of, native_size
-from hybridstitch.calibrate.drawing import Score, Studio, Task
+from hybridstitch.calibrate.compare import Comparer, Comparison, Score
+from hybridstitch.calibrate.conditions import Conditions, home_of, native_size
 from hybridstitch.calibrate.search import draw
 from hybridstitch.calibrate.state import State
 from hybridstitch.measure.intervals import mean_interval
@@ -99,10 +99,12 @@ class Bench:
         self.pipe: Any = hybridstitch.open_pair("mini")
         self.pipe.set_progress_bar_config(disable=True)
         width, height = native_size(self.pipe)
-        self.call = Call(width=width, height=height, steps=STEPS, guidance=GUIDANCE)
+        self.conditions = Conditions(width=width, height=height, steps=STEPS, guidance=GUIDANCE)
         self.prompts = tuple(prompts)
-        self.studio = Studio(pipe=self.pipe, call=self.call, prompts=self.prompts, seed=0, prices=prices)
-        models = home_of(self.pipe, self.call).models
+        self.comparer = Comparer(
+            pipe=self.pipe, conditions=self.conditions, prompts=self.prompts, seed=0, prices=prices
+        )
+        models = home_of(self.pipe, self.conditions).models
         self.state = State(state, {"prompts": self.prompts, "models": dict(models), "steps": STEPS})
 
     def draw(self, asked: Iterable[Asked]) -> None:
@@ -113,12 +115,12 @@ class Bench:
             left = sorted(w for w in wanted if (prompt, *w) not in self.state.scores)
             at_reference = tuple(policy for steps, policy in left if steps == STEPS)
             if prompt not in self.state.references:
-                whole.append(Task(prompt, STEPS, ("large", *(p for p in at_reference if p != "large"))))
+                whole.append(Comparison(prompt, STEPS, ("large", *(p for p in at_reference if p != "large"))))
             elif at_reference:
-                rest.append(Task(prompt, STEPS, at_reference))
+                rest.append(Comparison(prompt, STEPS, at_reference))
             for steps in {steps for steps, _ in left} - {STEPS}:
-                rest.append(Task(prompt, steps, tuple(policy for at, policy in left if at == steps)))
-        with Crew(lambda: self.studio, processes(self.pipe.transformer.large.device)) as crew:
+                rest.append(Comparison(prompt, steps, tuple(policy for at, policy in left if at == steps)))
+        with Crew(lambda: self.comparer, processes(self.pipe.transformer.large.device)) as crew:
             done, start = 0, perf_counter()
             for tasks in (whole, rest):
                 jobs = [(task, self.state.references.get(task.prompt)) for task in tasks]
@@ -135,9 +137,9 @@ class Bench:
         rounds = [Asked("large", LargeOnly(), STEPS), *asked]
         for prompt in range(count):
             for one in rounds:
-                if len(self.state.timed.get((one.steps, str(one.policy)), [])) <= prompt:
-                    seconds, _ = self.call.draw(self.pipe, self.prompts[prompt], one.policy, one.steps, prompt)
-                    self.state.add_time(one.steps, str(one.policy), seconds)
+                if prompt not in self.state.timed.get((one.steps, str(one.policy)), {}):
+                    taken = self.conditions.draw(self.pipe, self.prompts[prompt], one.policy, one.steps, prompt)
+                    self.state.add_time(one.steps, str(one.policy), prompt, taken.total_seconds)
             print(f"\rtiming {prompt + 1}/{count} ", end="", flush=True)
         print()
 
@@ -147,8 +149,8 @@ class Bench:
 
     def speed(self, one: Asked, count: int) -> float:
         """Of real calls: total seconds of the large model over total seconds."""
-        large = self.state.timed[STEPS, "large"][:count]
-        return sum(large) / sum(self.state.timed[one.steps, str(one.policy)][:count])
+        large, mine = self.state.timed[STEPS, "large"], self.state.timed[one.steps, str(one.policy)]
+        return sum(large[prompt] for prompt in range(count)) / sum(mine[prompt] for prompt in range(count))
 
 
 def recipes(out: Path, seeds: int, exclude: Sequence[str]) -> tuple[list[Recipe], list[float]]:

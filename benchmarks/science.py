@@ -21,14 +21,17 @@ import matplotlib.pyplot as plt
 
 import hybridstitch
 from benchmarks.machine import machine
-from hybridstitch.measure.profile import Trajectory, costs, follow
+from hybridstitch.calibrate.conditions import native_size
+from hybridstitch.measure.calls import call
+from hybridstitch.measure.price import Prices
+from hybridstitch.measure.profile import Trajectory, follow
+from hybridstitch.measure.timing import RATIOS, UNGUIDED, Stopwatch
 from hybridstitch.mini.scenes import heldout_prompts
-from hybridstitch.policies.latency import CostModel, break_even
+from hybridstitch.policies.latency import break_even
 from hybridstitch.policies.policy import Reduction, Signal
 
 SIGNALS: tuple[Signal, ...] = ("denoised", "latent")
 REDUCTIONS: tuple[Reduction, ...] = ("token", "norm", "elementwise")
-RATIOS = (0.1, 0.15, 0.2, 0.3, 0.4)
 KINDS = ("oracle", "denoised", "latent", "frozen@10", "random")
 GUIDANCE = 4.0
 
@@ -54,18 +57,14 @@ def middle(rows: list[dict[str, Any]], *path: str) -> np.ndarray:
         return np.nanmedian(np.array([pick(row) for row in rows]), axis=0) if rows else np.array([])
 
 
-def timed(pipe: Any, prompt: str) -> dict[str, CostModel]:
-    """Costs of strokes at batch 1 with guidance, text fresh and cached."""
-    found: dict[str, Any] = {}
-
-    def keep(module: Any, args: tuple[Any, ...], inputs: dict[str, Any], output: Any) -> None:
-        found.update({k: v for k, v in inputs.items() if k != "return_dict"})
-
-    pipe.transformer.policy = "large"
-    handle = pipe.transformer.large.register_forward_hook(keep, with_kwargs=True)
-    pipe(prompt, num_inference_steps=1, guidance_scale=GUIDANCE, output_type="latent")
-    handle.remove()
-    return {text: costs(pipe, found, ratios=RATIOS, text=text) for text in ("fresh", "cached")}
+def timed(pipe: Any, prompt: str) -> Prices:
+    """Seconds of strokes at batch 1 with guidance, text fresh and cached."""
+    width, height = native_size(pipe)
+    setting = {"guidance": GUIDANCE, "seed": 0, "width": width, "height": height}
+    stopwatch = Stopwatch(lambda policy, steps: call(pipe, prompt, policy, steps=steps, **setting), UNGUIDED)
+    for _ in range(15):
+        stopwatch.round()
+    return stopwatch.prices()
 
 
 def plot_distances(rows: list[dict[str, Any]], out: Path) -> None:
@@ -93,7 +92,7 @@ def plot_difference(rows: list[dict[str, Any]], out: Path) -> None:
     save(figure, out / "difference")
 
 
-def plot_worth(rows: list[dict[str, Any]], models: dict[str, CostModel], out: Path) -> None:
+def plot_worth(rows: list[dict[str, Any]], prices: Prices, out: Path) -> None:
     """f(M) of each kind of mask at two ratios, beside the break-even h(M)/(1 − s)."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), sharey=True)
     colours = dict(zip(KINDS, ("#000000", "#0072B2", "#D55E00", "#009E73", "#999999"), strict=True))
@@ -101,8 +100,7 @@ def plot_worth(rows: list[dict[str, Any]], models: dict[str, CostModel], out: Pa
         for kind in KINDS:
             axis.plot(middle(rows, "f", f"{kind} {ratio}"), label=kind, color=colours[kind])
         for text, style in (("fresh", "--"), ("cached", ":")):
-            model = models[text]
-            level = break_even(model.masked(ratio) / model.large, model.small / model.large)
+            level = break_even(prices.masked_ratio(ratio, text), prices.small_ratio)
             axis.axhline(level, color="#CC79A7", ls=style, label=f"break-even, text {text}")
         axis.set(title=f"M = {ratio}", xlabel="step", ylim=(0, 1.02))
         axis.grid(alpha=0.3)
@@ -151,7 +149,7 @@ def main() -> None:
     pipe = hybridstitch.open_pair("mini")
     pipe.set_progress_bar_config(disable=True)
     prompts = heldout_prompts(args.prompts)
-    models = timed(pipe, prompts[0])
+    prices = timed(pipe, prompts[0])
     rows, last = [], None
     for seed, prompt in enumerate(prompts):
         last = follow(pipe, prompt, steps=args.steps, guidance=GUIDANCE, seed=seed)
@@ -159,11 +157,15 @@ def main() -> None:
     assert last is not None
     plot_distances(rows, args.out)
     plot_difference(rows, args.out)
-    plot_worth(rows, models, args.out)
+    plot_worth(rows, prices, args.out)
     plot_where(pipe, last, args.out)
     cost = {
-        text: {"s": m.small / m.large, **{f"h({r})": m.masked(r) / m.large for r in RATIOS}, "L_l ms": m.large * 1e3}
-        for text, m in models.items()
+        text: {
+            "s": prices.small_ratio,
+            **{f"h({r})": prices.masked_ratio(r, text) for r in RATIOS},
+            "L_l ms": prices.large * 1e3,
+        }
+        for text in UNGUIDED
     }
     (args.out / "costs.json").write_text(json.dumps({"machine": machine(), **cost}, indent=1), encoding="utf-8")
     (args.out / "raw.json").write_text(json.dumps({"machine": machine(), "rows": rows}), encoding="utf-8")

@@ -3,16 +3,23 @@
 import json
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 
 from hybridstitch.batch.crew import Crew
 from hybridstitch.calibrate import calibrate
 from hybridstitch.calibrate.candidates import adaptive, explored, near
-from hybridstitch.calibrate.drawing import Score
-from hybridstitch.calibrate.table import Row, best_by_speed, pareto, student
-from hybridstitch.measure.price import Prices
+from hybridstitch.calibrate.compare import Score
+from hybridstitch.calibrate.state import State
+from hybridstitch.calibrate.table import Standing, best_by_speed, pareto
+from hybridstitch.calibrate.winners import measured_speed, time_winners
+from hybridstitch.disk import files as disk
+from hybridstitch.disk.lock import alone
+from hybridstitch.errors import BusyError
+from hybridstitch.measure.price import Prices, fixed_plans
 from hybridstitch.policies.methods import LargeOnly, Schedule, SmallOnly
+from hybridstitch.policies.trace import Step, Trace
 from hybridstitch.recipe import Recipe, RecipeError
 from small_models import stitched, worded
 
@@ -93,15 +100,7 @@ def row(closeness, speed, kind="fewer steps"):
         Score(prompt=p, steps=5, policy="large", closeness=c, psnr=20.0, seconds=1.0, distances=())
         for p, c in enumerate(closeness)
     )
-    return Row(LargeOnly(), 5, kind, speed, scores)
-
-
-def test_an_interval_is_student_s():
-    """t = 9.92 for three values: mean 0.8, deviation 0.1."""
-    found = student([0.7, 0.8, 0.9])
-    assert found.low == pytest.approx(0.8 - 9.92 * 0.1 / 3**0.5)
-    assert student([0.9, 1.0, 0.95], most=1.0).high == 1.0
-    assert student([0.9]).low == float("-inf")
+    return Standing(LargeOnly(), 5, kind, speed, scores)
 
 
 def test_the_front_and_the_best_of_every_span_of_speeds():
@@ -167,11 +166,133 @@ def test_a_calibration_that_was_killed_goes_on(whole, pipe, tmp_path):
     assert not any("candidates" in doing for doing in finished)
 
 
-def test_the_state_of_another_calibration_is_begun_anew(whole, pipe, tmp_path):
-    state = tmp_path / "state"
-    state.write_text(whole[1].read_text())
+def test_the_state_of_another_calibration_is_put_beside_and_taken_up_again(whole, pipe, tmp_path):
+    recipe, left = whole
+    state = tmp_path / "mine.state"
+    state.write_bytes(left.read_bytes())
     calibrate(pipe, PROMPTS, state=state, speed=1.5, prices=PRICES, **SETTING)
     assert json.loads(state.read_text().splitlines()[0])["of"]["asked"] == {"speed": 1.5}
+    (beside,) = tmp_path.glob("mine-*.state")
+    assert beside.read_bytes() == left.read_bytes()
+    doing = []
+    again = calibrate(pipe, PROMPTS, state=state, on_progress=lambda share, what: doing.append(what), **SETTING)
+    assert again.to_json() == recipe.to_json()
+    assert not any("candidates" in what for what in doing)
+    assert state.read_bytes() == left.read_bytes()
+    (other,) = tmp_path.glob("mine-*.state")
+    assert json.loads(other.read_text().splitlines()[0])["of"]["asked"] == {"speed": 1.5}
+
+
+def test_a_file_that_is_no_state_is_never_emptied(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("mine")
+    State(path, {"asked": {}}).set_prices(PRICES)
+    (beside,) = tmp_path.glob("notes-*.txt")
+    assert beside.read_text() == "mine"
+
+
+def test_a_kill_while_a_state_is_taken_up_loses_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "state"
+    State(path, {"asked": {}}).set_prices(PRICES)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"shares": [0, {"0.')  # a line that a kill cut short
+
+    def killed(file, data):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "pour", killed)
+        with pytest.raises(KeyboardInterrupt):
+            State(path, {"asked": {}})
+    assert path.read_bytes().startswith(whole)
+    again = State(path, {"asked": {}})
+    assert again.prices == PRICES
+    assert path.read_bytes() == whole
+
+
+def test_two_calibrations_do_not_share_a_folder(pipe, tmp_path):
+    with alone(tmp_path, "this test"), pytest.raises(BusyError, match="another calibration"):
+        calibrate(pipe, PROMPTS, state=tmp_path / "state", prices=PRICES, **SETTING)
+
+
+def test_times_of_a_state_without_turns_are_in_order(tmp_path):
+    path = tmp_path / "state"
+    State(path, {})
+    with path.open("a") as file:
+        file.write('{"timed": [6, "large", 2.0]}\n{"timed": [6, "large", 3.0]}\n{"timed": [6, "large", 4.0, 2]}\n')
+    assert State(path, {}).timed == {(6, "large"): {0: 2.0, 1: 3.0, 2: 4.0}}
+
+
+# --- the winners' times ---
+
+
+class Clockwork:
+    """Stands in for a search whose calls take what they are told to take."""
+
+    def __init__(self, seconds):
+        self.seconds, self.drawn = seconds, []
+        self.state = State(None, {})
+        self.comparer = SimpleNamespace(
+            pipe=None, prompts=PROMPTS, seed=0, prices=PRICES, conditions=SimpleNamespace(steps=6, draw=self.draw)
+        )
+
+    def draw(self, pipe, prompt, policy, steps, seed):
+        self.drawn.append(str(policy))
+        plans = fixed_plans(policy, steps)
+        records = tuple(
+            Step(
+                index=index, image=0, sigma=None, plan=plan, drawn=plan, distance=None, large_tokens=0,
+                seconds=sum(map(PRICES.stroke, plan.strokes)),
+            )
+            for index, plan in enumerate(plans)
+        )  # fmt: skip
+        trace = Trace(policy=str(policy), steps=steps, images=1, grid=(4, 4), records=records)
+        return SimpleNamespace(total_seconds=self.seconds[str(policy)].pop(0), trace=trace)
+
+    def on_progress(self, share, doing):
+        pass
+
+
+WINNERS = (
+    Standing(LargeOnly(), 6, "large", 1.0, ()),
+    Standing(Schedule("L3 S3"), 6, "whole steps", 2.0, ()),
+    Standing(SmallOnly(), 6, "small", 6.0, ()),
+)
+MIXED = str(WINNERS[1].policy)
+
+
+def clockwork():
+    """The mixture is told 3 times as fast once, then as priced; the others as priced."""
+    return Clockwork({"large": [6.0, 6.0, 6.0], MIXED: [2.0, 3.0, 3.0], "small": [1.0, 1.0, 1.0]})
+
+
+def test_the_reference_and_what_strays_are_timed_again():
+    search = clockwork()
+    time_winners(search, WINNERS, 1)
+    assert search.drawn == ["large", MIXED, "small", "large", MIXED, "large", MIXED]
+    assert measured_speed(search, WINNERS[1]) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("killed", range(8))
+def test_timing_that_was_killed_goes_on_with_the_same_calls(killed):
+    whole = clockwork()
+    time_winners(whole, WINNERS, 1)
+    again = clockwork()
+    order = [(one.steps, str(one.policy), turn) for turn in range(3) for one in WINNERS]
+    recorded = [(*key, whole.state.timed[key[:2]][key[2]]) for key in order if key[2] in whole.state.timed[key[:2]]]
+    for line in recorded[:killed]:
+        again.state.add_time(*line)
+        again.seconds[line[1]].pop(0)
+    time_winners(again, WINNERS, 1)
+    assert again.drawn == whole.drawn[killed:]
+    assert again.state.timed == whole.state.timed
+
+
+def test_a_later_turn_that_was_recorded_says_nothing_about_an_earlier_one():
+    search = clockwork()
+    search.state.add_time(6, MIXED, 2, 2.9)  # as from a run in which turn 1 was not needed
+    time_winners(search, WINNERS, 1)
+    assert search.drawn == ["large", MIXED, "small", "large", MIXED, "large"]
 
 
 def test_a_wanted_speed_is_searched_for(pipe):
@@ -222,16 +343,16 @@ def test_a_recipe_file_is_what_was_found(whole, tmp_path):
 
 
 def test_a_crew_of_two_draws_what_one_does(pipe, whole):
-    from hybridstitch.calibrate.call import Call
-    from hybridstitch.calibrate.drawing import Studio, Task
+    from hybridstitch.calibrate.compare import Comparer, Comparison
+    from hybridstitch.calibrate.conditions import Conditions
     from hybridstitch.calibrate.search import draw
 
-    call = Call(width=32, height=32, steps=6, guidance=4.0)
-    studio = Studio(pipe=pipe, call=call, prompts=PROMPTS, seed=0, prices=PRICES)
-    tasks = [(Task(prompt, 6, ("large", "schedule:program=L3 S3")), None) for prompt in (0, 1)]
+    conditions = Conditions(width=32, height=32, steps=6, guidance=4.0)
+    comparer = Comparer(pipe=pipe, conditions=conditions, prompts=PROMPTS, seed=0, prices=PRICES)
+    tasks = [(Comparison(prompt, 6, ("large", "schedule:program=L3 S3")), None) for prompt in (0, 1)]
     results = []
     for count in (1, 2):
-        with Crew(lambda: studio, count) as crew:
+        with Crew(lambda: comparer, count) as crew:
             results.append(
                 sorted((place, [replace(s) for s in scores]) for place, (scores, _) in crew.map(draw, tasks))
             )
@@ -240,9 +361,9 @@ def test_a_crew_of_two_draws_what_one_does(pipe, whole):
 
 def test_the_small_model_alone_needs_only_itself(pipe):
     from hybridstitch.calibrate.calibrate import memory_mib
-    from hybridstitch.calibrate.call import Call
+    from hybridstitch.calibrate.conditions import Conditions
 
-    call = Call(width=32, height=32, steps=6, guidance=4.0)
-    small, large, mask = (memory_mib(pipe, p, call) for p in (SmallOnly(), LargeOnly(), Schedule("L2 H*@0.3")))
+    conditions = Conditions(width=32, height=32, steps=6, guidance=4.0)
+    small, large, mask = (memory_mib(pipe, p, conditions) for p in (SmallOnly(), LargeOnly(), Schedule("L2 H*@0.3")))
     assert small < large < mask
     assert large * 2**20 == 4 * sum(p.numel() for p in pipe.transformer.large.parameters())

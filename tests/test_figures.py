@@ -7,13 +7,13 @@ from functools import partial
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from hybridstitch import open_pair, stitch
+from hybridstitch import open_pair
 from hybridstitch.batch.crew import Crew
 from hybridstitch.evaluate.scores import mean_score
 from hybridstitch.measure.intervals import Interval
+from hybridstitch.measure.price import Prices
 from hybridstitch.measure.profile import follow
 from hybridstitch.policies.latency import Shape
 from hybridstitch.policies.methods import HybridStitch, SRDiffusion, TStitch
@@ -21,14 +21,16 @@ from hybridstitch.policies.plan import Plan, Region, Stroke
 from hybridstitch.policies.presets import TABLE_1
 from hybridstitch.policies.trace import Step, Trace
 from hybridstitch.report.colours import BOTH, METHODS
+from hybridstitch.reproduce.equipment import Equipment
 from hybridstitch.reproduce.figures import devices, front, grid, masked, spread, style, switching, tradeoff, where
 from hybridstitch.reproduce.figures.differences import Difference, measured
-from hybridstitch.reproduce.pareto import Point, chances
+from hybridstitch.reproduce.pareto import Contender, chances
+from hybridstitch.reproduce.results import Results
 from hybridstitch.reproduce.settings import ReproductionError, Settings
-from hybridstitch.reproduce.studio import Studio
 from hybridstitch.reproduce.variants import variants
-from small_models import pipeline
+from small_models import stitched, worded
 
+PRICES = Prices(large=1.0, small=0.2)
 ROWS = [preset.name for preset in TABLE_1]
 
 
@@ -137,7 +139,7 @@ def test_what_the_models_differ_in_is_measured_once_and_kept(tmp_path):
         opened[-1].set_progress_bar_config(disable=True)
         return opened[-1]
 
-    with Crew(partial(Studio, settings(tmp_path, opens)), 1) as crew:
+    with Crew(partial(Equipment, settings(tmp_path, opens)), 1) as crew:
         found = measured(crew)
         kept = tmp_path / "figures" / "differences" / "0001.npz"
         before = kept.stat().st_mtime_ns
@@ -158,13 +160,29 @@ def test_what_the_models_differ_in_is_measured_once_and_kept(tmp_path):
 # --- figure 4 ---
 
 
-def test_the_grid_shows_every_method_of_every_prompt(tmp_path):
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 48, 3), dtype=np.uint8))
-    cells = [("a big dog " * 20, [(picture, ""), (picture, "24.1 dB")]), ("a cat", [(picture, ""), (picture, "9 dB")])]
+def boxes(path, colours):
+    """Left, top, right and bottom of each colour in a picture."""
+    pixels = np.asarray(Image.open(path).convert("RGB"))
+    found = [np.nonzero((pixels == colour).all(-1)) for colour in colours]
+    return [(x.min(), y.min(), x.max() + 1, y.max() + 1) for y, x in found]
+
+
+@pytest.mark.parametrize(("width", "height"), [(48, 32), (32, 48), (64, 16)])
+def test_the_grid_shows_every_method_of_every_prompt(tmp_path, width, height):
+    colours = [(200, 30, 30), (30, 200, 30), (30, 30, 200), (200, 200, 30)]
+    a, b, c, d = (Image.new("RGB", (width, height), colour) for colour in colours)
+    cells = [("a big dog " * 20, [(a, ""), (b, "24.1 dB")]), ("a cat", [(c, ""), (d, "9 dB")])]
     columns = [("large", "1.00×"), ("hybridstitch-30", "1.83×\nKID-mini 0.012")]
     assert written(grid.plot(cells, columns, [{"image": 0}], tmp_path), tmp_path, "fig4") == [{"image": "0"}]
-    size = Image.open(tmp_path / "fig4.png").size
-    assert size[0] == pytest.approx(150 * (2 * 1.62 + 0.1), abs=2)
+    found = boxes(tmp_path / "fig4.png", colours)
+    for left, top, right, bottom in found:
+        assert right - left > 120  # pixels
+        assert (right - left) / (bottom - top) == pytest.approx(width / height, rel=0.05)
+    one, two, three, four = found
+    assert one[2] < two[0]
+    assert three[2] < four[0]
+    assert max(one[3], two[3]) < min(three[1], four[1])
+    assert (one[0], two[0]) == pytest.approx((three[0], four[0]), abs=1)
 
 
 # --- figure 5 ---
@@ -215,7 +233,7 @@ def test_the_front_is_what_nothing_beats():
     spots = [spot("a", 3, 9), spot("b", 1, 5), spot("c", 2, 4), spot("d", 2, 7), spot("e", 3, 8), spot("f", 4, 9)]
     assert [s.name for s in front.front(spots, "higher")] == ["b", "d", "a"]
     assert [s.name for s in front.front(spots, "lower")] == ["b", "c"]
-    points = {s.name: Point(time=s.seconds, value=s.score.mean, replicates=np.array([s.score.mean])) for s in spots}
+    points = {s.name: Contender(time=s.seconds, value=s.score.mean, replicates=np.array([s.score.mean])) for s in spots}
     assert {s.name for s in front.front(spots, "higher")} == {
         name for name, chance in chances(points).items() if chance
     }
@@ -285,21 +303,19 @@ def test_variants_switch_earlier_later_and_stay_hybrid_longer():
 # --- figure 7 ---
 
 
-def test_masked_steps_are_timed_beside_their_operations(tmp_path):
-    pipe = pipeline()
-    stitch(pipe, small=pipeline().transformer, policy="large")
-    generator = torch.Generator().manual_seed(0)
-    large = pipe.transformer.large.config
-    inputs = {
-        "hidden_states": torch.randn(2, large["in_channels"], 16, 16, generator=generator),
-        "timestep": torch.tensor([500.0, 500.0]),
-        "encoder_hidden_states": torch.randn(2, 7, large["joint_attention_dim"], generator=generator),
-        "pooled_projections": torch.randn(2, large["pooled_projection_dim"], generator=generator),
-    }
-    found = masked.measure(pipe, inputs, repeats=3)
+def test_masked_steps_are_timed_beside_their_operations(tmp_path, monkeypatch):
+    told, asked = [], replace(settings(tmp_path, lambda: worded(stitched())), prompts=("dog",), size=(32, 32))
+    plot = masked.plot
+    monkeypatch.setattr(masked, "measure", partial(masked.measure, rounds=3))
+    monkeypatch.setattr(masked, "plot", lambda found, folder: told.append(found) or plot(found, folder))
+    results = Results(settings=asked, methods=(), policies={}, prices=PRICES, rows={}, times={})
+    with Crew(partial(Equipment, asked), 1) as crew:
+        paths = masked.draw(results, crew)
+    (found,) = told
     assert {len(times) for times in (found.large, found.small, *found.masked.values())} == {3}
-    assert found.shape == Shape(width=48, layers=4, image_tokens=64, text_tokens=7)
-    rows = written(masked.plot(found, tmp_path), tmp_path, "fig7")
+    empty = 256  # tokens that the pipeline adds where there is no third text encoder
+    assert found.shape == Shape(width=48, layers=4, image_tokens=64, text_tokens=7 + empty)
+    rows = written(paths, tmp_path / "figures", "fig7")
     row = next(row for row in rows if (row["text"], row["mask"]) == ("cached", "0.3"))
     dense = 1e3 * np.median(found.large)
     assert float(row["ms"]) == pytest.approx(1e3 * np.median(found.masked["cached", 0.3]), abs=1e-4)

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from hybridstitch.measure.intervals import Interval, mean_interval, paired_interval, share_interval
+from hybridstitch.measure.intervals import (
+    Interval,
+    bootstrapped,
+    mean_interval,
+    paired_interval,
+    replicated,
+    resampled,
+    share_interval,
+    student_interval,
+)
 
 
 def test_an_interval_is_as_wide_as_the_mean_is_uncertain():
@@ -40,6 +49,33 @@ def test_a_share_has_wilsons_interval():
     assert share_interval([False] * 20).low == 0
     with pytest.raises(ValueError, match="at least one"):
         share_interval([])
+
+
+def test_an_interval_is_student_s():
+    """t = 9.925 for three values: mean 0.8, deviation 0.1."""
+    found = student_interval([0.7, 0.8, 0.9], confidence=0.99)
+    assert found == pytest.approx((0.8, 0.8 - 9.9248 * 0.1 / 3**0.5, 0.8 + 9.9248 * 0.1 / 3**0.5, 3), abs=1e-5)
+    assert student_interval([0.9, 1.0, 0.95], confidence=0.99, most=1.0).high == 1.0
+    assert student_interval([0.9], confidence=0.99).low == float("-inf")
+    with pytest.raises(ValueError, match="at least one"):
+        student_interval([], confidence=0.99)
+
+
+def test_replicates_of_the_same_resamples_give_the_interval_of_a_mean():
+    values = np.random.default_rng(5).normal(3.0, 2.0, 40)
+    replicates = values[resampled(40, 4000)].mean(1)
+    assert replicated(values.mean(), replicates, 40) == pytest.approx(mean_interval(values))
+
+
+def test_a_statistic_of_two_samples_is_of_the_same_pictures_in_both():
+    rng = np.random.default_rng(6)
+    prompts = rng.uniform(1.0, 9.0, 50)
+
+    def faster(a, b, axis):
+        return np.median(a, axis=axis) / np.median(b, axis=axis)
+
+    assert bootstrapped(faster, 2 * prompts, prompts) == pytest.approx((2.0, 2.0, 2.0, 50))
+    assert bootstrapped(np.median, [4.0]) == (4.0, 4.0, 4.0, 1)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
-"""Costs: Eq. 3-8 against numbers worked out by hand, operations, memory, and the fitted model."""
+"""Costs: Eq. 3-8 against numbers worked out by hand, operations and memory."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hybridstitch.measure.price import Prices
 from hybridstitch.policies.latency import (
-    CostModel,
     Shape,
     break_even,
     large_cost,
@@ -14,16 +14,12 @@ from hybridstitch.policies.latency import (
     small_cost,
 )
 from hybridstitch.policies.methods import Schedule
-from hybridstitch.policies.plan import Plan, Region, Stroke, large, small
+from hybridstitch.policies.plan import Region
 from hybridstitch.policies.seen import Seen
 
 GIB = 2**30
 LARGE = {"width": 38 * 64, "layers": 38}  # Stable Diffusion 3.5 large
 MEDIUM = {"width": 24 * 64, "layers": 24}  # Stable Diffusion 3 medium
-
-
-def masked(ratio):
-    return Stroke("L", Region(ratio))
 
 
 # --- Eq. 3-8: 50 steps, large 0.4 s, small 0.1 s; large to 10, 30 % to 25, 10 % to 35, then small ---
@@ -72,7 +68,7 @@ def test_eq_3_to_5_are_the_cost_of_the_plans(first, hybrid, last, mask, ratio):
     steps = first + hybrid + last
     program = Schedule(f"L{first} H{hybrid}@{mask:.6f} S{last}")
     plans = [program.decide(Seen(step=i, steps=steps, stage=0, distances=())) for i in range(steps)]
-    cost = CostModel(large=1.0, small=ratio).plans(plans)
+    cost = Prices(large=1.0, small=ratio).plans(plans)
     switches, masks = (first, first + hybrid), (float(f"{mask:.6f}"),)
     if masks[0] < 1:  # a mask of everything is a dense step
         assert cost == pytest.approx(large_cost(switches, masks, 1.0) + small_cost(switches, steps, ratio))
@@ -127,41 +123,3 @@ def test_memory_grows_with_images_branches_and_element_size():
     assert shape.kv_bytes(element_bytes=4) == 2 * shape.kv_bytes()
     without = Shape(**LARGE, image_tokens=1024, text_tokens=77)
     assert shape.kv_bytes() - without.kv_bytes() == 2 * 13 * 1024 * 38 * 64 * 2 * 2
-
-
-# --- the fitted model ---
-
-
-@given(st.floats(0.1, 10), st.floats(0.01, 1), st.floats(0, 1), st.floats(0.1, 5))
-def test_a_fit_is_exact_on_strokes_that_follow_the_model(dense, light, base, slope):
-    strokes = [(large(), dense), (small(), light), (large(), dense)]
-    strokes += [(masked(m), base + slope * m) for m in (0.1, 0.2, 0.4, 0.4)]
-    model = CostModel.fit(strokes)
-    assert model.large == pytest.approx(dense)
-    assert model.small == pytest.approx(light)
-    for ratio in (0.05, 0.3, 0.9):
-        assert model.masked(ratio) == pytest.approx(base + slope * ratio)
-    assert model.plan(Plan((small(), masked(0.3)), 1)) == pytest.approx(light + base + slope * 0.3)
-
-
-def test_one_mask_size_gives_a_line_through_the_origin():
-    model = CostModel.fit([(large(), 1.0), (small(), 0.2), (masked(0.2), 0.3), (masked(0.2), 0.5)])
-    assert model.masked(0.1) == pytest.approx(0.2)
-
-
-def test_without_masked_strokes_eq_3_serves():
-    assert CostModel.fit([(large(), 2.0), (small(), 0.2)]).masked(0.3) == pytest.approx(0.6)
-
-
-def test_a_mask_computed_densely_costs_a_dense_step():
-    model = CostModel(large=1.0, small=0.25, masked_base=0.1, masked_slope=1.0)
-    assert model.plan(Plan((small(), Stroke("L", Region(0.3), dense=True)), 1)) == 1.25
-    assert model.plan(Plan(())) == 0
-
-
-@pytest.mark.parametrize("strokes", [[], [(large(), 1.0)], [(small(), 1.0)], [(masked(0.3), 1.0), (small(), 1.0)]])
-def test_a_fit_needs_both_models(strokes):
-    with pytest.raises(
-        ValueError, match=r"dense large and \d small strokes were measured; at least one of each is needed"
-    ):
-        CostModel.fit(strokes)

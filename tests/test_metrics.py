@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hybridstitch.evaluate.distributions import Frechet, Kernel, frechet, kid
+from hybridstitch.evaluate.distributions import Frechet, Kernel, frechet, kid, resampled_frechet
 from hybridstitch.evaluate.fit import Fit
 from hybridstitch.evaluate.metrics import MINI, PIXELS, open_metrics
 from hybridstitch.evaluate.paired import mini_lpips
@@ -35,6 +35,13 @@ def noise(number, seed=0, low=0, high=255):
 
 
 # --- FD ---
+
+
+@pytest.mark.parametrize(("number", "others"), [(40, 50), (6, 50), (40, 6)])
+def test_fd_of_resampled_pictures_is_that_of_those_pictures(number, others):
+    x, y = features(number, 8), features(others, 8, seed=1, shift=0.3)
+    picks = torch.from_numpy(np.random.default_rng(2).integers(0, number, (5, number)))
+    assert resampled_frechet(x, y, picks) == pytest.approx([frechet(x[rows], y) for rows in picks], rel=1e-5)
 
 
 @pytest.mark.parametrize("number", [40, 6])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hybridstitch import StitchedTransformer, open_pair, stitch, unstitch
-from hybridstitch.calibrate.call import Call, home_of
+from hybridstitch.calibrate.conditions import Conditions, home_of
 from hybridstitch.errors import StitchWarning
 from hybridstitch.measure.intervals import Interval
 from hybridstitch.measure.price import Prices
@@ -18,7 +18,7 @@ from small_models import pipeline, prompt, small, transformer, worded
 
 PRICES = Prices(call=0.0, step=0.0, large=1.0, small=0.2, masked={"fresh": (0.1, 1.0)})
 ABSENT = {f"{part}{number}": None for part in ("text_encoder", "tokenizer") for number in ("", "_2", "_3")}
-CALL = Call(width=32, height=32, steps=12, guidance=3.0)
+CALL = Conditions(width=32, height=32, steps=12, guidance=3.0)
 
 
 def point(policy, steps, closeness):

@@ -13,11 +13,12 @@ from PIL import Image
 
 from hybridstitch.cli import main
 from hybridstitch.disk import files as disk
+from hybridstitch.disk.lock import alone
+from hybridstitch.measure.calls import call
 from hybridstitch.mini import opened
 from hybridstitch.mini.scenes import heldout_prompts
 from hybridstitch.policies.methods import LargeOnly
 from hybridstitch.reproduce import config
-from hybridstitch.reproduce.calls import call
 from hybridstitch.reproduce.methods import rows
 from hybridstitch.reproduce.settings import Settings
 from mini_folder import save
@@ -110,7 +111,7 @@ def settings_for(out):
 def test_a_row_is_the_picture_of_the_pipelines_own_call(whole, mini):
     pipe = opened.open_mini(folder=mini)
     pipe.set_progress_bar_config(disable=True)
-    taken = call(pipe, settings_for(whole), image=1, policy=LargeOnly())
+    taken = call(pipe, policy=LargeOnly(), steps=STEPS, **settings_for(whole).call(1))
     with Image.open(whole / "pictures" / "large" / "0001.png") as picture:
         assert np.array_equal(np.asarray(picture), np.asarray(taken.image))
 
@@ -235,6 +236,24 @@ def test_a_folder_of_another_commit_is_refused_unless_mixed(copied, run):
     assert run("table3", "--n", "2", *ASK, "--out", copied, "--mixed")[0] == 0
     assert strict(copied / "config.json")["commits_before"] == ["0123456789ab"]
     assert "(begun at 0123456789ab)" in (copied / "tables" / "table3.md").read_text(encoding="utf-8")
+
+
+def test_a_folder_that_another_process_draws_into_is_left_as_it_is(copied, run):
+    half = copied / f".raw.csv.1{disk.PART}"  # being written by the other one
+    half.write_text("method,image")
+    before = (copied / "config.json").read_bytes()
+    with alone(copied, "this test"):
+        code, _, lines = run("fig8", "--n", "2", *ASK, "--out", copied)
+    assert (code, len(lines)) == (2, 1)
+    assert "another reproduction is drawing into" in lines[0]
+    assert half.read_text() == "method,image"
+    assert (copied / "config.json").read_bytes() == before
+
+
+def test_a_strange_folder_is_refused_without_a_lock(tmp_path, run):
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    assert run("fig8", "--n", "1", *ASK, "--out", tmp_path)[0] == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_a_damaged_config_and_a_folder_of_something_else_are_refused(tmp_path, run):

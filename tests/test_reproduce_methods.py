@@ -12,7 +12,7 @@ from hybridstitch.policies.presets import PRESETS
 from hybridstitch.policies.trace import Step, Trace
 from hybridstitch.reproduce import implied, thresholds
 from hybridstitch.reproduce.methods import Method, changed, needed, resolve, rows
-from hybridstitch.reproduce.pareto import Point, at_time, chances
+from hybridstitch.reproduce.pareto import Contender, at_time, chances
 from hybridstitch.reproduce.prices import dense
 
 PRICES = Prices(call=0.0, step=0.02, large=2.0, small=0.4, masked={"fresh": (0.1, 2.0), "cached": (0.0, 1.0)})
@@ -75,7 +75,7 @@ def test_thresholds_on_falling_distances_reach_every_target():
     for name, policy in found.policies.items():
         assert found.reached[name] == tuple(map(float, found.targets[name])), name
         assert decided(policy, curves[1], 50) == found.targets[name], name
-    assert thresholds.Calibrated.from_json(found.to_json()) == found
+    assert thresholds.Fitted.from_json(found.to_json()) == found
 
 
 def test_where_hybrid_distances_rise_the_large_stage_ends_by_steps():
@@ -149,7 +149,7 @@ def test_ablations_change_one_thing():
 
 
 def point(time, value, spread=0.0):
-    return Point(time=time, value=value, replicates=np.array([value - spread, value, value + spread]))
+    return Contender(time=time, value=value, replicates=np.array([value - spread, value, value + spread]))
 
 
 def test_the_front_counts_replicates():

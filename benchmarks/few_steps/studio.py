@@ -10,10 +10,10 @@ from torch import Tensor
 
 import hybridstitch
 from hybridstitch.batch.heap import keep_freed_memory
-from hybridstitch.calibrate.call import Call
-from hybridstitch.calibrate.measure import measure
+from hybridstitch.measure.calls import call
 from hybridstitch.measure.lockstep import Start, draw_together, prepare
 from hybridstitch.measure.price import Prices, fixed_plans
+from hybridstitch.measure.timing import GUIDED, measure
 from hybridstitch.policies.levels import shifted
 
 from .candidates import STOCK, Candidate, large
@@ -68,8 +68,8 @@ class Studio:
 
 def priced(pipe: Any, prompt: str) -> Prices:
     """What strokes, steps and a picture cost on this machine now."""
-    call = Call(width=128, height=128, steps=REFERENCE, guidance=GUIDANCE)
-    return measure(pipe, call, prompt, on_round=lambda: None)
+    setting = {"guidance": GUIDANCE, "seed": 0, "width": 128, "height": 128}
+    return measure(lambda policy, steps: call(pipe, prompt, policy, steps=steps, **setting), GUIDED, rounds=5)
 
 
 def dense_steps(candidate: Candidate, prices: Prices) -> float:

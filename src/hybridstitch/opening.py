@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from diffusers import DiffusionPipeline
 
 from .calibrate.calibrate import GUIDANCE, STEPS, calibrate
-from .calibrate.call import Call, home_of, native_size
+from .calibrate.conditions import Conditions, home_of, native_size
 from .compat import ModelMixin
 from .drawing.engine import PLAIN, Engine
 from .drawing.guard import Guard
@@ -198,7 +198,7 @@ def check_recipe(pipe: DiffusionPipeline, recipe: Recipe) -> None:
         RecipeError: the recipe is of another pair.
     """
     home = recipe.home
-    call = Call(width=home.width, height=home.height, steps=home.steps, guidance=home.guidance)
+    call = Conditions(width=home.width, height=home.height, steps=home.steps, guidance=home.guidance)
     now = home_of(pipe, call)
     if now.parameters != home.parameters:
         theirs, ours = (" and ".join(f"{n / 1e6:,.1f} M" for n in of.parameters) for of in (home, now))

@@ -3,14 +3,13 @@
     recipe = calibrate(pipe, prompts)
     recipe.save("recipe.json")
 
-call         how pictures are asked for, and where that holds
-measure      what strokes, steps and pictures cost here
+conditions   how pictures are asked for, and where that holds
 candidates   what is worth trying
-drawing      policies draw a prompt together and are compared with the large model
-crew         tasks side by side
+compare      policies draw a prompt together and are compared with the large model
 state        what was done, so that a killed calibration goes on
 table        what is known of a candidate, and which are kept
 search       rounds of drawing
+winners      real calls of the best, timed
 verdict      what was found, said plainly
 """
 

@@ -8,26 +8,25 @@ from typing import Any
 
 from ..families.known import shape_of
 from ..measure.price import Prices
+from ..measure.timing import measure
 from ..pair.stitched import StitchedTransformer
 from ..policies.latency import Shape
 from ..policies.methods import LargeOnly, SmallOnly
 from ..policies.policy import Policy
-from ..policies.trace import Trace
 from ..recipe import Point, Recipe, RecipeError, Trial, check_request
-from ..recipe.file import DELIVERED
-from .call import Call, digest, home_of, native_size
-from .drawing import Studio
-from .measure import ROUNDS, measure
+from .compare import Comparer
+from .conditions import Conditions, digest, home_of, native_size
 from .prompts import PROMPTS
 from .search import OnProgress, Search
-from .state import State
-from .table import Row
+from .state import state_of
+from .table import Standing
 from .verdict import verdict
+from .winners import TURNS, measured_speed, time_winners
 
 STEPS, GUIDANCE = 50, 4.0
 FEWEST, MOST = 4, 16  # prompts
 DEFAULT_PROMPTS = 8
-TIMINGS = 3  # of a point, where one was asked for; once each on a whole front, and again where it strays
+ROUNDS = 5  # of pictures that tell what strokes, steps and pictures cost
 
 
 def calibrate(
@@ -57,51 +56,47 @@ def calibrate(
         size: width and height in pixels; None is the pair's own.
         seed: of the noise of the first prompt; each prompt has the next.
         prices: of this machine, of an earlier recipe; None measures them.
-        state: a file that holds what was done, so that a calibration that was killed goes on; None keeps nothing.
+        state: a file that holds what was done, so that a calibration that was killed goes on; None keeps nothing. One
+            that holds another calibration is put beside, for when that goes on.
         on_progress: told the share of the work that is done, and what is being done.
 
     Raises:
         RecipeError: a request that cannot be meant or reached, too few or too many prompts.
+        BusyError: another calibration works in the folder of `state`.
         HybridStitchError: as the pipeline's own calls.
     """
     prompts = tuple(default_prompts(pipe) if prompts is None else prompts)
     _check(pipe, prompts, steps, speed, closeness)
     width, height = size or native_size(pipe)
-    call = Call(width=width, height=height, steps=steps, guidance=guidance)
-    home = home_of(pipe, call)
+    conditions = Conditions(width=width, height=height, steps=steps, guidance=guidance)
+    home = home_of(pipe, conditions)
     asked = {name: value for name, value in (("speed", speed), ("closeness", closeness)) if value is not None}
-    done = State(state, {"home": asdict(home), "prompts": digest(prompts), "seed": seed, "asked": asked})
-    if done.prices is None and prices is not None:
-        done.set_prices(prices)
-    elif done.prices is None:
-        rounds = iter(range(1, ROUNDS + 2))
-
-        def tell() -> None:
-            on_progress(0.05 * next(rounds) / (ROUNDS + 1), "what steps cost")
-
-        done.set_prices(measure(pipe, call, prompts[0], on_round=tell))
-    assert done.prices is not None
-    studio = Studio(pipe=pipe, call=call, prompts=prompts, seed=seed, prices=done.prices)
-    searched = tuple(range(len(prompts) - max(1, len(prompts) // 4)))
-    search = Search(studio, done, searched, tuple(range(len(searched), len(prompts))), on_progress)
-    if speed is not None:
-        _check_reach(search, speed)
-    winners, tried = search.run(speed=speed, closeness=closeness)
-    _time(search, winners, TIMINGS if asked else 1)
-    shares = {mask: median(found[mask] for found in done.shares.values()) for mask in next(iter(done.shares.values()))}
+    of = {"home": asdict(home), "prompts": digest(prompts), "seed": seed, "asked": asked}
+    with state_of(state, of) as done:
+        found = done.prices or prices or _measured(pipe, conditions, prompts[0], on_progress)
+        if done.prices is None:
+            done.set_prices(found)
+        comparer = Comparer(pipe=pipe, conditions=conditions, prompts=prompts, seed=seed, prices=found)
+        searched = tuple(range(len(prompts) - max(1, len(prompts) // 4)))
+        search = Search(comparer, done, searched, tuple(range(len(searched), len(prompts))), on_progress)
+        if speed is not None:
+            _check_reach(search, speed)
+        winners, tried = search.run(speed=speed, closeness=closeness)
+        time_winners(search, winners, TURNS if asked else 1)
+    shares = {mask: median(one[mask] for one in done.shares.values()) for mask in next(iter(done.shares.values()))}
     on_progress(1.0, "done")
     return Recipe(
         home=home,
-        prices=done.prices,
+        prices=found,
         shares=shares,
         prompts={"searched": len(searched), "checked": len(prompts) - len(searched), "sha256": digest(prompts)},
         seed=seed,
         asked=asked,
-        points=tuple(_point(search, row, pipe) for row in winners),
+        points=tuple(_point(search, winner, pipe) for winner in winners),
         trials=tuple(
-            Trial(str(row.policy), row.steps, row.kind, row.speed, row.closeness, len(row.scores)) for row in tried
+            Trial(str(one.policy), one.steps, one.kind, one.speed, one.closeness, len(one.scores)) for one in tried
         ),
-        verdict=verdict(winners, tried, done.prices, shares, speed=speed, closeness=closeness),
+        verdict=verdict(winners, tried, found, shares, speed=speed, closeness=closeness),
     )
 
 
@@ -136,63 +131,44 @@ def _check_reach(search: Search, speed: float) -> None:
     if speed > limit:
         raise RecipeError(
             f"speed={speed:g} cannot be reached: the small model alone in 2 steps is {limit:.1f} times as fast as "
-            f"{search.studio.call.steps} steps of the large one; ask for less"
+            f"{search.comparer.conditions.steps} steps of the large one; ask for less"
         )
 
 
-def _time(search: Search, winners: Sequence[Row], rounds: int) -> None:
-    """Time real calls of the winners and the reference, in turn; again, up to three times, where a time strays.
-
-    Machines change their pace from one second to the next, by more than a speed may be off. So a call's seconds are
-    told at the pace of the prices: divided by how much longer than priced its median step took.
-    """
-    studio, state = search.studio, search.state
-    for turn in range(TIMINGS):
-        reference = state.timed.get((studio.call.steps, "large"), [])[:turn]
-        for row in winners:
-            times = state.timed.get((row.steps, str(row.policy)), [])
-            before = times[:turn]  # not what a later turn of a run that goes on has recorded
-            measured = median(reference) / median(before) if before and reference else row.speed
-            strays = abs(measured / row.speed - 1) > DELIVERED / 2
-            if len(times) > turn or (turn >= rounds and not strays and row.kind != "large"):
-                continue
-            seconds, trace = studio.call.draw(studio.pipe, studio.prompts[0], row.policy, row.steps, studio.seed)
-            state.add_time(row.steps, str(row.policy), seconds / _pace(trace, studio.prices))
-        search.on_progress(0.95 + 0.05 * (turn + 1) / TIMINGS, "the speed of whole calls")
-
-
-def _pace(trace: Trace, prices: Prices) -> float:
-    """How much longer than priced the median drawn step of a call took."""
-    drawn = [step for step in trace.of(0) if step.drawn.strokes]
-    return median(step.seconds / sum(map(prices.stroke, step.drawn.strokes)) for step in drawn)
-
-
-def _point(search: Search, row: Row, pipe: Any) -> Point:
-    """A winner as the recipe keeps it."""
-    times = search.state.timed
-    reference = median(times[search.studio.call.steps, "large"])
-    checked = search.row(row.policy, row.steps, search.checked)
-    return Point(
-        policy=str(row.policy),
-        steps=row.steps,
-        kind=row.kind,
-        predicted=row.speed,
-        measured=reference / median(times[row.steps, str(row.policy)]),
-        closeness=row.interval,
-        psnr=row.psnr,
-        held_out=checked.closeness,
-        memory_mib=memory_mib(pipe, row.policy, search.studio.call),
-        distances=_band(row),
+def _measured(pipe: Any, conditions: Conditions, prompt: str, on_progress: OnProgress) -> Prices:
+    """Prices of this machine, timed by drawing one prompt."""
+    return measure(
+        lambda policy, steps: conditions.draw(pipe, prompt, policy, steps, seed=0),
+        conditions.kinds,
+        rounds=ROUNDS,
+        on_round=lambda count: on_progress(0.05 * (count + 1) / (ROUNDS + 1), "what steps cost"),
     )
 
 
-def memory_mib(pipe: Any, policy: Policy, call: Call) -> float:
+def _point(search: Search, winner: Standing, pipe: Any) -> Point:
+    """A winner as the recipe keeps it."""
+    checked = search.row(winner.policy, winner.steps, search.checked)
+    return Point(
+        policy=str(winner.policy),
+        steps=winner.steps,
+        kind=winner.kind,
+        predicted=winner.speed,
+        measured=measured_speed(search, winner),
+        closeness=winner.interval,
+        psnr=winner.psnr,
+        held_out=checked.closeness,
+        memory_mib=memory_mib(pipe, winner.policy, search.comparer.conditions),
+        distances=_band(winner),
+    )
+
+
+def memory_mib(pipe: Any, policy: Policy, conditions: Conditions) -> float:
     """Weights of the models a policy draws with, and the keys and values it keeps for one image, in MiB.
 
     Args:
         pipe: stitched.
         policy: who draws what.
-        call: the setting.
+        conditions: of the calls.
     """
     stitched = pipe.transformer
     models = [] if isinstance(policy, SmallOnly) else [stitched.large]
@@ -201,16 +177,16 @@ def memory_mib(pipe: Any, policy: Policy, call: Call) -> float:
     if policy.can_mask:
         scale = pipe.vae_scale_factor * stitched.large.config["patch_size"]
         text = pipe.tokenizer.model_max_length if pipe.text_encoder_3 is None else 333
-        shape: Shape = shape_of(stitched.large, call.width // scale * (call.height // scale), text)
+        shape: Shape = shape_of(stitched.large, conditions.width // scale * (conditions.height // scale), text)
         size = next(stitched.large.parameters()).element_size()
-        taken += shape.kv_bytes(branches=2 if call.guidance > 1 else 1, element_bytes=size)
+        taken += shape.kv_bytes(branches=2 if conditions.guidance > 1 else 1, element_bytes=size)
     return taken / 2**20
 
 
-def _band(row: Row) -> tuple[tuple[float, float] | None, ...]:
+def _band(winner: Standing) -> tuple[tuple[float, float] | None, ...]:
     """Per step the smallest and largest D over the prompts."""
     bands: list[tuple[float, float] | None] = []
-    for values in zip(*(score.distances for score in row.scores), strict=True):
+    for values in zip(*(score.distances for score in winner.scores), strict=True):
         found = [value for value in values if value is not None]
         bands.append((min(found), max(found)) if found else None)
     return tuple(bands)

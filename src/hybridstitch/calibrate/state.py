@@ -1,12 +1,16 @@
 """What a calibration has done so far, in one file of JSON lines, so that a killed one goes on where it stopped.
 
-The first line says what is calibrated; a file of something else is begun anew. A line that a kill cut short is done
-again. Times are lines too: with them recorded, the same seed gives the same recipe.
+The first line says what is calibrated. A file of another calibration is put beside, under a name of its own, and taken
+up again when that calibration goes on. A line that a kill cut short is done again. Times are lines too: with them
+recorded, the same seed gives the same recipe.
 """
 
 import base64
+import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from io import BytesIO
 from pathlib import Path
@@ -15,12 +19,36 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..disk import files as disk
+from ..disk.lock import LOCK, alone
 from ..measure.price import Prices
-from .call import Picture
-from .drawing import Score
+from .compare import Score
+from .conditions import Picture
 
 VERSION = 1
 Key = tuple[int, int, str]  # prompt, steps, policy
+
+
+@contextmanager
+def state_of(path: Path | None, of: dict[str, Any]) -> Iterator["State"]:
+    """The state of a calibration, nobody else calibrating in its folder.
+
+    Args:
+        path: of the file; None keeps nothing.
+        of: what is calibrated, as a JSON object.
+
+    Raises:
+        BusyError: somebody else does.
+    """
+    if path is None:
+        yield State(None, of)
+        return
+    with alone(path.parent, "another calibration"):
+        try:
+            yield State(path, of)
+        finally:  # still held: a user's folder keeps the recipe only
+            with suppress(OSError):
+                (path.parent / LOCK).unlink()
 
 
 class State:
@@ -31,8 +59,7 @@ class State:
         shares: f(M) by prompt.
         references: the large model's pictures by prompt.
         scores: by prompt, steps and policy.
-        timed: seconds of real calls by steps and policy, at one pace of the machine.
-        resumed: whether anything was found.
+        timed: seconds of real calls, at one pace of the machine, by steps and policy and the turn they were timed in.
     """
 
     def __init__(self, path: Path | None, of: dict[str, Any]) -> None:
@@ -46,21 +73,18 @@ class State:
         self.shares: dict[int, dict[str, float]] = {}
         self.references: dict[int, Picture] = {}
         self.scores: dict[Key, Score] = {}
-        self.timed: dict[tuple[int, str], list[float]] = {}
+        self.timed: dict[tuple[int, str], dict[int, float]] = {}
         self._path = path
-        head = {"version": VERSION, "of": json.loads(json.dumps(of))}
-        lines = _lines(path)
-        self.resumed = bool(lines) and lines[0] == head and len(lines) > 1
         if path is None:
             return
-        if not lines or lines[0] != head:
-            path.write_text("", encoding="utf-8")
-            self._append(head)
-            return
-        whole = "".join(json.dumps(line) + "\n" for line in lines)
-        path.write_text(whole, encoding="utf-8")  # without the line that was cut short
+        head = _line({"version": VERSION, "of": of})
+        _claim(path, head)
+        before = path.read_bytes() if path.is_file() else b""
+        lines = _whole(before) or [head]
+        if before != (whole := b"".join(lines)):
+            disk.keep(path, whole)  # begun, or without the line that was cut short
         for line in lines[1:]:
-            self._take(line)
+            self._take(json.loads(line))
 
     def set_prices(self, prices: Prices) -> None:
         """The prices were measured."""
@@ -71,11 +95,11 @@ class State:
         self._keep({"shares": [prompt, shares]})
 
     def add_scores(self, scores: list[Score], reference: tuple[int, Picture] | None) -> None:
-        """A task was done.
+        """A comparison was done.
 
         Args:
             scores: of it.
-            reference: the prompt and the large model's picture of it, where the task drew it.
+            reference: the prompt and the large model's picture of it, where this one drew it.
         """
         line: dict[str, Any] = {"scores": [score.to_json() for score in scores]}
         if reference is not None:
@@ -84,22 +108,19 @@ class State:
             line["reference"] = [reference[0], base64.b64encode(file.getvalue()).decode()]
         self._keep(line)
 
-    def add_time(self, steps: int, policy: str, seconds: float) -> None:
-        """A real call was timed."""
-        self._keep({"timed": [steps, policy, seconds]})
+    def add_time(self, steps: int, policy: str, turn: int, seconds: float) -> None:
+        """A real call was timed in this turn."""
+        self._keep({"timed": [steps, policy, seconds, turn]})
 
-    def _keep(self, line: dict[str, Any]) -> None:
-        line = json.loads(json.dumps(line))  # as it will be read
-        self._take(line)
+    def _keep(self, data: dict[str, Any]) -> None:
+        line = _line(data)
+        self._take(json.loads(line))  # as it will be read
         if self._path is not None:
-            self._append(line)
-
-    def _append(self, line: dict[str, Any]) -> None:
-        assert self._path is not None
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND)
+            try:
+                disk.append(descriptor, line)
+            finally:
+                os.close(descriptor)
 
     def _take(self, line: dict[str, Any]) -> None:
         if "prices" in line:
@@ -114,18 +135,41 @@ class State:
             score = Score(**{**known, "distances": tuple(row["distances"])})
             self.scores[score.prompt, score.steps, score.policy] = score
         if "timed" in line:
-            steps, policy, seconds = line["timed"]
-            self.timed.setdefault((steps, policy), []).append(seconds)
+            steps, policy, seconds, *turn = line["timed"]
+            found = self.timed.setdefault((steps, policy), {})
+            found[turn[0] if turn else len(found)] = seconds  # files of release 0.1 name no turn: they are in order
 
 
-def _lines(path: Path | None) -> list[dict[str, Any]]:
-    """The whole lines of a file, up to the first that is none."""
-    if path is None or not path.is_file():
-        return []
+def _claim(path: Path, head: bytes) -> None:
+    """Put the state with this head, if there is one, under `path`, and another's under a name of its own."""
+    if path.is_file() and path.stat().st_size:
+        with path.open("rb") as file:
+            first = file.readline()
+        if first != head:
+            disk.rename(path, _beside(path, first))
+    own = _beside(path, head)
+    if own.is_file() and not path.is_file():
+        disk.rename(own, path)
+
+
+def _beside(path: Path, head: bytes) -> Path:
+    """Where a state with this head waits while another one has `path`."""
+    return path.with_name(f"{path.stem}-{hashlib.sha256(head).hexdigest()[:8]}{path.suffix}")
+
+
+def _whole(data: bytes) -> list[bytes]:
+    """The whole lines of a file, up to the first that is no JSON object."""
     found = []
-    for line in path.read_bytes().split(b"\n"):
+    for line in data.splitlines(keepends=True):
         try:
-            found.append(json.loads(line))
+            whole = line.endswith(b"\n") and isinstance(json.loads(line), dict)
         except ValueError:
             break
-    return [line for line in found if isinstance(line, dict)]
+        if not whole:
+            break
+        found.append(line)
+    return found
+
+
+def _line(data: dict[str, Any]) -> bytes:
+    return json.dumps(data).encode() + b"\n"

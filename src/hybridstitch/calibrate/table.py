@@ -1,6 +1,6 @@
 """What is known of candidates so far, and which of them are worth more prompts.
 
-`Row` is one candidate over the prompts it has drawn. Its interval is Student's of 99 %: of 95 % it would be too
+`Standing` is one candidate over the prompts it has drawn. Its interval is Student's of 99 %: of 95 % it would be too
 narrow, because closeness is skewed (one prompt in thirty or so comes out far worse than the others, and a handful of
 prompts may not hold one) and because the best of many is chosen. Successive halving: all candidates draw two prompts,
 the better ones half of them, the best all.
@@ -8,21 +8,20 @@ the better ones half of them, the best all.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import log, sqrt
-from statistics import mean, stdev
+from math import log
+from statistics import mean
 
-from ..measure.intervals import Interval
+from ..measure.intervals import Interval, student_interval
 from ..policies.methods import parse
 from ..policies.policy import Policy
 from ..recipe import kind_of
-from .drawing import Score
+from .compare import Score
 
-STUDENT = (63.66, 9.92, 5.84, 4.60, 4.03, 3.71, 3.50, 3.36, 3.25, 3.17, 3.11, 3.05, 3.01, 2.98, 2.95)  # 99.5 %, 1-15
 BUCKET = 1.2  # speeds within this factor compete for a place
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Standing:
     """A candidate and its scores.
 
     Attributes:
@@ -40,7 +39,7 @@ class Row:
     scores: tuple[Score, ...]
 
     @classmethod
-    def of(cls, scores: Sequence[Score], reference_steps: int, reference_seconds: float) -> "Row":
+    def of(cls, scores: Sequence[Score], reference_steps: int, reference_seconds: float) -> "Standing":
         """From the scores of one candidate.
 
         Args:
@@ -65,48 +64,33 @@ class Row:
     @property
     def interval(self) -> Interval:
         """Of the closeness, 99 %."""
-        return student([score.closeness for score in self.scores], most=1.0)
+        return student_interval([score.closeness for score in self.scores], confidence=0.99, most=1.0)
 
     @property
     def psnr(self) -> Interval:
         """In dB, 99 %."""
-        return student([score.psnr for score in self.scores])
+        return student_interval([score.psnr for score in self.scores], confidence=0.99)
 
 
-def student(values: Sequence[float], most: float | None = None) -> Interval:
-    """Mean and 99 % interval by Student's t; one value is as uncertain as can be.
-
-    Args:
-        values: one a prompt.
-        most: the largest possible value.
-    """
-    centre = mean(values)
-    if len(values) == 1:
-        return Interval(centre, float("-inf"), centre if most is None else most, 1)
-    quantile = STUDENT[min(len(values) - 1, len(STUDENT)) - 1]
-    half = quantile * stdev(values) / sqrt(len(values))
-    return Interval(centre, centre - half, centre + half if most is None else min(centre + half, most), len(values))
-
-
-def best_by_speed(rows: Iterable[Row], each: int) -> list[Row]:
+def best_by_speed(rows: Iterable[Standing], each: int) -> list[Standing]:
     """The closest `each` rows of every span of speeds, spans of a factor 1.2, slowest first."""
-    spans: dict[int, list[Row]] = {}
+    spans: dict[int, list[Standing]] = {}
     for row in rows:
         spans.setdefault(round(log(row.speed) / log(BUCKET)), []).append(row)
     return [row for span in sorted(spans) for row in sorted(spans[span], key=lambda r: (-r.closeness, -r.speed))[:each]]
 
 
-def best_by_kind(rows: Iterable[Row]) -> dict[str, Row]:
+def best_by_kind(rows: Iterable[Standing]) -> dict[str, Standing]:
     """The closest row of every kind."""
-    best: dict[str, Row] = {}
+    best: dict[str, Standing] = {}
     for row in sorted(rows, key=lambda r: (-r.closeness, -r.speed)):
         best.setdefault(row.kind, row)
     return best
 
 
-def pareto(rows: Iterable[Row]) -> list[Row]:
+def pareto(rows: Iterable[Standing]) -> list[Standing]:
     """Rows that no other is both faster and closer than, slowest first."""
-    front: list[Row] = []
+    front: list[Standing] = []
     for row in sorted(rows, key=lambda r: (-r.speed, -r.closeness)):
         if not front or row.closeness > front[-1].closeness:
             front.append(row)

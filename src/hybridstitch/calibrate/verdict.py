@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from ..measure.price import Prices
 from ..policies.latency import break_even
 from ..recipe.point import named
-from .table import Row, best_by_kind
+from .table import Standing, best_by_kind
 
 NAMES = {
     "fewer steps": "the large model with fewer steps",
@@ -17,8 +17,8 @@ MASK = "0.3"
 
 
 def verdict(
-    winners: Sequence[Row],
-    tried: Sequence[Row],
+    winners: Sequence[Standing],
+    tried: Sequence[Standing],
     prices: Prices,
     shares: Mapping[str, float],
     *,
@@ -72,9 +72,9 @@ def numbers(prices: Prices, shares: Mapping[str, float]) -> str:
     )
 
 
-def _stretches(winners: Sequence[Row]) -> list[str]:
+def _stretches(winners: Sequence[Standing]) -> list[str]:
     """Consecutive speeds at which one kind is on the front."""
-    parts: list[list[Row]] = []
+    parts: list[list[Standing]] = []
     for row in winners:
         if row.kind == "large":
             continue
@@ -93,7 +93,7 @@ def _stretches(winners: Sequence[Row]) -> list[str]:
     return said
 
 
-def _at(where: str, rows: Sequence[Row]) -> str:
+def _at(where: str, rows: Sequence[Standing]) -> str:
     """The best of every kind at one speed."""
     best = sorted(best_by_kind(rows).values(), key=lambda row: -row.closeness)
     if not best:
@@ -102,5 +102,5 @@ def _at(where: str, rows: Sequence[Row]) -> str:
     return f"At {where} the large model's speed: {told}."
 
 
-def _points(row: Row) -> str:
+def _points(row: Standing) -> str:
     return f"{row.closeness:.3f} with {named(str(row.policy), row.steps)}"

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..measure.intervals import Values, resampled
 from .pictures import Picture, References
-from .scores import Scores, Values, Wants, check, resampled
+from .scores import Scores, Wants, check
 from .towers import Tower
 
 
@@ -46,12 +47,11 @@ class Frechet:
         x, y = self.tower.features(images), self.tower.features(references.pictures)
         number, width = x.shape
         value = frechet(x, y)
-        replicates = np.array(
-            [
-                frechet(x[picks], y[picks] if references.matched else y)
-                for picks in torch.from_numpy(resampled(number, self.resamples)).to(x.device)
-            ]
-        )
+        picks = torch.from_numpy(resampled(number, self.resamples)).to(x.device)
+        if references.matched:
+            replicates = np.array([frechet(x[rows], y[rows]) for rows in picks])
+        else:
+            replicates = resampled_frechet(x, y, picks)
         few = min(number, len(y))
         singular = f"{few} pictures span {few - 1} of {width} dimensions: mostly bias, compare at equal N only"
         return Scores(
@@ -108,11 +108,41 @@ def frechet(x: Tensor, y: Tensor) -> float:
         x: (N, D), float64.
         y: (M, D), float64.
     """
-    first, second = factor(x), factor(y)
-    product = first @ second.T
-    shared = torch.linalg.eigvalsh(product @ product.T).clamp_min(0).sqrt().sum()
-    apart = (x.mean(0) - y.mean(0)).square().sum()
-    return float(apart + first.square().sum() + second.square().sum() - 2 * shared)
+    return _distance(x, y, factor(x) @ factor(y).T)
+
+
+def resampled_frechet(x: Tensor, y: Tensor, picks: Tensor) -> Values:
+    """FD of resampled pictures and the same references; those are factored once.
+
+    Args:
+        x: (N, D), float64.
+        y: (M, D), float64.
+        picks: (R, N), rows of x.
+
+    Returns:
+        (R,).
+    """
+    across = x @ factor(y).T  # (N, min(M, D)): no replicate needs more of x than this and its mean and variance
+    return np.array([_distance(x[rows], y, _centred(across[rows])) for rows in picks])
+
+
+def _distance(x: Tensor, y: Tensor, product: Tensor) -> float:
+    """FD, given F_x F_yᵀ."""
+    if product.shape[0] < product.shape[1]:
+        product = product.T
+    shared = torch.linalg.eigvalsh(product.T @ product).clamp_min(0).sqrt().sum()
+    return float((x.mean(0) - y.mean(0)).square().sum() + x.var(0).sum() + y.var(0).sum() - 2 * shared)
+
+
+def factor(x: Tensor) -> Tensor:
+    """F with FᵀF = Σ, the covariance over N − 1: (N, D) → (min(N, D), D)."""
+    centred = _centred(x)
+    return centred if len(x) <= x.shape[1] else torch.linalg.qr(centred, mode="r").R
+
+
+def _centred(x: Tensor) -> Tensor:
+    """An F of N rows."""
+    return (x - x.mean(0)) / (len(x) - 1) ** 0.5
 
 
 def kid(x: Tensor, y: Tensor, weights: Tensor, *, matched: bool) -> Values:
@@ -145,9 +175,3 @@ def kid(x: Tensor, y: Tensor, weights: Tensor, *, matched: bool) -> Values:
 def cubic(a: Tensor, b: Tensor) -> Tensor:
     """KID's kernel, (a·b / D + 1)³: (N, D) and (M, D) → (N, M)."""
     return (a @ b.T / a.shape[1] + 1) ** 3
-
-
-def factor(x: Tensor) -> Tensor:
-    """F with FᵀF = Σ, the covariance over N − 1: (N, D) → (min(N, D), D)."""
-    centred = (x - x.mean(0)) / (len(x) - 1) ** 0.5
-    return centred if len(x) <= x.shape[1] else torch.linalg.qr(centred, mode="r").R

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 
 from ..errors import nearest
-from .closeness import ssim
+from .closeness import capped_psnr, ssim
 from .distributions import Frechet, Kernel
 from .fit import Fit
-from .paired import Closeness, capped_psnr, lpips, mini_lpips
+from .paired import Closeness, lpips, mini_lpips
 from .pictures import ScoreError
 from .scores import Metric
 from .towers import Clip, Inception, MiniTower, Remembering

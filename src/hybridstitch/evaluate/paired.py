@@ -14,12 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .closeness import psnr
 from .pictures import Picture, References, ScoreError
 from .scores import Better, Scores, Wants, check, mean_score
 from .towers import EVAL, MiniTower, check_weights, first_line
-
-CEILING = 99.0  # dB, of equal pictures in means
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +47,6 @@ class Closeness:
             references=references.label,
             numerics=self.numerics,
         )
-
-
-def capped_psnr(picture: Picture, reference: Picture) -> float:
-    """PSNR, at most 99 dB, so that means exist."""
-    return min(psnr(picture, reference), CEILING)
 
 
 def lpips(weights: str | Path | None = None, device: str | torch.device = "cpu") -> Closeness:

@@ -7,15 +7,11 @@ methods are paired, and the interval of a difference is read off the differences
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ..measure.intervals import Interval
+from ..measure.intervals import Interval, Values, replicated, resampled
 from .pictures import Picture, References, ScoreError
 
 Better = Literal["higher", "lower"]
 Wants = Literal["prompts", "pairs", "set"]
-Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,7 +43,7 @@ class Scores:
     @property
     def interval(self) -> Interval:
         """The value with its 95 % interval."""
-        return _interval(self.value, self.replicates, self.number)
+        return replicated(self.value, self.replicates, self.number)
 
     def ahead(self, other: "Scores") -> Interval:
         """By how much this one is better than another method on the same prompts; positive is better.
@@ -60,7 +56,7 @@ class Scores:
         """
         self._check(other)
         sign = 1.0 if self.better == "higher" else -1.0
-        return _interval(sign * (self.value - other.value), sign * (self.replicates - other.replicates), self.number)
+        return replicated(sign * (self.value - other.value), sign * (self.replicates - other.replicates), self.number)
 
     def _check(self, other: "Scores") -> None:
         if self.metric != other.metric:
@@ -112,11 +108,6 @@ class Metric(Protocol):
         ...
 
 
-def resampled(number: int, resamples: int, seed: int = 0) -> NDArray[np.int64]:
-    """Indices of bootstrap samples, (R, N): a function of its arguments alone, so methods share them."""
-    return np.random.default_rng(seed).integers(0, number, (resamples, number))
-
-
 def mean_score(
     values: Values, *, metric: str, better: Better, references: str, numerics: str, resamples: int = 2000
 ) -> Scores:
@@ -163,8 +154,3 @@ def check(images: list[Picture], prompts: list[str], references: References | No
         for place, (image, reference) in enumerate(zip(images, references.pictures, strict=True)):
             if image.shape != reference.shape:
                 raise ScoreError(f"{name}: picture {place} is {image.shape}, its reference {reference.shape}")
-
-
-def _interval(value: float, replicates: Values, number: int) -> Interval:
-    low, high = np.nanquantile(replicates, (0.025, 0.975))  # KID has no pairs where a resample is one picture only
-    return Interval(value, float(low), float(high), number)

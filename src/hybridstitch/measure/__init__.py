@@ -1,7 +1,9 @@
 """A pair, measured: what differs, what it costs, and how sure that is.
 
 lockstep   many policies draw one prompt, each distinct step once
-profile    D, f(M) and the models' difference along a run; seconds of strokes
-price      seconds of a whole call
+profile    D, f(M) and the models' difference along a run
+calls      a pipeline's own call, on the clock
+timing     seconds of strokes, steps and calls on this machine
+price      seconds of any whole call, from those
 intervals  how sure a mean, a share or a paired difference is
 """

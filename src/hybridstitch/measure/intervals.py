@@ -1,16 +1,17 @@
-"""Bootstrap intervals over pictures: which part of a mean, or of a paired difference, is luck of the prompts.
+"""Which part of a mean, a median or a difference is luck of the prompts: 95 % intervals over pictures.
 
-A percentile bootstrap: pictures are drawn again with replacement; of a pair of methods, always both of a prompt.
-Shares have Wilson's interval, since 100 hits of 100 would leave a bootstrap nothing to vary:
-
-    (p + z²/2N ± z √(p (1 − p)/N + z²/4N²)) / (1 + z²/N),  z = 1.96
+mean, paired, median   a percentile bootstrap: pictures are drawn again with replacement, of pairs always both
+share                  Wilson's, since 100 hits of 100 would leave a bootstrap nothing to vary
+Student's              of a few values, at any confidence
 """
 
-from collections.abc import Sequence
-from math import sqrt
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64]
 
 
 class Interval(NamedTuple):
@@ -30,9 +31,6 @@ class Interval(NamedTuple):
         return f"{self.mean:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
 
-Z = 1.96  # standard deviations either side of a normal's mean that hold 95 %
-
-
 def mean_interval(values: Sequence[float], *, resamples: int = 4000, seed: int = 0) -> Interval:
     """The mean and its interval.
 
@@ -44,12 +42,7 @@ def mean_interval(values: Sequence[float], *, resamples: int = 4000, seed: int =
     Raises:
         ValueError: no values.
     """
-    if len(values) == 0:
-        raise ValueError("an interval needs at least one value")
-    array = np.asarray(values, dtype=np.float64)
-    picks = np.random.default_rng(seed).integers(0, len(array), (resamples, len(array)))
-    low, high = np.quantile(array[picks].mean(1), (0.025, 0.975))
-    return Interval(float(array.mean()), float(low), float(high), len(array))
+    return bootstrapped(np.mean, values, resamples=resamples, seed=seed)
 
 
 def paired_interval(
@@ -72,6 +65,52 @@ def paired_interval(
     return mean_interval(gaps.tolist(), resamples=resamples, seed=seed)
 
 
+def bootstrapped(
+    statistic: Callable[..., Any], *samples: Sequence[float], resamples: int = 4000, seed: int = 0
+) -> Interval:
+    """Any statistic of samples, as many each, whose values belong together; and its percentile bootstrap.
+
+    Args:
+        statistic: of the samples along an `axis`.
+        samples: one value per picture.
+        resamples: of the bootstrap.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: no values.
+    """
+    number = len(samples[0])
+    if number == 0:
+        raise ValueError("an interval needs at least one value")
+    data = [np.asarray(sample, dtype=np.float64) for sample in samples]
+    value = float(statistic(*data, axis=-1))
+    if number == 1:
+        return Interval(value, value, value, 1)
+    from scipy.stats import bootstrap
+
+    rng = np.random.default_rng(seed)
+    found = bootstrap(data, statistic, paired=True, method="percentile", n_resamples=resamples, rng=rng)
+    low, high = found.confidence_interval
+    return Interval(value, float(low), float(high), number)
+
+
+def replicated(value: float, replicates: Values, number: int) -> Interval:
+    """A value with the interval of its replicates, so that those of several values can be of the same resamples.
+
+    Args:
+        value: of all N pictures.
+        replicates: (R,), of resampled ones, see `resampled`; NaN where a resample has no value.
+        number: N.
+    """
+    low, high = np.nanquantile(replicates, (0.025, 0.975))
+    return Interval(value, float(low), float(high), number)
+
+
+def resampled(number: int, resamples: int, seed: int = 0) -> NDArray[np.int64]:
+    """Indices of bootstrap samples, (R, N): a function of its arguments alone, so methods share them."""
+    return np.random.default_rng(seed).integers(0, number, (resamples, number))
+
+
 def share_interval(hits: Sequence[float]) -> Interval:
     """The share of hits and its Wilson interval.
 
@@ -84,8 +123,32 @@ def share_interval(hits: Sequence[float]) -> Interval:
     number = len(hits)
     if number == 0:
         raise ValueError("an interval needs at least one value")
-    share = sum(hits) / number
-    middle = share + Z**2 / (2 * number)
-    reach = Z * sqrt(share * (1 - share) / number + Z**2 / (4 * number**2))
-    low, high = ((middle + side * reach) / (1 + Z**2 / number) for side in (-1, 1))
-    return Interval(share, max(low, 0.0), min(high, 1.0), number)
+    from scipy.stats import binomtest
+
+    found = binomtest(int(sum(hits)), number)
+    low, high = found.proportion_ci(method="wilson")
+    return Interval(float(found.statistic), float(low), float(high), number)
+
+
+def student_interval(values: Sequence[float], *, confidence: float, most: float | None = None) -> Interval:
+    """Mean and interval by Student's t; one value is as uncertain as can be.
+
+    Args:
+        values: one a prompt.
+        confidence: 0.99 for 99 %.
+        most: the largest possible value.
+
+    Raises:
+        ValueError: no values.
+    """
+    number = len(values)
+    if number == 0:
+        raise ValueError("an interval needs at least one value")
+    centre = float(np.mean(values))
+    half = float("inf")
+    if number > 1:
+        from scipy.stats import t
+
+        half = float(t.ppf((1 + confidence) / 2, number - 1) * np.std(values, ddof=1) / np.sqrt(number))
+    high = centre + half
+    return Interval(centre, centre - half, high if most is None else min(high, most), number)

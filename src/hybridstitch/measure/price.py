@@ -1,16 +1,18 @@
-"""What a whole call of a pipeline costs, from prompt to picture, on the machine the prices were measured on.
+"""What a picture costs, from prompt to pixels, on the machine the prices were measured on.
 
     seconds(policy, T) = call + T·step + Σ strokes
 
 with `call` what every picture pays once (text encoders, VAE), `step` what every step pays beside the models (guidance,
-scheduler, measuring), and a masked stroke of the large model `base + slope·M`, one line for each kind of it.
+scheduler, measuring), and a masked stroke of the large model `base + slope·M`, one line for each kind of it; without a
+line `M·L_l`, as in Eq. 3.
 
 *Speed* means one thing in this library: seconds of the large model alone at a reference number of steps, divided by
 seconds of the policy, both from prompt to picture, one picture at a time, warm.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import linear_regression, mean
 from typing import Any, Self
 
 from ..errors import PolicyError
@@ -18,7 +20,6 @@ from ..policies.plan import Plan, Stroke
 from ..policies.policy import Policy
 from ..policies.seen import Seen
 
-KINDS = ("fresh", "cached", "cond")  # of masked strokes: text fresh or cached, and the conditional branch only
 Line = tuple[float, float]
 
 
@@ -31,14 +32,37 @@ class Prices:
         step: of a step, beside its strokes.
         large: of a dense stroke of the large model.
         small: of a stroke of the small model.
-        masked: per kind of masked stroke (see `KINDS`) the intercept and the slope over M.
+        masked: per kind of masked stroke ("fresh" or "cached" text, or "cond", the conditional branch only) the
+            intercept and the slope over M.
     """
 
-    call: float
-    step: float
+    call: float = 0.0
+    step: float = 0.0
     large: float
     small: float
-    masked: Mapping[str, Line]
+    masked: Mapping[str, Line] = field(default_factory=dict)
+
+    @classmethod
+    def fit(cls, strokes: Iterable[tuple[Stroke, float]], *, call: float = 0.0, step: float = 0.0) -> Self:
+        """Means of whole strokes, and a line of least squares through the masked ones of each kind.
+
+        Args:
+            strokes: strokes with the seconds each took.
+            call, step: see the class.
+
+        Raises:
+            ValueError: no dense large or no small stroke among them.
+        """
+        points: dict[str, list[tuple[float, float]]] = {"large": [], "small": []}
+        for stroke, seconds in strokes:
+            points.setdefault(_kind(stroke), []).append((stroke.region.ratio, seconds))
+        large, small = ([seconds for _, seconds in points.pop(model)] for model in ("large", "small"))
+        if not large or not small:
+            raise ValueError(
+                f"{len(large)} dense large and {len(small)} small strokes were measured; at least one of each is needed"
+            )
+        masked = {kind: _line(found) for kind, found in points.items()}
+        return cls(call=call, step=step, large=mean(large), small=mean(small), masked=masked)
 
     @property
     def small_ratio(self) -> float:
@@ -47,17 +71,17 @@ class Prices:
 
     def masked_ratio(self, ratio: float, kind: str = "fresh") -> float:
         """h(M), a masked step in dense large steps."""
-        base, slope = self.masked[kind]
+        base, slope = self._line(kind)
         return (base + slope * ratio) / self.large
 
     def stroke(self, stroke: Stroke) -> float:
         """Seconds of one stroke."""
-        if stroke.model == "S":
+        kind = _kind(stroke)
+        if kind == "small":
             return self.small
-        if not stroke.masked:
+        if kind == "large":
             return self.large
-        kind = "cond" if stroke.branches == "cond" else stroke.text
-        base, slope = self.masked[kind if kind in self.masked else "fresh"]
+        base, slope = self._line(kind)
         return base + slope * stroke.region.ratio
 
     def plans(self, plans: Iterable[Plan]) -> float:
@@ -89,6 +113,10 @@ class Prices:
         numbers = {name: float(data[name]) for name in ("call", "step", "large", "small")}
         return cls(**numbers, masked=masked)
 
+    def _line(self, kind: str) -> Line:
+        """Of a kind of masked stroke; one that was not measured costs what one with fresh text does."""
+        return self.masked.get(kind) or self.masked.get("fresh") or (0.0, self.large)
+
 
 def fixed_plans(policy: Policy, steps: int) -> list[Plan]:
     """The plans of a policy that decides by the step alone.
@@ -108,3 +136,18 @@ def fixed_plans(policy: Policy, steps: int) -> list[Plan]:
         stage = plans[-1].stage if plans else 0
         plans.append(policy.decide(Seen(step=step, steps=steps, stage=stage, distances=())))
     return plans
+
+
+def _kind(stroke: Stroke) -> str:
+    if stroke.model == "S":
+        return "small"
+    if not stroke.masked:
+        return "large"
+    return "cond" if stroke.branches == "cond" else stroke.text
+
+
+def _line(points: Sequence[tuple[float, float]]) -> Line:
+    """Intercept and slope through (x, y), by least squares; through the origin if there is only one x."""
+    x, y = zip(*points, strict=True)
+    slope, base = linear_regression(x, y, proportional=len(set(x)) == 1)
+    return base, slope

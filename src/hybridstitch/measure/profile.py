@@ -1,4 +1,4 @@
-"""A pair, measured: where the two models differ, how the picture settles, and what a stroke costs on this machine.
+"""A pair, measured: where the two models differ, and how the picture settles.
 
 `follow` draws with the large model alone and asks the small one at every step for its opinion of the same latent. All
 questions about distances, masks and their worth are then answered offline, without drawing again:
@@ -6,14 +6,9 @@ questions about distances, masks and their worth are then answered offline, with
     difference  ‖v_L − v_S‖ / ‖v_L‖ a step, and where in the picture it lies (paper Fig. 2 and 1b)
     f(M)        share of ‖v_L − v_S‖² inside a mask of M: the policy's own, a random one, the best there is
     D           Eq. 9 for every signal and reduction
-
-`costs` times the strokes themselves, interleaved, for s and h(M).
 """
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import median
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -23,8 +18,7 @@ from ..drawing.change import Meter, busiest
 from ..drawing.stepped import Stepped
 from ..families.layout import Layout
 from ..pair.stitched import StitchedTransformer
-from ..policies.latency import CostModel
-from ..policies.plan import Region, Stroke, Text
+from ..policies.plan import Region
 from ..policies.policy import Reduction, Signal
 
 
@@ -166,105 +160,3 @@ def follow(pipe: Any, prompt: str, *, steps: int, guidance: float, seed: int, **
         torch.cat(small),
         stitched.family.layout,
     )
-
-
-def costs(
-    pipe: Any,
-    inputs: dict[str, Any],
-    *,
-    ratios: Sequence[float] = (0.1, 0.15, 0.2, 0.3, 0.4),
-    text: str = "fresh",
-    repeats: int = 15,
-) -> CostModel:
-    """Seconds of strokes on this machine, interleaved; medians, fitted.
-
-    Args:
-        pipe: a stitched pipeline.
-        inputs: keyword arguments of one transformer call.
-        ratios: masks to time.
-        text: "fresh" or "cached".
-        repeats: measured rounds, after two that are not.
-    """
-    words: Text = "cached" if text == "cached" else "fresh"
-    strokes = (Stroke("L"), Stroke("S"), *(Stroke("L", Region(ratio), text=words) for ratio in ratios))
-    seconds = stroke_seconds(pipe, inputs, strokes, repeats=repeats)
-    return CostModel.fit((stroke, median(times)) for stroke, times in seconds.items())
-
-
-def stroke_seconds(
-    pipe: Any, inputs: dict[str, Any], strokes: Iterable[Stroke], *, repeats: int = 15
-) -> dict[Stroke, list[float]]:
-    """Seconds of strokes on this machine, all of them in turn in every round.
-
-    Args:
-        pipe: a stitched pipeline.
-        inputs: keyword arguments of one transformer call.
-        strokes: dense or masked ones of the large model, and of the small one.
-        repeats: measured rounds, after two that are not.
-
-    Returns:
-        of each stroke `repeats` numbers.
-    """
-    timer = StrokeTimer(pipe, inputs, strokes)
-    rounds = [timer.round() for _ in range(repeats + 2)][2:]
-    return {stroke: [seconds[stroke] for seconds in rounds] for stroke in timer.strokes}
-
-
-class StrokeTimer:
-    """Times strokes of a pair, a round at a time; in between the pipeline can be used, and stitched anew.
-
-    A whole stroke is drawn twice and its second time counts: in a run it follows one of its kind, too.
-
-    Attributes:
-        strokes: what is timed.
-    """
-
-    @torch.no_grad()
-    def __init__(self, pipe: Any, inputs: dict[str, Any], strokes: Iterable[Stroke]) -> None:
-        """Draw what the masked strokes need.
-
-        Args:
-            pipe: a stitched pipeline.
-            inputs: keyword arguments of one transformer call.
-            strokes: dense or masked ones of the large model, and of the small one.
-        """
-        self.strokes = tuple(strokes)
-        self._pipe, self._inputs = pipe, inputs
-        family = pipe.transformer.family
-        latent: Tensor = inputs["hidden_states"]
-        self._device = latent.device
-        tokens = family.layout.count(latent)
-        self._memory = family.room(inputs)
-        family.dense(inputs, memory=self._memory)
-        self._chosen = {
-            stroke: torch.arange(stroke.region.count(tokens), device=latent.device).repeat(len(latent), 1)
-            for stroke in self.strokes
-        }
-
-    @torch.no_grad()
-    def round(self) -> dict[Stroke, float]:
-        """Seconds of every stroke, in turn."""
-        seconds = {}
-        for stroke in self.strokes:
-            if not stroke.masked:
-                self._draw(stroke)
-            _wait(self._device)
-            start = perf_counter()
-            self._draw(stroke)
-            _wait(self._device)
-            seconds[stroke] = perf_counter() - start
-        return seconds
-
-    def _draw(self, stroke: Stroke) -> None:
-        stitched: StitchedTransformer = self._pipe.transformer
-        if stroke.model == "S":
-            stitched.small(**self._inputs, return_dict=False)
-        elif stroke.masked:
-            stitched.family.masked(self._inputs, self._chosen[stroke], self._memory, None, text=stroke.text)
-        else:
-            stitched.family.dense(self._inputs)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -1,14 +1,12 @@
-"""What a plan costs, before it is drawn: Eq. 3-8 of the paper, a count of operations, memory, and a fitted model.
+"""What a plan costs, before anything is drawn: Eq. 3-8 of the paper, a count of operations, and memory.
 
 All costs of Eq. 3-8 are in any one unit (seconds, or dense steps of the large model). `s = L_s / L_l` is a small step
 and `h(M)` a masked one, both in dense steps of the large model; `f(M)` is the share of ‖v_L − v_S‖² inside the mask.
-Nothing here needs torch.
+What was measured is `measure.price`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-from .plan import Plan, Stroke
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,75 +117,3 @@ def break_even(masked: float, small: float) -> float:
         small: s.
     """
     return float("inf") if small >= 1 else masked / (1.0 - small)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CostModel:
-    """Seconds of a plan for one image, from measured strokes.
-
-    Attributes:
-        large: seconds of a dense step of the large model.
-        small: seconds of a step of the small model.
-        masked_base: seconds of a masked step that do not depend on the mask.
-        masked_slope: seconds a masked step takes more per share of the tokens; None: `L_l`, as in Eq. 3.
-    """
-
-    large: float
-    small: float
-    masked_base: float = 0.0
-    masked_slope: float | None = None
-
-    @classmethod
-    def fit(cls, strokes: Iterable[tuple[Stroke, float]]) -> "CostModel":
-        """Least squares over measured strokes, alike in text, branches and size; without masked ones Eq. 3 serves.
-
-        Args:
-            strokes: strokes with the seconds each took.
-
-        Raises:
-            ValueError: no dense large or no small stroke among them.
-        """
-        measured = list(strokes)
-        large = [t for s, t in measured if s.model == "L" and not s.masked]
-        small = [t for s, t in measured if s.model == "S"]
-        masked = [(s.region.ratio, t) for s, t in measured if s.model == "L" and s.masked]
-        if not large or not small:
-            raise ValueError(
-                f"{len(large)} dense large and {len(small)} small strokes were measured; at least one of each is needed"
-            )
-        base, slope = _line(masked)
-        return cls(large=_mean(large), small=_mean(small), masked_base=base, masked_slope=slope)
-
-    def masked(self, ratio: float) -> float:
-        """Seconds of a masked step at M = `ratio`."""
-        return self.masked_base + (self.large if self.masked_slope is None else self.masked_slope) * ratio
-
-    def stroke(self, stroke: Stroke) -> float:
-        """Seconds of one stroke."""
-        if stroke.model == "S":
-            return self.small
-        return self.masked(stroke.region.ratio) if stroke.masked else self.large
-
-    def plan(self, plan: Plan) -> float:
-        """Seconds of one step."""
-        return sum(self.stroke(stroke) for stroke in plan.strokes)
-
-    def plans(self, plans: Iterable[Plan]) -> float:
-        """Seconds of the steps of one image."""
-        return sum(self.plan(plan) for plan in plans)
-
-
-def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float | None]:
-    """Intercept and slope through (x, y); through the origin if there is only one x; no slope without points."""
-    if not points:
-        return 0.0, None
-    x, y = _mean([p[0] for p in points]), _mean([p[1] for p in points])
-    spread = sum((p[0] - x) ** 2 for p in points)
-    if spread == 0:
-        return 0.0, y / x
-    slope = sum((p[0] - x) * (p[1] - y) for p in points) / spread
-    return y - slope * x, slope
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import ConnectionPatch, Patch, Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from ..policies.methods import parse
@@ -23,11 +23,10 @@ from .overlay import enlarged, who_drew
 from .takes import Exhibit, decibels, thresholds_of
 
 WIDTH, DPI = 12.0, 130  # inches, pixels per inch
-LEFT, RIGHT = 0.95, 0.85  # inches beside the plots
-GAP = 0.07  # inches between frames
-HEAD, TIES, BAR, SCORES, SECONDS, FOOT = 1.15, 0.32, 0.34, 2.0, 1.25, 0.95  # inches of height of each part
-BARE = 0.3  # inches above the frames without a head
-APART = 12.0  # points between two labels beside a plot
+FRAME = 1.5  # inches, at most, of a frame's width
+HEAD, TIES, BAR, SCORES, SECONDS, WORDS = 0.7, 0.3, 0.34, 1.9, 1.15, 1.5  # inches of height of each part
+BESIDE = {"rotation": 0, "ha": "right", "va": "center", "fontsize": 9, "color": INK}  # words at the left of a part
+APART = 12 / (72 * SCORES)  # of a plot's height, between two labels beside it
 
 
 def filmstrip(exhibit: Exhibit, path: str | Path, *, head: bool = True) -> None:
@@ -39,95 +38,75 @@ def filmstrip(exhibit: Exhibit, path: str | Path, *, head: bool = True) -> None:
         head: with the prompt, policy and figures above.
     """
     take = exhibit.take
-    steps = take.trace.of(0)
-    wide = WIDTH - LEFT - RIGHT  # inches
-    count = max(1, len(take.frames))
-    cell = min(1.6, wide / count)
-    across = cell - GAP
-    tall = across * take.image.height / take.image.width
-    height = (HEAD if head else BARE) + 2 * (tall + GAP) + TIES + BAR + 0.18 + SCORES + 0.3 + SECONDS + FOOT
-    figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
+    steps, count = take.trace.of(0), max(1, len(take.frames))
+    tall = min(FRAME, 0.83 * WIDTH / count) * take.image.height / take.image.width
+    heights = [HEAD * head, tall, tall, TIES, BAR, SCORES, SECONDS]
+    layout = ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.04, wspace=0, hspace=0, rect=(0.01, 0.01, 0.98, 0.98))
+    figure = Figure((WIDTH, sum(heights) + WORDS), dpi=DPI, facecolor="white", layout=layout)
     FigureCanvasAgg(figure)
-
-    def place(left: float, top: float, width: float, high: float) -> Axes:
-        """Axes by inches from the top left."""
-        return figure.add_axes((left / WIDTH, 1 - (top + high) / height, width / WIDTH, high / height))
-
+    grid = figure.add_gridspec(len(heights), count, height_ratios=[max(height, 0.01) for height in heights])
     if head:
-        _head(figure, exhibit, height)
-    top, span = HEAD if head else BARE, take.trace.steps
-    for row in range(2):
-        for index, (step, frame) in enumerate(take.frames):
-            axes = place(LEFT + index * wide / count + (wide / count - across) / 2, top, across, tall)
-            _frame(
-                axes, enlarged(frame, 256) if row == 0 else who_drew(frame, steps[step], take.trace.grid), steps[step]
+        _head(figure.add_subplot(grid[0, :]), exhibit)
+    bar = figure.add_subplot(grid[4, :])
+    scores = figure.add_subplot(grid[5, :], sharex=bar)
+    seconds = figure.add_subplot(grid[6, :], sharex=bar)
+    for place, (step, frame) in enumerate(take.frames):
+        above, below = (figure.add_subplot(grid[row, place]) for row in (1, 2))
+        _frame(above, enlarged(frame, 256), steps[step])
+        _frame(below, who_drew(frame, steps[step], take.trace.grid), steps[step])
+        above.set_title(f"step {step}", fontsize=8.5, color=QUIET, pad=3)
+        if place == 0:
+            above.set_ylabel("expected\npicture", **BESIDE)
+            below.set_ylabel("who drew\nwhere", **BESIDE)
+        figure.add_artist(
+            ConnectionPatch(
+                (0.5, -0.02), (step, 1), below.transAxes, bar.transData, color=QUIET, linewidth=0.7,
+                connectionstyle="arc,angleA=-90,angleB=90,armA=6,armB=6",
             )
-            if row == 0:
-                axes.set_title(f"step {step}", fontsize=8.5, color=QUIET, pad=3)
-        name = ("expected\npicture", "who drew\nwhere")[row]
-        figure.text(
-            (LEFT - 0.15) / WIDTH, 1 - (top + tall / 2) / height, name, ha="right", va="center", fontsize=9, color=INK
-        )
-        top += tall + GAP
-    top -= GAP
-    ties = place(LEFT, top, wide, TIES)
-    _ties(ties, [step for step, _ in take.frames], span)
-    top += TIES
-    bar, scores, seconds = (
-        place(LEFT, top, wide, BAR),
-        place(LEFT, top + BAR + 0.18, wide, SCORES),
-        place(LEFT, top + BAR + 0.18 + SCORES + 0.3, wide, SECONDS),
-    )
-    for axes in (bar, scores, seconds):
-        axes.set_xlim(-0.5, span - 0.5)
+        )  # fmt: skip
+    bar.set_xlim(-0.5, take.trace.steps - 0.5)
     _bar(bar, steps)
     _scores(scores, steps, thresholds_of(parse(take.trace.policy)))
     _seconds(seconds, steps, exhibit)
-    handles = [Rectangle((0, 0), 1, 1, color=colour) for name, colour in KINDS.items() if name in _kinds(steps)]
-    labels = [NAMES[name] for name in KINDS if name in _kinds(steps)]
+    figure.align_ylabels([scores, seconds])
+    drew = {kind(step.drawn) for step in steps}
+    handles = [Patch(color=colour, label=NAMES[name]) for name, colour in KINDS.items() if name in drew]
     figure.legend(
-        handles, labels, loc="lower center", bbox_to_anchor=((LEFT + wide / 2) / WIDTH, 0.06 / height), ncols=4,
-        frameon=False, fontsize=9.5, handlelength=1.2, handleheight=0.9,
+        handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9.5, handlelength=1.2,
+        handleheight=0.9,
     )  # fmt: skip
     figure.savefig(path, format="png")
 
 
-def _head(figure: Figure, exhibit: Exhibit, height: float) -> None:
+def _head(axes: Axes, exhibit: Exhibit) -> None:
     take = exhibit.take
-    title = textwrap.shorten(exhibit.prompt, 90, placeholder=" …")
     facts = [f"{take.trace.steps} steps", f"seed {exhibit.seed}", f"{take.seconds:.2f} s"]
     if exhibit.large is not None:
         facts.append(f"large model alone {exhibit.large.seconds:.2f} s")
         facts.append(f"{exhibit.speedup:.2f}× as fast")
         facts.append(f"PSNR to it {decibels(exhibit.psnr)}")
-    x = LEFT / WIDTH
-    figure.text(x, 1 - 0.2 / height, title, fontsize=15, color=INK, weight="bold", va="top")
-    figure.text(x, 1 - 0.52 / height, "   ·   ".join(facts), fontsize=9.5, color=QUIET, va="top")
+    title = textwrap.shorten(exhibit.prompt, 90, placeholder=" …")
     policy = textwrap.shorten(take.trace.policy.replace(",", ", "), 130, placeholder=" …")
-    figure.text(x, 1 - 0.74 / height, policy, fontsize=9.5, color=QUIET, va="top")
+    axes.axis("off")
+    for height, text, size, colour, weight in (
+        (0.95, title, 15, INK, "bold"),
+        (0.45, "   ·   ".join(facts), 9.5, QUIET, "normal"),
+        (0.12, policy, 9.5, QUIET, "normal"),
+    ):
+        axes.text(0, height, text, fontsize=size, color=colour, weight=weight, va="top", in_layout=False)
 
 
 def _frame(axes: Axes, image: object, step: Step) -> None:
-    axes.imshow(np.asarray(image), aspect="auto", interpolation="lanczos")
+    axes.imshow(np.asarray(image), interpolation="lanczos")
     axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set(color=KINDS[kind(step.drawn)], linewidth=2.2)
-
-
-def _ties(axes: Axes, steps: Sequence[int], span: int) -> None:
-    """From the middle of each frame to its step."""
-    axes.set(xlim=(-0.5, span - 0.5), ylim=(0, 1))
-    axes.axis("off")
-    for index, step in enumerate(steps):
-        middle = (index + 0.5) / len(steps) * span - 0.5
-        axes.add_line(Line2D([middle, middle, step, step], [1, 0.75, 0.25, 0], color=QUIET, linewidth=0.7))
+    axes.spines[:].set(color=KINDS[kind(step.drawn)], linewidth=2.2)
 
 
 def _bar(axes: Axes, steps: Sequence[Step]) -> None:
     """One cell a step, one label a stretch."""
-    axes.set(ylim=(0, 1), yticks=[], xticks=[])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.set(ylim=(0, 1), yticks=[])
+    axes.tick_params(bottom=False, labelbottom=False)
+    axes.spines[:].set_visible(False)
     for step in steps:
         axes.add_patch(
             Rectangle(
@@ -140,7 +119,7 @@ def _bar(axes: Axes, steps: Sequence[Step]) -> None:
         if len(part) / len(steps) > 0.011 * len(label):
             middle = (part[0].index + part[-1].index) / 2
             axes.text(middle, 0.47, label, ha="center", va="center", fontsize=9.5, color="white", weight="bold")
-    axes.set_ylabel("drew", rotation=0, ha="right", va="center", fontsize=9, color=INK, labelpad=11)
+    axes.set_ylabel("drew", **BESIDE)
 
 
 def _scores(axes: Axes, steps: Sequence[Step], thresholds: Sequence[float]) -> None:
@@ -183,12 +162,11 @@ def _seconds(axes: Axes, steps: Sequence[Step], exhibit: Exhibit) -> None:
 
 def _beside(axes: Axes, labels: Sequence[tuple[float, str]]) -> None:
     """Names of levels, at the right of a finished plot; those of near levels make room for each other."""
-    points = 72 / DPI
-    levels = sorted((float(axes.transData.transform((0, level))[1]) * points, level, text) for level, text in labels)
-    for (at, level, text), free in zip(levels, spread([at for at, _, _ in levels], APART), strict=True):
+    share = axes.transScale + axes.transLimits  # of the plot's height
+    levels = sorted((float(share.transform((1, level))[1]), text) for level, text in labels)
+    for (at, text), free in zip(levels, spread([at for at, _ in levels], APART), strict=True):
         axes.annotate(
-            text, (1, level), xycoords=("axes fraction", "data"), xytext=(12, free - at), textcoords="offset points",
-            fontsize=8.5, color=INK, va="center", annotation_clip=False,
+            text, (1, at), xycoords="axes fraction", xytext=(1.013, free), fontsize=8.5, color=INK, va="center",
             arrowprops={"arrowstyle": "-", "color": QUIET, "linewidth": 0.7, "shrinkA": 1, "shrinkB": 0},
         )  # fmt: skip
 
@@ -216,9 +194,4 @@ def _plain(axes: Axes, label: str) -> None:
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=8.5, colors=QUIET, which="both", color=RULE)
     axes.set_ylabel(label, fontsize=9, color=INK)
-    axes.yaxis.set_label_coords(-0.047, 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
-
-
-def _kinds(steps: Sequence[Step]) -> set[str]:
-    return {kind(step.drawn) for step in steps}

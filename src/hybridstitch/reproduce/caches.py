@@ -12,11 +12,8 @@ from importlib.util import find_spec
 from math import ceil
 from typing import Any
 
-from PIL import Image
-
+from ..measure.calls import ClockedCall, clocked
 from ..pair.stitching import stitch, unstitch
-from .calls import clocked
-from .settings import Settings
 
 SOURCE = "cache-dit, DBCache with its own threshold of 0.08, on the large model alone"
 FIRST = 8 / 38  # of the blocks of SD3.5 large
@@ -24,12 +21,9 @@ WARM_UP = 8 / 50  # of the steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cached:
+class Cached(ClockedCall):
     """A picture, its seconds, and its time in dense steps by the share of blocks that were computed."""
 
-    image: Image.Image
-    denoising_seconds: float
-    total_seconds: float
     dense_steps: float
 
 
@@ -38,22 +32,22 @@ def installed() -> bool:
     return find_spec("cache_dit") is not None
 
 
-def call(pipe: Any, settings: Settings, *, image: int, steps: int) -> Cached:
+def call(pipe: Any, prompt: str, *, steps: int, **options: Any) -> Cached:
     """Draw a picture with the large model and cache-dit; the pipeline is stitched again afterwards.
 
     Args:
         pipe: the stitched pipeline.
-        settings: prompts, seed, size and guidance.
-        image: which prompt.
+        prompt: what to draw.
         steps: T.
+        options: see `measure.calls.clocked`.
     """
     with _cached(pipe, steps) as (blocks, first):
-        picture, loop, total = clocked(pipe, settings, image=image, steps=steps)
+        taken = clocked(pipe, prompt, steps=steps, **options)
         skipped = _skipped(pipe)
     return Cached(
-        image=picture,
-        denoising_seconds=loop,
-        total_seconds=total,
+        image=taken.image,
+        denoising_seconds=taken.denoising_seconds,
+        total_seconds=taken.total_seconds,
         dense_steps=steps - skipped * (1 - first / blocks),
     )
 

@@ -15,14 +15,15 @@ from ..disk import files as disk
 from ..disk.lock import alone
 from ..measure.price import Prices
 from . import caches, config, figures, prices, report, scoring, tables, thresholds, timing, worth
-from .drawing import Row, Rows, Task, append_rows, draw_image, kept, read_rows, write_rows
+from .drawing import Missing, draw_image
+from .equipment import Equipment, crew_of
 from .methods import Method, needed, rows
 from .progress import Lines
+from .raw import Rows, append_rows, kept, read_rows, write_rows
 from .recording import recorder
 from .results import Results, read_times, saved
 from .settings import ReproductionError, Settings
-from .studio import Studio, crew_of
-from .thresholds import Calibrated
+from .thresholds import Fitted
 
 TABLES = ("table1", "table2", "table3")
 FIGURES = ("fig1b", "fig2", "fig4", "fig5", "fig6", "fig7", "fig8")
@@ -45,15 +46,19 @@ def reproduce(settings: Settings, target: str, *, command: Sequence[str], mixed:
 
     Raises:
         ReproductionError: the folder is of something else, or the disk is full; what is drawn is kept.
+        BusyError: another reproduction works in the folder.
         HybridStitchError: something cannot be drawn.
     """
     with _disk(settings.out):
-        about = config.begin(settings, command, mixed=mixed)
-        with alone(settings.out, "another reproduction"), crew_of(settings) as crew:
-            return _reproduce(crew, target, about, tell)
+        config.refuse_strange(settings.out)
+        settings.out.mkdir(parents=True, exist_ok=True)
+        with alone(settings.out, "another reproduction"):
+            about = config.begin(settings, command, mixed=mixed)
+            with crew_of(settings) as crew:
+                return _reproduce(crew, target, about, tell)
 
 
-def _reproduce(crew: Crew[Studio], target: str, about: dict[str, Any], tell: Lines) -> list[Path]:
+def _reproduce(crew: Crew[Equipment], target: str, about: dict[str, Any], tell: Lines) -> list[Path]:
     settings = crew.here.settings
     costs = _kept(settings, "costs.json", Prices, lambda: prices.measure(crew.here.pipe, settings), tell)
     chosen = None
@@ -61,7 +66,7 @@ def _reproduce(crew: Crew[Studio], target: str, about: dict[str, Any], tell: Lin
         count = min(thresholds.PROMPTS, settings.n)
         tell.note(f"thresholds of this pair, from {count} prompts")
         chosen = _kept(
-            settings, "calibration.json", Calibrated,
+            settings, "calibration.json", Fitted,
             lambda: thresholds.calibrate(settings.steps, count, recorder(crew)), tell,
         )  # fmt: skip
     policies = {} if chosen is None else chosen.policies
@@ -121,7 +126,7 @@ def _wanted(target: str, every: Sequence[Method]) -> list[Method]:
     return [m for m in every if target in inside and inside[target](m)]
 
 
-def _draw(crew: Crew[Studio], methods: Sequence[Method], costs: Prices, tell: Lines) -> None:
+def _draw(crew: Crew[Equipment], methods: Sequence[Method], costs: Prices, tell: Lines) -> None:
     """Draw what is missing of some rows; raw.csv grows with each prompt."""
     settings = crew.here.settings
     names = [m.name for m in methods]
@@ -135,14 +140,16 @@ def _draw(crew: Crew[Studio], methods: Sequence[Method], costs: Prices, tell: Li
     for image in range(settings.n):
         missing = frozenset(name for name in names if (name, image) not in there)
         if missing:
-            tasks.append(Task(image=image, methods=tuple(methods), missing=missing, prices=costs))
+            tasks.append(Missing(image=image, methods=tuple(methods), names=missing, prices=costs))
     tell.begin("drawing prompts", len(tasks))
     for done, (_, drawn) in enumerate(crew.map(draw_image, tasks), start=1):
         append_rows(settings, drawn)
         tell.done(done, len(tasks))
 
 
-def _score(crew: Crew[Studio], results: Results, methods: Sequence[Method], tell: Lines) -> tuple[Results, list[str]]:
+def _score(
+    crew: Crew[Equipment], results: Results, methods: Sequence[Method], tell: Lines
+) -> tuple[Results, list[str]]:
     """Score rows and fill raw.csv's last columns."""
     settings = results.settings
     for note in crew.here.scorer.notes:
@@ -161,7 +168,7 @@ def _score(crew: Crew[Studio], results: Results, methods: Sequence[Method], tell
     return done, [*crew.here.scorer.notes, *dict.fromkeys(said)]
 
 
-def _notes(about: dict[str, Any], chosen: Calibrated | None) -> Iterator[str]:
+def _notes(about: dict[str, Any], chosen: Fitted | None) -> Iterator[str]:
     """What stands below every table."""
     hardware, prompts = about["hardware"], about["prompts"]
     before = about.get("commits_before", [])
@@ -178,8 +185,7 @@ def _notes(about: dict[str, Any], chosen: Calibrated | None) -> Iterator[str]:
 def _sorted(found: Rows, methods: Sequence[Method]) -> Rows:
     order = {m.name: place for place, m in enumerate(methods)}
     keys = sorted(found, key=lambda key: (order.get(key[0], len(order)), key))
-    sorted_rows: dict[tuple[str, int], Row] = {key: found[key] for key in keys}
-    return sorted_rows
+    return {key: found[key] for key in keys}
 
 
 def _kept(settings: Settings, name: str, kind: Any, make: Callable[[], Any], tell: Lines) -> Any:

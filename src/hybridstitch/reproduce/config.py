@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ..disk import files as disk
+from ..disk.lock import LOCK
 from ..report.picture import versions
 from .settings import ReproductionError, Settings
 
@@ -36,11 +37,23 @@ def describe(settings: Settings, command: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def refuse_strange(out: Path) -> None:
+    """Refuse a folder that holds something else; leaves no lock there.
+
+    Raises:
+        ReproductionError: it has files, none of them config.json.
+    """
+    if not out.is_dir() or (out / "config.json").is_file():
+        return
+    if any(path.name != LOCK for path in out.iterdir()):
+        raise ReproductionError(f"{out} has files but no config.json; choose an empty folder for --out")
+
+
 def begin(settings: Settings, command: Sequence[str], *, mixed: bool) -> dict[str, Any]:
-    """Make the folder, or see that what is there belongs to this reproduction; write config.json.
+    """See that what is in the folder belongs to this reproduction; write config.json.
 
     Args:
-        settings: what is reproduced.
+        settings: what is reproduced; its folder is there, and held.
         command: the words of the command line.
         mixed: go on in a folder that other code began.
 
@@ -68,9 +81,6 @@ def begin(settings: Settings, command: Sequence[str], *, mixed: bool) -> dict[st
         if before["code"] != now["code"]:
             now["commits_before"] = [*before.get("commits_before", []), before["commit"]]
         now["commands_before"] = [*before.get("commands_before", []), before["command"]]
-    elif settings.out.is_dir() and any(settings.out.iterdir()):
-        raise ReproductionError(f"{settings.out} has files but no config.json; choose an empty folder for --out")
-    settings.out.mkdir(parents=True, exist_ok=True)
     disk.sweep(settings.out)
     disk.keep(path, (json.dumps(now, indent=1, ensure_ascii=False) + "\n").encode())
     return now

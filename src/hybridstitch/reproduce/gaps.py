@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..evaluate.scores import Scores
-from ..measure.intervals import Interval
+from ..measure.intervals import Interval, replicated
 from .results import Results
 from .scoring import named
 
@@ -50,8 +50,7 @@ class Gap:
     @property
     def interval(self) -> Interval:
         """With its 95 % interval."""
-        low, high = np.quantile(self.replicates, (0.025, 0.975))
-        return Interval(self.value, float(low), float(high), self.number)
+        return replicated(self.value, self.replicates, self.number)
 
 
 def gaps(results: Results, method: str, other: str) -> dict[str, Gap]:

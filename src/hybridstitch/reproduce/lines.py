@@ -8,15 +8,15 @@ from pathlib import Path
 
 from ..disk import files as disk
 
-Row = Mapping[str, str]
+CsvRow = dict[str, str]
 
 
-def write(path: Path, columns: Collection[str], rows: Iterable[Row]) -> None:
+def write(path: Path, columns: Collection[str], rows: Iterable[Mapping[str, str]]) -> None:
     """Write the file anew, whole or not at all."""
     disk.keep(path, _text(columns, rows, head=True))
 
 
-def append(path: Path, columns: Collection[str], rows: Iterable[Row]) -> None:
+def append(path: Path, columns: Collection[str], rows: Iterable[Mapping[str, str]]) -> None:
     """Add rows and wait until they are on the disk."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
     try:
@@ -25,7 +25,7 @@ def append(path: Path, columns: Collection[str], rows: Iterable[Row]) -> None:
         os.close(descriptor)
 
 
-def _text(columns: Collection[str], rows: Iterable[Row], *, head: bool) -> bytes:
+def _text(columns: Collection[str], rows: Iterable[Mapping[str, str]], *, head: bool) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(columns), lineterminator="\n")
     if head:

@@ -14,15 +14,12 @@ from itertools import pairwise
 from math import log
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..measure.intervals import Interval
-
-Values = NDArray[np.float64]
+from ..measure.intervals import Interval, Values, replicated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Point:
+class Contender:
     """A method at one number of steps.
 
     Attributes:
@@ -36,7 +33,7 @@ class Point:
     replicates: Values
 
 
-def chances(points: Mapping[str, Point], line: Sequence[Point] = ()) -> dict[str, float]:
+def chances(points: Mapping[str, Contender], line: Sequence[Contender] = ()) -> dict[str, float]:
     """The share of replicates in which each point is on the front.
 
     Args:
@@ -57,7 +54,7 @@ def chances(points: Mapping[str, Point], line: Sequence[Point] = ()) -> dict[str
     return found
 
 
-def at_time(line: Sequence[Point], time: float) -> Point | None:
+def at_time(line: Sequence[Contender], time: float) -> Contender | None:
     """A point between the two nearest of a line, linear in log time; None outside of it.
 
     Args:
@@ -68,7 +65,7 @@ def at_time(line: Sequence[Point], time: float) -> Point | None:
     for a, b in pairwise(ordered):
         if a.time <= time <= b.time:
             share = (log(time) - log(a.time)) / (log(b.time) - log(a.time))
-            return Point(
+            return Contender(
                 time=time,
                 value=a.value + share * (b.value - a.value),
                 replicates=a.replicates + share * (b.replicates - a.replicates),
@@ -76,12 +73,11 @@ def at_time(line: Sequence[Point], time: float) -> Point | None:
     return None
 
 
-def ahead(point: Point, other: Point, number: int) -> Interval:
+def ahead(point: Contender, other: Contender, number: int) -> Interval:
     """By how much a point's score is better, with its 95 % interval.
 
     Args:
         point, other: of the same prompts.
         number: N.
     """
-    low, high = np.quantile(point.replicates - other.replicates, (0.025, 0.975))
-    return Interval(point.value - other.value, float(low), float(high), number)
+    return replicated(point.value - other.value, point.replicates - other.replicates, number)

@@ -6,32 +6,28 @@ from functools import partial
 from ..batch.crew import Crew
 from ..measure.lockstep import draw_together, prepare
 from ..policies.policy import Policy
-from .studio import Studio
+from .equipment import Equipment
 from .thresholds import Curve
 
 
-def record(studio: Studio, task: tuple[int, Mapping[str, Policy]]) -> dict[str, Curve]:
+def record(equipment: Equipment, task: tuple[int, Mapping[str, Policy]]) -> dict[str, Curve]:
     """D_0, D_1, … of one prompt by each policy, up to its first repeated prediction.
 
     Args:
-        studio: draws.
+        equipment: draws.
         task: which prompt, and policies by name.
     """
     image, policies = task
-    settings = studio.settings
-    start = prepare(
-        studio.pipe, settings.prompts[image], steps=settings.steps, guidance=settings.guidance,
-        seed=settings.seed + image, width=settings.size[0], height=settings.size[1],
-    )  # fmt: skip
-    drawn = draw_together(studio.pipe, start, policies)
+    start = prepare(equipment.pipe, steps=equipment.settings.steps, **equipment.settings.call(image))
+    drawn = draw_together(equipment.pipe, start, policies)
     return {name: [s.distance for s in d.trace.of(0) if s.drawn.strokes] for name, d in drawn.items()}
 
 
-def recorder(crew: Crew[Studio]) -> "partial[list[dict[str, Curve]]]":
+def recorder(crew: Crew[Equipment]) -> "partial[list[dict[str, Curve]]]":
     """What `thresholds.calibrate` records with."""
     return partial(_all, crew)
 
 
-def _all(crew: Crew[Studio], programs: Sequence[Mapping[str, Policy]]) -> list[dict[str, Curve]]:
+def _all(crew: Crew[Equipment], programs: Sequence[Mapping[str, Policy]]) -> list[dict[str, Curve]]:
     found: dict[int, dict[str, Curve]] = dict(crew.map(record, list(enumerate(programs))))
     return [found[place] for place in range(len(programs))]

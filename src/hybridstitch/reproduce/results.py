@@ -12,8 +12,9 @@ import numpy as np
 from ..evaluate.scores import Scores
 from ..measure.price import Prices
 from ..policies.policy import Policy
-from .drawing import Row, Rows
+from .lines import CsvRow
 from .methods import Method
+from .raw import Rows
 from .settings import Settings
 
 
@@ -42,10 +43,10 @@ class Results:
     policies: Mapping[str, Policy]
     prices: Prices
     rows: Rows
-    times: Mapping[tuple[str, int], Row]
+    times: Mapping[tuple[str, int], CsvRow]
     scores: Mapping[str, Mapping[str, Scores]] = field(default_factory=dict)
 
-    def of(self, method: str) -> list[Row]:
+    def of(self, method: str) -> list[CsvRow]:
         """The rows of a method's n pictures, in order; empty where one is missing."""
         found = [self.rows.get((method, image)) for image in range(self.settings.n)]
         return [row for row in found if row is not None] if None not in found else []
@@ -77,7 +78,7 @@ class Results:
         return median(large) / median(mine) if large and mine else None
 
 
-def read_times(settings: Settings) -> dict[tuple[str, int], Row]:
+def read_times(settings: Settings) -> dict[tuple[str, int], CsvRow]:
     """The rows of latency.csv by (method, image); the last of twins counts."""
     import csv
     import io
@@ -86,7 +87,7 @@ def read_times(settings: Settings) -> dict[tuple[str, int], Row]:
         text = settings.latency.read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
-    found: dict[tuple[str, int], Row] = {}
+    found: dict[tuple[str, int], CsvRow] = {}
     for row in csv.DictReader(io.StringIO(text, newline="")):
         if None not in row and all(row.values()):
             found[row["method"], int(row["image"])] = row

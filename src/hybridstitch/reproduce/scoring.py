@@ -1,23 +1,13 @@
-"""Every method's scores: against the large model's pictures of the same noise, against real ones, against the prompts.
-
-The miniature pair has scores of its own, named for it, which need nothing but the package. Another pair's need weights
-(LPIPS, CLIP, FID) and real pictures (FID, KID): what cannot be had is said in one line, and its columns stay empty.
-"""
+"""Every method's scores, shared out among a crew, and the columns of tables and of raw.csv that they fill."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from ..batch.crew import Crew
-from ..evaluate.metrics import open_metrics
-from ..evaluate.pictures import References, large_pictures, photographs, rendered
-from ..evaluate.scores import Metric, Scores
-from .drawing import Rows, pictures_of
+from ..evaluate.scores import Scores
+from .equipment import Equipment
 from .methods import Method
-from .settings import Settings
-from .studio import Studio
+from .raw import Rows
 
-MINI = ("PSNR", "SSIM", "LPIPS-mini", "CLIP-mini", "FD-mini", "KID-mini")
-FULL = ("PSNR", "SSIM", "LPIPS", "CLIP", "FID", "KID")
 COLUMN = {"PSNR": "psnr", "SSIM": "ssim", "LPIPS": "lpips", "LPIPS-mini": "lpips", "CLIP": "clip", "CLIP-mini": "clip"}
 TITLES = {  # column of a table: the metrics that may stand in it
     "fd": ("FD-mini", "FID"),
@@ -29,64 +19,13 @@ TITLES = {  # column of a table: the metrics that may stand in it
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scorer:
-    """Metrics that are ready, and what they compare with.
-
-    Attributes:
-        settings: of the folder.
-        metrics: by name.
-        references: by what a metric wants.
-        notes: what could not be had.
-    """
-
-    settings: Settings
-    metrics: Mapping[str, Metric]
-    references: Mapping[str, References]
-    notes: Sequence[str] = field(default=())
-
-    def score(self, method: str) -> dict[str, Scores]:
-        """All scores of a method's n pictures."""
-        pictures = pictures_of(self.settings, method)
-        prompts = list(self.settings.prompts)
-        return {
-            name: metric(pictures, prompts, self.references.get(metric.wants)) for name, metric in self.metrics.items()
-        }
-
-
-def open_scorer(settings: Settings) -> Scorer:
-    """Open every metric that can be had."""
-    notes: list[str] = []
-    references = {"pairs": large_pictures(pictures_of(settings, "large"))}
-    if settings.real is not None:
-        references["set"] = photographs(settings.real, settings.size, limit=None)
-    elif settings.mini:
-        try:
-            references["set"] = rendered(settings.prompts)
-        except ValueError as error:  # a prompt that is no scene
-            notes.append(f"FD-mini and KID-mini are left out: {error}")
-    else:
-        notes.append("FID and KID are left out: they need real pictures, --real FOLDER")
-    names = []
-    for name in MINI if settings.mini else FULL:
-        if not name.startswith(("FD", "FID", "KID")) or ("set" in references and settings.n > 1):
-            names.append(name)
-        elif "set" in references:
-            notes.append(f"{name} is left out: it compares distributions, and {settings.n} picture is none")
-    metrics = open_metrics(
-        names, weights=settings.weights, device=settings.device,
-        on_missing=lambda name, error: notes.append(f"{name} is left out: {error}"),
-    )  # fmt: skip
-    return Scorer(settings=settings, metrics=metrics, references=references, notes=notes)
-
-
-def score_method(studio: Studio, method: str) -> dict[str, Scores]:
+def score_method(equipment: Equipment, method: str) -> dict[str, Scores]:
     """Work of a crew: all scores of a method."""
-    return studio.scorer.score(method)
+    return equipment.scorer.score(method)
 
 
 def score_all(
-    crew: Crew[Studio], rows: Rows, methods: Sequence[Method], on_method: Callable[[int, int], None]
+    crew: Crew[Equipment], rows: Rows, methods: Sequence[Method], on_method: Callable[[int, int], None]
 ) -> dict[str, dict[str, Scores]]:
     """Scores by method and metric; methods that drew the same pictures are scored once.
 

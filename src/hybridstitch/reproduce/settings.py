@@ -110,6 +110,21 @@ class Settings:
         """Where tables go."""
         return self.out / "tables"
 
+    def call(self, image: int) -> dict[str, Any]:
+        """Prompt, guidance, seed and size of a picture, as `prepare`, `follow` and `calls` take them.
+
+        Args:
+            image: 0 … n−1.
+        """
+        width, height = self.size
+        return {
+            "prompt": self.prompts[image],
+            "guidance": self.guidance,
+            "seed": self.seed + image,
+            "width": width,
+            "height": height,
+        }
+
     def picture(self, method: str, image: int) -> Path:
         """The file of a picture.
 

@@ -16,7 +16,7 @@ from ..disk import files as disk
 from ..evaluate.scores import Scores
 from ..measure.intervals import Interval
 from .methods import Method
-from .pareto import Point, ahead, at_time, chances
+from .pareto import Contender, ahead, at_time, chances
 from .results import Results
 from .scoring import TITLES, named
 from .timing import error
@@ -153,20 +153,20 @@ def steps_markdown(results: Results) -> str:
     return "\n".join(out) + "\n"
 
 
-def points_of(results: Results, column: str) -> dict[str, Point]:
+def points_of(results: Results, column: str) -> dict[str, Contender]:
     """Every method of the step counts as a point of time and score; larger is better."""
     found = {}
     for method in members(results, "steps"):
         score = named(results.scores.get(method.name, {}), column)
         if score is not None:
             sign = 1.0 if score.better == "higher" else -1.0
-            found[method.name] = Point(
+            found[method.name] = Contender(
                 time=results.dense(method.name), value=sign * score.value, replicates=sign * score.replicates
             )
     return found
 
 
-def lead_over_fewer(results: Results, name: str, points: Mapping[str, Point]) -> Interval | None:
+def lead_over_fewer(results: Results, name: str, points: Mapping[str, Contender]) -> Interval | None:
     """How far a point is ahead of the large model with fewer steps at its time; None for the large model itself."""
     if name.startswith("large ") or name not in points:
         return None
@@ -174,7 +174,7 @@ def lead_over_fewer(results: Results, name: str, points: Mapping[str, Point]) ->
     return None if other is None else ahead(points[name], other, results.settings.n)
 
 
-def fewer(points: Mapping[str, Point]) -> list[Point]:
+def fewer(points: Mapping[str, Contender]) -> list[Contender]:
     """The large model at its step counts."""
     return [point for name, point in points.items() if name.startswith("large ")]
 

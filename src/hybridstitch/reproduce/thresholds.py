@@ -2,7 +2,8 @@
 
 D of the large model's curve says nothing about later stages: it jumps when tokens change hands. So each row's stages
 are calibrated one after the other, the D of stage k recorded along runs that entered it where τ_0 … τ_{k−1} say.
-A run is recorded a little beyond its target and then repeats its last prediction, which costs nothing.
+A run is recorded a little beyond its target and then repeats its last prediction, which costs nothing. Thresholds must
+not rise from stage to stage: each is fitted below the one before, and what still rises is repaired when all are.
 
 Where the hybrid stage's distances lie above those at which the large stage should end, thresholds that must not
 increase cannot do both. Such a row ends stage 0 by its least share of steps (`min_large`) and says so.
@@ -10,7 +11,7 @@ increase cannot do both. Such a row ends stage 0 by its least share of steps (`m
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import floor, inf
 from statistics import median
 from typing import Any, Self
@@ -27,7 +28,7 @@ Record = Callable[[Sequence[Mapping[str, Policy]]], list[dict[str, Curve]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Calibrated:
+class Fitted:
     """Policies of this pair.
 
     Attributes:
@@ -68,25 +69,48 @@ class Calibrated:
         )
 
 
-@dataclass(slots=True)
-class _Row:
-    """One row on its way.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stages:
+    """A row whose first stages are fitted.
 
     Attributes:
-        policy: with the thresholds found so far.
+        policy: as printed.
         targets: T_1, T_2, …
-        entries: per prompt the steps at which its stages began.
+        thresholds: τ_0, τ_1, … as fitted, one after the other; they may rise.
+        entries: T_1, T_2, … of every prompt.
         timed: whether stage 0 ends by `min_large`.
     """
 
     policy: HybridStitch
     targets: tuple[int, ...]
-    entries: list[list[int]]
-    thresholds: list[float]
+    thresholds: tuple[float, ...]
+    entries: tuple[Sequence[int], ...]
     timed: bool = False
 
+    def chosen(self, curves: Sequence[Curve], most: float) -> tuple[float, list[int]]:
+        """The next stage's threshold and switch steps."""
+        return _choose(curves, self.entries[-1], self.targets[len(self.thresholds)], 0, most)
 
-def calibrate(steps: int, prompts: int, record: Record) -> Calibrated:
+    def then(self, curves: Sequence[Curve]) -> "_Stages":
+        """With the next stage fitted to what was recorded of it."""
+        most = inf if self.timed and len(self.thresholds) == 1 else self.thresholds[-1]
+        threshold, entries = self.chosen(curves, most)
+        return replace(self, thresholds=(*self.thresholds, threshold), entries=(*self.entries, entries))
+
+    def by_share(self, large: Sequence[Curve]) -> "_Stages":
+        """With stage 0 alone, ended by its share of steps: its threshold lies above all distances there."""
+        first = self.targets[0]
+        above = max(d for curve in large if (d := curve[first - 1]) is not None) * 1.01
+        return replace(self, thresholds=(above,), entries=([first] * len(large),), timed=True)
+
+    def repaired(self, steps: int) -> HybridStitch:
+        """The policy, its thresholds lifted where a later one is larger: they must not rise."""
+        falling = tuple(accumulate(reversed(self.thresholds), max))[::-1]
+        least = (self.targets[0] - 0.5) / steps if self.timed else self.policy.min_large
+        return replace(self.policy, thresholds=falling, min_large=least)
+
+
+def calibrate(steps: int, prompts: int, record: Record) -> Fitted:
     """Find the thresholds of every adaptive row.
 
     Args:
@@ -95,64 +119,49 @@ def calibrate(steps: int, prompts: int, record: Record) -> Calibrated:
         record: draws policies by name, a mapping for each prompt, and gives the distances of each.
     """
     wanted = switches(steps)
-    presets = {p.name: p.policy for p in (*TABLE_1, *TABLE_3) if isinstance(p.policy, HybridStitch)}
     end = _end(max(t for name in wanted for t in wanted[name][:1]), steps)
     large = Schedule(_program([("L", end)], steps))
     drawn = record([{"token": large, "norm": replace(large, reduction="norm")}] * prompts)
     token, norm = ([curves[kind] for curves in drawn] for kind in ("token", "norm"))
+    begin = [0] * prompts
 
-    threshold, entries = _choose(norm, [0] * prompts, wanted["sr-diffusion"][0], least_large(steps, 0.1), inf)
+    threshold, entries = _choose(norm, begin, wanted["sr-diffusion"][0], least_large(steps, 0.1), inf)
     policies: dict[str, Policy] = {"sr-diffusion": SRDiffusion(threshold=threshold)}
     reached = {"sr-diffusion": (median(entries),)}
 
-    rows = {}
-    for name, policy in presets.items():
-        threshold, entries = _choose(token, [0] * prompts, wanted[name][0], least_large(steps, 0.1), inf)
-        rows[name] = _Row(policy, wanted[name], [[e] for e in entries], [threshold])
+    rows: dict[str, _Stages] = {}
+    for preset in (*TABLE_1, *TABLE_3):
+        if isinstance(preset.policy, HybridStitch):
+            targets = wanted[preset.name]
+            threshold, entries = _choose(token, begin, targets[0], least_large(steps, 0.1), inf)
+            rows[preset.name] = _Stages(
+                policy=preset.policy, targets=targets, thresholds=(threshold,), entries=(entries,)
+            )
     for stage in range(1, 1 + max(len(row.policy.masks) for row in rows.values())):
         members = {name: row for name, row in rows.items() if stage <= len(row.policy.masks)}
-        _next_stage(members, stage, steps, record, token)
-    for name, row in rows.items():
-        least = (row.targets[0] - 0.5) / steps if row.timed else row.policy.min_large
-        policies[name] = replace(row.policy, thresholds=tuple(row.thresholds), min_large=least)
-        reached[name] = tuple(median(e) for e in zip(*row.entries, strict=True))
-    return Calibrated(policies=policies, targets=wanted, reached=reached, prompts=prompts)
+        curves = _recorded(members, steps, record)
+        if stage == 1:
+            rising = [name for name, row in members.items() if row.chosen(curves[name], inf)[0] > row.thresholds[0]]
+            again = {name: rows[name].by_share(token) for name in rising}
+            curves |= _recorded(again, steps, record)
+            members |= again
+        rows |= {name: row.then(curves[name]) for name, row in members.items()}
+    policies |= {name: row.repaired(steps) for name, row in rows.items()}
+    reached |= {name: tuple(map(median, row.entries)) for name, row in rows.items()}
+    return Fitted(policies=policies, targets=wanted, reached=reached, prompts=prompts)
 
 
-def _next_stage(rows: Mapping[str, _Row], stage: int, steps: int, record: Record, large: Sequence[Curve]) -> None:
-    """Find τ_stage of some rows."""
-    curves = _recorded(rows, stage, steps, record)
-    again = {}
-    for name, row in rows.items():
-        threshold, _ = _choose(curves[name], [e[-1] for e in row.entries], row.targets[stage], 0, inf)
-        if stage == 1 and threshold > row.thresholds[0]:
-            first = row.targets[0]
-            row.timed, row.entries = True, [[first] for _ in row.entries]
-            row.thresholds = [max(d for curve in large if (d := curve[first - 1]) is not None) * 1.01]
-            again[name] = row
-    curves |= _recorded(again, stage, steps, record)
-    for name, row in rows.items():
-        before = [e[-1] for e in row.entries]
-        most = inf if row.timed and stage == 1 else row.thresholds[-1]
-        threshold, entries = _choose(curves[name], before, row.targets[stage], 0, most)
-        if threshold > row.thresholds[-1]:
-            row.thresholds[-1] = threshold
-        row.thresholds.append(threshold)
-        row.entries = [[*found, e] for found, e in zip(row.entries, entries, strict=True)]
-
-
-def _recorded(rows: Mapping[str, _Row], stage: int, steps: int, record: Record) -> dict[str, list[Curve]]:
-    """Per row the distances of each prompt along a run that is in this stage from its entry on."""
+def _recorded(rows: Mapping[str, _Stages], steps: int, record: Record) -> dict[str, list[Curve]]:
+    """Per row the distances of each prompt along a run that is in the next stage from its entry on."""
     if not rows:
         return {}
-    count = len(next(iter(rows.values())).entries)
     programs: list[dict[str, Policy]] = []
-    for prompt in range(count):
+    for prompt in range(len(next(iter(rows.values())).entries[0])):
         mine: dict[str, Policy] = {}
         for name, row in rows.items():
-            entries = row.entries[prompt]
-            end = _end(max(row.targets[stage], entries[-1] + 1), steps)
-            words = ["L", *(f"@{mask:g}" for mask in row.policy.masks[:stage])]
+            entries = [found[prompt] for found in row.entries]
+            end = _end(max(row.targets[len(entries)], entries[-1] + 1), steps)
+            words = ["L", *(f"@{mask:g}" for mask in row.policy.masks[: len(entries)])]
             counts = [b - a for a, b in pairwise([0, *entries, end])]
             mine[name] = Schedule(_program(list(zip(words, counts, strict=True)), steps))
         programs.append(mine)

@@ -6,25 +6,21 @@ from typing import Any
 
 from ..batch.crew import Crew
 from ..measure.profile import follow
+from .equipment import Equipment
 from .implied import switches
-from .studio import Studio
 
 PROMPTS = 4
 RATIOS = (0.1, 0.15, 0.2, 0.3, 0.4)
 KINDS = ("denoised", "oracle", "random")
 
 
-def shares(studio: Studio, image: int) -> dict[float, dict[str, list[float]]]:
+def shares(equipment: Equipment, image: int) -> dict[float, dict[str, list[float]]]:
     """f of one prompt by mask and kind of mask, a value for each step."""
-    settings = studio.settings
-    way = follow(
-        studio.pipe, settings.prompts[image], steps=settings.steps, guidance=settings.guidance,
-        seed=settings.seed + image, width=settings.size[0], height=settings.size[1],
-    )  # fmt: skip
+    way = follow(equipment.pipe, steps=equipment.settings.steps, **equipment.settings.call(image))
     return {ratio: {kind: way.shares(ratio, kind) for kind in KINDS} for ratio in RATIOS}
 
 
-def measure(crew: Crew[Studio]) -> dict[str, Any]:
+def measure(crew: Crew[Equipment]) -> dict[str, Any]:
     """Means over a few prompts and over the steps between the switches that 30 % masks have.
 
     Returns:

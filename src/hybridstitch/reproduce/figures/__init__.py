@@ -19,11 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...batch.crew import Crew
+from ..equipment import Equipment
 from ..results import Results
-from ..studio import Studio
 from . import devices, grid, masked, spread, switching, tradeoff, where
 
-FIGURES: tuple[tuple[str, Callable[[Results, Crew[Studio]], list[Path]]], ...] = (
+FIGURES: tuple[tuple[str, Callable[[Results, Crew[Equipment]], list[Path]]], ...] = (
     ("fig1b", where.draw),
     ("fig2", spread.draw),
     ("fig4", grid.draw),

@@ -14,13 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from ...batch.crew import Crew
-from ...evaluate.scores import resampled
-from ...measure.intervals import Interval
+from ...measure.intervals import Values, bootstrapped
 from ...policies.presets import PRESETS
 from ...report.colours import INK, QUIET, RULE
+from ..equipment import Equipment
 from ..results import Results
 from ..settings import ReproductionError
-from ..studio import Studio
 from . import style
 from .grid import METHODS
 
@@ -41,7 +40,7 @@ class Machine:
     seconds: dict[str, list[float]]
 
 
-def draw(results: Results, crew: Crew[Studio]) -> list[Path]:
+def draw(results: Results, crew: Crew[Equipment]) -> list[Path]:
     """Write fig5 from this folder and those in OUT/machines."""
     out = results.settings.out
     others = sorted(path for path in (out / "machines").glob("*") if path.is_dir())
@@ -88,7 +87,9 @@ def plot(machines: Sequence[Machine], folder: Path) -> list[Path]:
     for machine, axes in zip(machines, panels, strict=False):
         number = min(len(machine.seconds[name]) for name in shown)
         for place, name in zip(places, shown, strict=True):
-            time, fast = median_of(machine.seconds[name]), faster(machine.seconds["large"], machine.seconds[name])
+            time = bootstrapped(np.median, machine.seconds[name], resamples=RESAMPLES)
+            both = (machine.seconds[one][:number] for one in ("large", name))
+            fast = bootstrapped(faster, *both, resamples=RESAMPLES)
             axes.bar(place, time.mean, width=0.72, color=style.colour(name), zorder=2)
             axes.plot([place] * 2, [time.low, time.high], color=INK, linewidth=1.2, zorder=3)
             axes.annotate(
@@ -137,20 +138,9 @@ def plot(machines: Sequence[Machine], folder: Path) -> list[Path]:
     return style.save(figure, folder, "fig5", rows)
 
 
-def median_of(seconds: Sequence[float]) -> Interval:
-    """The median with its bootstrap interval."""
-    values = np.array(seconds)
-    low, high = np.quantile(np.median(values[resampled(len(values), RESAMPLES)], axis=1), (0.025, 0.975))
-    return Interval(float(np.median(values)), float(low), float(high), len(values))
-
-
-def faster(large: Sequence[float], seconds: Sequence[float]) -> Interval:
-    """Median of the large model over that of a method; as many prompts are drawn again together for both."""
-    a, b = np.array(large), np.array(seconds)
-    picks_a, picks_b = (resampled(len(v), RESAMPLES) for v in (a, b))
-    ratios = np.median(a[picks_a], axis=1) / np.median(b[picks_b], axis=1)
-    low, high = np.quantile(ratios, (0.025, 0.975))
-    return Interval(float(np.median(a) / np.median(b)), float(low), float(high), len(b))
+def faster(large: Values, seconds: Values, *, axis: int) -> Values:
+    """Median of the large model over that of a method."""
+    return np.median(large, axis=axis) / np.median(seconds, axis=axis)
 
 
 def _short(name: str, most: int = 30) -> str:

@@ -16,7 +16,7 @@ from ...batch.crew import Crew
 from ...disk import files as disk
 from ...measure.lockstep import decode
 from ...measure.profile import follow
-from ..studio import Studio
+from ..equipment import Equipment
 
 PROMPTS = 8
 SHARES = (0.2, 0.6, 1.0)  # of the steps: 10, 30 and 50 of 50, as in the paper
@@ -43,7 +43,7 @@ class Difference:
     size: NDArray[np.float32]
 
 
-def measured(crew: Crew[Studio]) -> list[Difference]:
+def measured(crew: Crew[Equipment]) -> list[Difference]:
     """Of the first prompts of a reproduction."""
     settings = crew.here.settings
     count = min(PROMPTS, settings.n)
@@ -54,19 +54,16 @@ def measured(crew: Crew[Studio]) -> list[Difference]:
     return [difference for difference in found if difference is not None]
 
 
-def measure(studio: Studio, image: int) -> None:
+def measure(equipment: Equipment, image: int) -> None:
     """Follow the large model on one prompt and keep what was seen."""
-    settings = studio.settings
-    way = follow(
-        studio.pipe, settings.prompts[image], steps=settings.steps, guidance=settings.guidance,
-        seed=settings.seed + image, width=settings.size[0], height=settings.size[1],
-    )  # fmt: skip
+    settings = equipment.settings
+    way = follow(equipment.pipe, steps=settings.steps, **settings.call(image))
     steps = [max(1, round(share * len(way.large))) for share in SHARES]
     picked = [step - 1 for step in steps]
     rows, columns = way.layout.grid(way.latents)
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {
-        "picture": decode(studio.pipe, way.latents[-1:].to(studio.pipe.vae.dtype)),
+        "picture": decode(equipment.pipe, way.latents[-1:].to(equipment.pipe.vae.dtype)),
         "tokens": way.difference.unflatten(1, (rows, columns)).cpu().numpy(),
         "steps": np.array(steps),
         "values": (way.large[picked] - way.small[picked]).abs().flatten(1).cpu().numpy(),

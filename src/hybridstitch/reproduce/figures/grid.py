@@ -4,17 +4,17 @@ Below each picture stands its PSNR to the large model's; above each column how m
 distance to real pictures. Nothing is picked by hand.
 """
 
-import textwrap
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from ...batch.crew import Crew
-from ...evaluate.paired import CEILING
-from ...report.colours import INK, QUIET
+from ...evaluate.closeness import CEILING
+from ...report.colours import INK
+from ..equipment import Equipment
 from ..results import Results
 from ..scoring import named
-from ..studio import Studio
 from . import style
 
 METHODS = (
@@ -30,7 +30,7 @@ PROMPTS = 5
 PIXELS = 320  # at most, each way, of a picture in the figure
 
 
-def draw(results: Results, crew: Crew[Studio]) -> list[Path]:
+def draw(results: Results, crew: Crew[Equipment]) -> list[Path]:
     """Write fig4 from the folder's pictures."""
     settings = results.settings
     shown = [name for name in (METHODS[0], "small", *METHODS[1:]) if results.of(name)]
@@ -86,41 +86,13 @@ def plot(
         rows: the data.
         folder: where fig4 goes.
     """
-    across = 1.62
-    tall = across * cells[0][1][0][0].height / cells[0][1][0][0].width
-    prompt, words, head = 0.24, 0.2, 0.66  # inches above and below a picture, and above all
-    width, height = across * len(columns) + 0.1, head + len(cells) * (prompt + tall + words)
-    figure = style.figure(width, height)
-    figure.set_layout_engine("none")
-    for place, (name, below) in enumerate(columns):
-        x = (0.05 + across * (place + 0.5)) / width
-        figure.text(
-            x, 1 - 0.06 / height, style.label(name), ha="center", va="top", fontsize=10, weight="bold",
-            color=INK,
+    sheet = [(prompt, [(np.asarray(picture), below) for picture, below in line]) for prompt, line in cells]
+    figure, first = style.pictures(sheet, [below for _, below in columns])
+    for axes, (name, _) in zip(first, columns, strict=True):
+        line = axes.spines["top"]
+        line.set(color=style.colour(name), linewidth=3, capstyle="butt", position=("outward", 3))
+        axes.annotate(
+            style.label(name), (0.5, 1), xycoords=axes.title, xytext=(0, 3), textcoords="offset points",
+            ha="center", fontsize=9.5, weight="bold", color=INK,
         )  # fmt: skip
-        figure.text(x, 1 - 0.26 / height, below, ha="center", va="top", fontsize=8, color=QUIET, linespacing=1.25)
-        figure.add_artist(_bar(place, across, width, height, style.colour(name), head))
-    for row, (text, line) in enumerate(cells):
-        top = head + row * (prompt + tall + words)
-        said = textwrap.shorten(text, 130, placeholder=" …")
-        figure.text(0.08 / width, 1 - (top + 0.07) / height, said, fontsize=9, style="italic", color=INK, va="top")
-        for place, (picture, below) in enumerate(line):
-            left, upper = 0.05 + across * place + 0.03, top + prompt
-            axes = figure.add_axes(
-                (left / width, 1 - (upper + tall - 0.04) / height, (across - 0.06) / width, (tall - 0.06) / height)
-            )
-            axes.imshow(picture, aspect="auto", interpolation="lanczos")
-            axes.axis("off")
-            figure.text(
-                (left + (across - 0.06) / 2) / width, 1 - (upper + tall) / height, below, ha="center", va="top",
-                fontsize=8, color=QUIET,
-            )  # fmt: skip
     return style.save(figure, folder, "fig4", rows)
-
-
-def _bar(place: int, across: float, width: float, height: float, colour: str, head: float):  # noqa: ANN202
-    """A line of a method's colour below its column's head."""
-    from matplotlib.lines import Line2D
-
-    left, y = (0.05 + across * place + 0.05) / width, 1 - (head - 0.02) / height
-    return Line2D([left, left + (across - 0.1) / width], [y, y], color=colour, linewidth=3)

@@ -1,32 +1,34 @@
 """Figure 7: what a masked step of the large model takes, against the mask.
 
-Measured on this machine, strokes interleaved, medians with the middle half: with fresh text as in the paper, and with
-cached text. Beside it `M·L_l`, which Eq. 3 assumes, and the count of operations (`latency.Shape.flops`), in seconds of
-the dense step. A hybrid step costs less than a dense one only below L_l − L_s (Eq. 6).
+Measured on this machine, in short calls that take turns, medians with the middle half: with fresh text as in the paper,
+and with cached text. Beside it `M·L_l`, which Eq. 3 assumes, and the count of operations (`latency.Shape.flops`), in
+seconds of the dense step. A hybrid step costs less than a dense one only below L_l − L_s (Eq. 6).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 
 from ...batch.crew import Crew
 from ...families.known import shape_of
 from ...measure.lockstep import prepare
-from ...measure.profile import stroke_seconds
+from ...measure.timing import LARGE as LARGE_STROKE
+from ...measure.timing import SMALL as SMALL_STROKE
+from ...measure.timing import Stopwatch, masked
 from ...policies.latency import Shape
-from ...policies.plan import Region, Stroke
+from ...policies.plan import Region
 from ...report.colours import BOTH, INK, LARGE, QUIET, RULE, SMALL
 from ...report.colours import METHODS as COLOURS
+from ..equipment import Equipment
+from ..prices import ROUNDS, stopwatch_of
 from ..results import Results
-from ..studio import Studio
 from . import style
 
 RATIOS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
-REPEATS = 15
+
 TEXTS = {"fresh": "text computed anew", "cached": "text cached"}
 
 
@@ -46,37 +48,30 @@ class Measured:
     shape: Shape
 
 
-def draw(results: Results, crew: Crew[Studio]) -> list[Path]:
+def draw(results: Results, crew: Crew[Equipment]) -> list[Path]:
     """Measure and write fig7."""
-    settings = results.settings
-    start = prepare(
-        crew.here.pipe, settings.prompts[0], steps=settings.steps, guidance=settings.guidance, seed=settings.seed,
-        width=settings.size[0], height=settings.size[1],
-    )  # fmt: skip
-    rows = len(start.inputs["encoder_hidden_states"])
-    time = start.scheduler.timesteps[0].expand(rows).to(start.latent.device)
-    inputs = {**start.inputs, "hidden_states": start.latent.repeat(rows, 1, 1, 1), "timestep": time}
-    return plot(measure(crew.here.pipe, inputs), settings.figures)
+    pipe, settings = crew.here.pipe, results.settings
+    start = prepare(pipe, steps=settings.steps, **settings.call(0))
+    height, width = start.latent.shape[-2:]
+    tokens = height * width // pipe.transformer.family.patch**2
+    shape = shape_of(pipe.transformer.large, tokens, start.inputs["encoder_hidden_states"].shape[1])
+    return plot(measure(stopwatch_of(pipe, settings, RATIOS), shape), settings.figures)
 
 
-def measure(pipe: Any, inputs: dict[str, Any], *, repeats: int = REPEATS) -> Measured:
+def measure(stopwatch: Stopwatch, shape: Shape, *, rounds: int = ROUNDS) -> Measured:
     """Time every stroke of the figure.
 
     Args:
-        pipe: the stitched pipeline.
-        inputs: keyword arguments of one transformer call.
-        repeats: rounds.
+        stopwatch: of strokes with the masks of the figure.
+        shape: of the large model.
+        rounds: of all of them.
     """
-    masked = {(text, ratio): Stroke("L", Region(ratio), text=text) for text in TEXTS for ratio in RATIOS}  # pyright: ignore
-    seconds = stroke_seconds(pipe, inputs, (Stroke("L"), Stroke("S"), *masked.values()), repeats=repeats)
-    stitched = pipe.transformer
-    latent = inputs["hidden_states"]
-    tokens = stitched.family.layout.count(latent)
+    seconds = [stopwatch.round() for _ in range(rounds)]
     return Measured(
-        large=seconds[Stroke("L")],
-        small=seconds[Stroke("S")],
-        masked={key: seconds[stroke] for key, stroke in masked.items()},
-        shape=shape_of(stitched.large, tokens, inputs["encoder_hidden_states"].shape[1]),
+        large=[one[LARGE_STROKE] for one in seconds],
+        small=[one[SMALL_STROKE] for one in seconds],
+        masked={(text, m): [one[masked(text, m)] for one in seconds] for text in TEXTS for m in RATIOS},
+        shape=shape,
     )
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from ...batch.crew import Crew
 from ...report.colours import INK, QUIET, RULE
+from ..equipment import Equipment
 from ..results import Results
-from ..studio import Studio
 from . import style
 from .differences import Difference, measured
 
@@ -20,7 +20,7 @@ TONES = ("#9fb0bf", "#5a6b7a", "#11161b")  # the three steps, light to dark
 NOTHING = 0.05  # of the prediction's size: "almost no difference"
 
 
-def draw(results: Results, crew: Crew[Studio]) -> list[Path]:
+def draw(results: Results, crew: Crew[Equipment]) -> list[Path]:
     """Measure what is not there yet, and write fig2."""
     return plot(measured(crew), results.settings.figures)
 

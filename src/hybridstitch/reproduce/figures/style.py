@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from ...disk import files as disk
 from ...report.colours import BOTH, INK, METHODS, QUIET, RULE
@@ -66,6 +68,36 @@ def figure(width: float, height: float) -> Figure:
     made = Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(made)
     return made
+
+
+def pictures(
+    cells: Sequence[tuple[str, Sequence[tuple[NDArray[np.uint8], str]]]], heads: Sequence[str]
+) -> tuple[Figure, list[Axes]]:
+    """Pictures in rows and columns, an inch and a half wide each.
+
+    Args:
+        cells: per row the prompt, which stands at its left, and its pictures with the words below each.
+        heads: above the columns.
+
+    Returns:
+        the figure, and the axes of its first row.
+    """
+    height, width = cells[0][1][0][0].shape[:2]
+    made = figure(1.5 * (len(heads) + 1), 1.5 * len(cells) * (height / width + 0.3))  # room to spare: `save` cuts it
+    made.set_layout_engine("compressed", w_pad=0.03, h_pad=0.02, wspace=0, hspace=0)
+    grid = made.subplots(len(cells), len(heads), squeeze=False)
+    for line, (prompt, found) in zip(grid, cells, strict=True):
+        line[0].set_ylabel(
+            folded(prompt, 19, 7), rotation=0, ha="right", va="center", fontsize=8.5, style="italic", color=INK
+        )
+        for axes, (picture, below) in zip(line, found, strict=True):
+            axes.imshow(picture, interpolation="lanczos")
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set(color=RULE, linewidth=0.6)
+            axes.set_xlabel(below, fontsize=8, color=QUIET, labelpad=2)
+    for axes, head in zip(grid[0], heads, strict=True):
+        axes.set_title(head, fontsize=8.5, color=QUIET, pad=8)
+    return made, list(grid[0])
 
 
 def quiet(axes: Axes, *, grid: str = "y") -> None:
@@ -125,7 +157,7 @@ def save(
     with rc_context({"svg.hashsalt": name}):  # the same figure is the same file
         for ending, metadata in (("png", {}), ("svg", {"Date": None})):
             buffer = io.BytesIO()
-            made.savefig(buffer, format=ending, metadata=metadata)
+            made.savefig(buffer, format=ending, metadata=metadata, bbox_inches="tight", pad_inches=0.06)
             paths.append(_keep(folder / f"{name}.{ending}", buffer.getvalue()))
     if rows:
         text = io.StringIO(newline="")

@@ -14,14 +14,14 @@ from matplotlib.patches import Patch, Rectangle
 
 from ...batch.crew import Crew
 from ...report.colours import BOTH, INK, LARGE, SMALL
+from ..equipment import Equipment
 from ..results import Results, middle
-from ..studio import Studio
 from . import style
 
 METHODS = ("sr-diffusion", "hybridstitch-10", "hybridstitch-20", "hybridstitch-30", "hybridstitch-40")
 
 
-def draw(results: Results, crew: Crew[Studio]) -> list[Path]:
+def draw(results: Results, crew: Crew[Equipment]) -> list[Path]:
     """Write fig8 from the rows of the folder."""
     switches = {name: results.switches(name) for name in METHODS if results.of(name)}
     return plot(switches, results.settings.steps, results.settings.figures)

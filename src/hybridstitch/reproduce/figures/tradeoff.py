@@ -17,13 +17,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
 from ...batch.crew import Crew
-from ...evaluate.paired import CEILING
+from ...evaluate.closeness import CEILING
 from ...evaluate.scores import Scores
 from ...measure.intervals import Interval
 from ...report.colours import INK, QUIET, RULE
+from ..equipment import Equipment
 from ..results import Results
 from ..scoring import named
-from ..studio import Studio
 from . import style
 from .front import FRONT, Spot, plot_front
 
@@ -33,7 +33,7 @@ FASTER = 0.85  # of the fastest stitched row's time: fewer large steps are shown
 SPEEDUPS = (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 7, 10)
 
 
-def draw(results: Results, crew: Crew[Studio]) -> list[Path]:
+def draw(results: Results, crew: Crew[Equipment]) -> list[Path]:
     """Write fig6 from the scored rows."""
     names = [m.name for m in results.methods if m.group in GROUPS]
     names += [m.name for m in results.methods if m.group == "steps" and m.name.startswith("large ")]

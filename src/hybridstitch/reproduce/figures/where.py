@@ -12,9 +12,8 @@ from PIL import Image
 
 from ...batch.crew import Crew
 from ...policies.plan import Region
-from ...report.colours import INK, QUIET, RULE
+from ..equipment import Equipment
 from ..results import Results
-from ..studio import Studio
 from . import style
 from .differences import Difference, measured
 
@@ -22,7 +21,7 @@ SHOWN = 3  # prompts
 TOP = 0.4
 
 
-def draw(results: Results, crew: Crew[Studio]) -> list[Path]:
+def draw(results: Results, crew: Crew[Equipment]) -> list[Path]:
     """Measure what is not there yet, and write fig1b."""
     return plot(measured(crew)[:SHOWN], results.settings.figures)
 
@@ -34,41 +33,15 @@ def plot(differences: list[Difference], folder: Path) -> list[Path]:
         differences: of the prompts shown.
         folder: where fig1b goes.
     """
-    steps = differences[0].steps
-    height, width = differences[0].picture.shape[:2]
-    across, words, head, gap = 1.75, 1.5, 0.32, 0.07  # inches
-    tall, below = across * height / width, 0.22
-    size = (words + (1 + len(steps)) * (across + gap), head + len(differences) * (tall + below))
-    figure = style.figure(*size)
-    figure.set_layout_engine("none")
-    heads = ["the large model's picture", *(f"top {style.percent(TOP)}, step {step}" for step in steps)]
-    for column, text in enumerate(heads):
-        x = (words + column * (across + gap) + across / 2) / size[0]
-        figure.text(x, 1 - 0.09 / size[1], text, ha="center", va="top", fontsize=9.5, color=INK)
-    rows = []
-    for row, difference in enumerate(differences):
-        top = head + row * (tall + below)
-        said = style.folded(difference.prompt, 19, 7)
-        figure.text(
-            (words - 0.1) / size[0], 1 - (top + tall / 2) / size[1], said, ha="right", va="center", fontsize=8.5,
-            style="italic", color=INK,
-        )  # fmt: skip
-        for column in range(1 + len(steps)):
-            left = words + column * (across + gap)
-            place = (left / size[0], 1 - (top + tall) / size[1], across / size[0], tall / size[1])
-            axes = figure.add_axes(place)
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_color(RULE)
-            if column == 0:
-                axes.imshow(difference.picture, aspect="auto", interpolation="lanczos")
-                continue
-            step = int(steps[column - 1])
+    cells, rows = [], []
+    for image, difference in enumerate(differences):
+        line = [(difference.picture, "")]
+        for step in map(int, difference.steps):
             mask, share = largest(difference.tokens[step - 1], TOP)
-            axes.imshow(through(difference.picture, mask), aspect="auto", interpolation="lanczos")
-            axes.set_xlabel(f"{style.percent(share)} of the difference", fontsize=8, color=QUIET, labelpad=2)
+            line.append((through(difference.picture, mask), f"{style.percent(share)} of the difference"))
             rows.append(
                 {
-                    "image": row,
+                    "image": image,
                     "prompt": difference.prompt,
                     "step": step,
                     "top": TOP,
@@ -76,6 +49,9 @@ def plot(differences: list[Difference], folder: Path) -> list[Path]:
                     "tokens": " ".join(map(str, np.flatnonzero(mask))),
                 }
             )
+        cells.append((difference.prompt, line))
+    heads = (f"top {style.percent(TOP)}, step {step}" for step in differences[0].steps)
+    figure, _ = style.pictures(cells, ["the large model's picture", *heads])
     return style.save(figure, folder, "fig1b", rows)
 
 

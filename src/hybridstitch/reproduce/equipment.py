@@ -1,18 +1,16 @@
-"""What a member of a reproduction's crew works at: the pair and the scores, opened when they are first needed."""
+"""What a member of a reproduction's crew works with: the pair and the scores, opened when they are first needed."""
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from ..batch.crew import Crew, cores
+from .scorer import Scorer, open_scorer
 from .settings import Settings
 
-if TYPE_CHECKING:
-    from .scoring import Scorer
 
-
-class Studio:
+class Equipment:
     """A stitched pipeline and what scores pictures, each opened when it is first needed."""
 
     def __init__(self, settings: Settings) -> None:
@@ -31,10 +29,8 @@ class Studio:
         return self._pipe
 
     @property
-    def scorer(self) -> "Scorer":
+    def scorer(self) -> Scorer:
         """What scores pictures; the large model's are drawn by then."""
-        from .scoring import open_scorer
-
         if self._scorer is None:
             self._scorer = open_scorer(self.settings)
         return self._scorer
@@ -45,7 +41,7 @@ def single(settings: Settings) -> bool:
     return settings.mini and settings.device == "cpu"
 
 
-def crew_of(settings: Settings) -> Crew[Studio]:
+def crew_of(settings: Settings) -> Crew[Equipment]:
     """A process for each core for the miniature pair on a CPU, which one thread draws fastest; else this one."""
     count = max(1, min(cores(), settings.n)) if single(settings) else 1
-    return Crew(partial(Studio, settings), count, "spawn")
+    return Crew(partial(Equipment, settings), count, "spawn")

@@ -1,24 +1,22 @@
-"""One task of a calibration: some policies draw one prompt at one step count, together, and are compared with the
-large model's picture of it."""
+"""Policies draw one prompt at one step count, together, and are compared with the large model's picture of it."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
-from ..evaluate.closeness import psnr, ssim
+from ..evaluate.closeness import capped_psnr, ssim
 from ..measure.lockstep import decode, draw_together, prepare
 from ..measure.price import Prices
 from ..measure.profile import follow
-from ..policies.methods import LargeOnly, parse
-from .call import Call, Picture
+from ..policies.methods import parse
+from .conditions import Conditions, Picture
 
 MASKS = (0.15, 0.3)  # whose shares of the difference are told
-MOST_PSNR = 99.0  # dB, of equal pictures
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class Comparison:
     """Policies that draw one prompt at one step count.
 
     Attributes:
@@ -40,7 +38,7 @@ class Score:
         prompt: its index.
         steps, policy: what drew.
         closeness: SSIM to the large picture.
-        psnr: in dB.
+        psnr: in dB, at most 99.
         seconds: the price of what was drawn.
         distances: D of each step (Eq. 9); None where there is none.
     """
@@ -59,40 +57,35 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Studio:
-    """Everything that drawing needs.
+class Comparer:
+    """Draws and compares.
 
     Attributes:
         pipe: stitched.
-        call: the setting.
+        conditions: of the calls.
         prompts: all of them.
         seed: of the noise of the first prompt; each has the next.
         prices: of this machine.
     """
 
     pipe: Any
-    call: Call
+    conditions: Conditions
     prompts: tuple[str, ...]
     seed: int
     prices: Prices
 
-    def reference(self, prompt: int) -> Picture:
-        """The large model's picture of a prompt."""
-        start = self._start(prompt, self.call.steps)
-        return decode(self.pipe, draw_together(self.pipe, start, {"large": LargeOnly()})["large"].latent)
-
-    def draw(self, task: Task, reference: Picture | None) -> tuple[list[Score], Picture | None]:
-        """Carry a task out.
+    def draw(self, comparison: Comparison, reference: Picture | None) -> tuple[list[Score], Picture | None]:
+        """Carry a comparison out.
 
         Args:
-            task: at T steps it must hold "large" if there is no reference yet.
+            comparison: at T steps it must hold "large" if there is no reference yet.
             reference: the large model's picture of the prompt, or None.
 
         Returns:
-            a score for each policy, and the reference where this task drew it.
+            a score for each policy, and the reference where this one drew it.
         """
-        start = self._start(task.prompt, task.steps)
-        drawn = draw_together(self.pipe, start, {text: parse(text) for text in task.policies})
+        start = self._start(comparison.prompt, comparison.steps)
+        drawn = draw_together(self.pipe, start, {text: parse(text) for text in comparison.policies})
         pictures = {text: decode(self.pipe, one.latent) for text, one in drawn.items()}
         made = pictures["large"] if reference is None else None
         compared = reference if made is None else made
@@ -102,11 +95,11 @@ class Studio:
             steps = one.trace.of(0)
             scores.append(
                 Score(
-                    prompt=task.prompt,
-                    steps=task.steps,
+                    prompt=comparison.prompt,
+                    steps=comparison.steps,
                     policy=text,
                     closeness=ssim(pictures[text], compared),
-                    psnr=min(psnr(pictures[text], compared), MOST_PSNR),
+                    psnr=capped_psnr(pictures[text], compared),
                     seconds=self.prices.plans(step.drawn for step in steps),
                     distances=tuple(None if s.distance is None else float(f"{s.distance:.4g}") for s in steps),
                 )
@@ -118,10 +111,10 @@ class Studio:
         way = follow(
             self.pipe,
             self.prompts[prompt],
-            steps=self.call.steps,
-            guidance=self.call.guidance,
+            steps=self.conditions.steps,
+            guidance=self.conditions.guidance,
             seed=self.seed + prompt,
-            **self.call.size,
+            **self.conditions.size,
         )
         found = {}
         for mask in MASKS:
@@ -134,7 +127,7 @@ class Studio:
             self.pipe,
             self.prompts[prompt],
             steps=steps,
-            guidance=self.call.guidance,
+            guidance=self.conditions.guidance,
             seed=self.seed + prompt,
-            **self.call.size,
+            **self.conditions.size,
         )

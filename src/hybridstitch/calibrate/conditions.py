@@ -5,7 +5,6 @@ import json
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from time import perf_counter
 from typing import Any
 
 import diffusers
@@ -13,8 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..measure.calls import TracedCall, call
+from ..measure.timing import GUIDED, UNGUIDED
 from ..policies.policy import Policy
-from ..policies.trace import Trace
 from ..recipe import Home
 from ..report.picture import identity
 
@@ -23,7 +23,7 @@ _MOVING = ("shift", "use_dynamic_shifting", "use_karras_sigmas", "use_exponentia
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Conditions:
     """One setting of a pipeline's call.
 
     Attributes:
@@ -38,48 +38,34 @@ class Call:
     guidance: float
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        """Of masked strokes that there are."""
+        return GUIDED if self.guidance > 1 else UNGUIDED
+
+    @property
     def size(self) -> dict[str, int]:
         """As the pipeline takes it."""
         return {"width": self.width, "height": self.height}
 
-    def draw(self, pipe: Any, prompt: str, policy: Policy, steps: int, seed: int) -> tuple[float, Trace]:
-        """A picture by the pipeline itself, from prompt to pixels.
+    def draw(self, pipe: Any, prompt: str, policy: Policy, steps: int, seed: int) -> TracedCall:
+        """A picture by the pipeline itself, from prompt to pixels, on the clock.
 
         Args:
-            pipe: stitched; its policy is put back.
+            pipe: stitched.
             prompt: what to draw.
             policy: who draws what.
             steps: T′.
             seed: of the noise.
-
-        Returns:
-            seconds, and the trace.
         """
-        stitched = pipe.transformer
-        before, stitched.policy = stitched.policy, policy
-        quiet = dict(getattr(pipe, "_progress_bar_config", {}))
-        pipe.set_progress_bar_config(**{**quiet, "disable": True})
-        try:
-            start = perf_counter()
-            pipe(
-                prompt,
-                num_inference_steps=steps,
-                guidance_scale=self.guidance,
-                generator=torch.Generator().manual_seed(seed),
-                **self.size,
-            )
-            return perf_counter() - start, stitched.trace
-        finally:
-            stitched.policy = before
-            pipe.set_progress_bar_config(**quiet)
+        return call(pipe, prompt, policy, steps=steps, guidance=self.guidance, seed=seed, **self.size)
 
 
-def home_of(pipe: Any, call: Call) -> Home:
+def home_of(pipe: Any, conditions: Conditions) -> Home:
     """Where a calibration of this pipeline holds.
 
     Args:
         pipe: stitched.
-        call: the setting.
+        conditions: of the calls.
     """
     from ..mini.opened import mini_folder
 
@@ -93,10 +79,10 @@ def home_of(pipe: Any, call: Call) -> Home:
         small=None if mini else small,
         models={role: identity(name) for role, name in names.items() if name is not None},
         parameters=(_size(stitched.large), _size(stitched.small)),
-        width=call.width,
-        height=call.height,
-        steps=call.steps,
-        guidance=call.guidance,
+        width=conditions.width,
+        height=conditions.height,
+        steps=conditions.steps,
+        guidance=conditions.guidance,
         scheduler=scheduler_text(pipe.scheduler),
         machine={
             "the device": _device(first.device),

@@ -7,6 +7,7 @@ draws; the pipeline guides and calls `scheduler.step`, which an observer reports
 import copy
 import json
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,7 @@ class StitchedTransformer(ModelMixin, Listener):
         guard: what makes a step fall back to the large model, see `guard.Guard`; None for nothing.
     """
 
+    __module__ = "hybridstitch"  # what saved pairs name, wherever this file lies
     _group_offload_block_modules = ("large", "small")
     _no_split_modules = SD3Transformer2DModel._no_split_modules
 
@@ -330,6 +332,9 @@ class StitchedTransformer(ModelMixin, Listener):
         if kind not in self._warned:
             self._warned.add(kind)
             warnings.warn(text, StitchWarning, stacklevel=3)
+
+
+sys.modules["hybridstitch.stitched"] = sys.modules[__name__]  # what pairs saved by release 0.1.0 name
 
 
 def _nobody() -> None:

@@ -13,6 +13,7 @@ from hybridstitch import StitchWarning, Trace, stitch
 from hybridstitch.drawing.draw import Models
 from hybridstitch.drawing.record import Drawn
 from hybridstitch.drawing.run import Run
+from hybridstitch.drawing.stepped import Stepped
 from hybridstitch.errors import RunError
 from hybridstitch.families.sd3 import SD3Family
 from hybridstitch.policies.methods import Replay, Schedule, parse
@@ -128,7 +129,9 @@ def inputs(rows, timestep=900.0):
 def made(run, images, step):
     """The scheduler makes a step."""
     latent = torch.ones(images, 4, 16, 16) * (step + 1)
-    run.observe(latent, latent / 2, 0.5, latent * 0.9)
+    run.observe(
+        Stepped(latent=latent, prediction=latent / 2, sigma=0.5, returned=latent * 0.9, clean=latent - 0.5 * latent / 2)
+    )
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """What a step changed (Eq. 9 and 10), always in float32, and which tokens it changed most.
 
-    output    d_i = x_i − σ_i·v_i   (the denoised estimate), or x_{i+1} (the latent itself)   (B, C, H, W)
+    output    d_i, the clean latent a step points at (Eq. 10), or x_{i+1} (the latent itself)   (B, C, H, W)
     change    c_i = |d_i − d_{i−1}|                                                             (B, C, H, W)
     distance  D_i, one number per image                                                         (B,)
     score     mean of c_i over a token's channels and pixels                                    (B, N)
@@ -14,22 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..policies.policy import Reduction, Signal
+from .stepped import Stepped
 
 SMALLEST = 1e-6
-
-
-def denoised(latent: Tensor, prediction: Tensor, sigma: Tensor | float) -> Tensor:
-    """Eq. 10: the clean latent that a flow-matching prediction points at, `x − σ·v`.
-
-    Args:
-        latent: x_i, (B, C, H, W).
-        prediction: v_i after guidance, (B, C, H, W).
-        sigma: σ_i, a scalar.
-
-    Returns:
-        (B, C, H, W), float32.
-    """
-    return latent.float() - sigma * prediction.float()
 
 
 def token_sums(values: Tensor, patch: int) -> Tensor:
@@ -143,20 +130,14 @@ class Meter:
         self.given: Tensor | None = None
         self._returned: Tensor | None = None
 
-    def observe(self, latent: Tensor, prediction: Tensor, sigma: Tensor | float, returned: Tensor) -> None:
-        """Take in a step that the scheduler made.
-
-        Args:
-            latent: x_i.
-            prediction: v_i.
-            sigma: σ_i.
-            returned: x_{i+1}; all (B, C, H, W).
-        """
-        returned = returned.clone()  # a callback may write into the scheduler's tensor
+    def observe(self, step: Stepped) -> None:
+        """Take in a step that the scheduler made, one that points at a clean latent."""
+        returned = step.returned.clone()  # a callback may write into the scheduler's tensor
         if self.signal == "denoised":
-            output, before = denoised(latent, prediction, sigma), self.output
+            assert step.clean is not None
+            output, before = step.clean, self.output
         else:
-            output, before = returned.float(), latent.float() if self.output is None else self.output
+            output, before = returned.float(), step.latent.float() if self.output is None else self.output
         self.change = None if before is None else (output - before).abs()
         self.output, self.given, self._returned = output, None, returned
 

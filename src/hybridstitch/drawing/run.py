@@ -21,6 +21,7 @@ from .draw import Call, Inputs, Models, draw, draw_skipping
 from .guard import NOTHING_CHANGED, OUT_OF_RANGE, Guard
 from .kv import KVCache
 from .record import Drawn
+from .stepped import Stepped
 
 
 class Run:
@@ -115,23 +116,17 @@ class Run:
             overruled=now.overruled,
         )
 
-    def observe(self, latent: Tensor, prediction: Tensor, sigma: Tensor | float | None, returned: Tensor) -> None:
+    def observe(self, step: Stepped) -> None:
         """The scheduler made the step.
-
-        Args:
-            latent: x_i, (B, C, H, W).
-            prediction: v_i after guidance.
-            sigma: σ_i, or None where the scheduler has none.
-            returned: x_{i+1}.
 
         Raises:
             RunError: the batch changed, or the run's last output is not finite.
         """
-        self._settle(len(latent))
+        self._settle(len(step.latent))
         self.pending = False
-        self.drawn[-1].sigma = sigma
-        if self._meter is not None and sigma is not None:
-            self._meter.observe(latent, prediction, sigma, returned)
+        self.drawn[-1].sigma = step.sigma
+        if self._meter is not None:
+            self._meter.observe(step)
         if len(self.drawn) == self.steps:
             self.finish()
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..drawing.run import Run
 from ..errors import StitchError
-from ..pair.observer import check_scheduler, measurable
+from ..pair.observer import check_scheduler, measurable, stepped
 from ..pair.stitched import StitchedTransformer
 from ..policies.plan import Plan
 from ..policies.policy import Policy, Reduction, Signal
@@ -246,10 +246,10 @@ class _Path:
         if rows > 1:
             negative, positive = prediction.chunk(2)
             prediction = negative + self.start.guidance * (positive - negative)
-        sigma = self.scheduler.sigmas[step] if measurable(self.scheduler) else None
-        returned = self.scheduler.step(prediction, time, self.latent, return_dict=False)[0]
-        self.run.observe(self.latent, prediction, sigma, returned)
-        self.latent = returned
+        result = self.scheduler.step(prediction, time, self.latent, return_dict=False)
+        made = stepped(self.scheduler, result, model_output=prediction, sample=self.latent, timestep=time)
+        self.run.observe(made)
+        self.latent = made.returned
 
 
 def _stitched(pipe: Any) -> StitchedTransformer:

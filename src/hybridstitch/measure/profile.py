@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..drawing.change import Meter, busiest, token_sums
+from ..drawing.stepped import Stepped
 from ..pair.stitched import StitchedTransformer
 from ..policies.latency import CostModel
 from ..policies.plan import Region, Stroke, Text
@@ -58,7 +59,9 @@ class Trajectory:
         """What had been measured after each step."""
         found, meter = [], Meter(signal, reduction, self.patch)
         for step, sigma in enumerate(self.sigmas):
-            meter.observe(self.latents[step, None], self.large[step, None], sigma, self.latents[step + 1, None])
+            latent, large, returned = self.latents[step, None], self.large[step, None], self.latents[step + 1, None]
+            clean = latent.float() - sigma * large.float()
+            meter.observe(Stepped(latent=latent, prediction=large, sigma=sigma, returned=returned, clean=clean))
             after = Meter(signal, reduction, self.patch)
             after.output, after.change = meter.output, meter.change
             found.append(after)

@@ -23,6 +23,7 @@ from ..drawing.draw import Models
 from ..drawing.engine import PLAIN, Engine
 from ..drawing.guard import Guard
 from ..drawing.run import Run
+from ..drawing.stepped import Stepped
 from ..errors import StitchError, StitchWarning
 from ..families import family_of
 from ..policies.policy import Policy
@@ -199,7 +200,7 @@ class StitchedTransformer(ModelMixin, Listener):
             raise
         return Transformer2DModelOutput(sample=prediction) if return_dict else (prediction,)
 
-    def observe(self, latent: Tensor, prediction: Tensor, sigma: Tensor | float | None, returned: Tensor) -> None:
+    def observe(self, step: Stepped) -> None:
         """The scheduler made a step; see `run.Run.observe`. Steps of other runs are not ours to count."""
         if self._run is None or self._over or not self._run.pending:
             return
@@ -207,7 +208,7 @@ class StitchedTransformer(ModelMixin, Listener):
             self._break_off()
             return
         try:
-            self._run.observe(latent, prediction, sigma, returned)
+            self._run.observe(step)
         except BaseException:
             self._break_off()
             raise

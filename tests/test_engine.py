@@ -6,6 +6,7 @@ from dataclasses import fields
 import pytest
 import torch
 import torch._inductor.config
+from peft import LoraConfig
 from torch._dynamo.utils import counters
 
 import hybridstitch
@@ -14,7 +15,7 @@ from hybridstitch.errors import EngineError
 from hybridstitch.pair.prepared import check_device
 from hybridstitch.pair.shelf import Shelf
 from seen import pair, plain
-from small_models import generate, small, stitched, transformer
+from small_models import generate, small, stitched
 
 PROGRAM = "L3 H3@0.3 S2"
 
@@ -161,24 +162,6 @@ def test_keys_and_values_in_bfloat16_draw_nearly_the_same(kind):
     assert (drawn - expected).norm() < 0.02 * expected.norm()
 
 
-def test_a_shelf_gives_back_what_was_put_away_changes_included():
-    model = transformer()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    parameters = list(model.parameters())
-    shelf = Shelf(model, torch.device("cpu"))
-    for change in (0.0, 1.0):
-        with torch.no_grad():
-            model.proj_out.bias += change
-        shelf.put_away()
-        assert shelf.away
-        shelf.put_away()  # once is enough
-        shelf.ready()
-        assert not shelf.away
-        for name, tensor in model.state_dict().items():
-            assert torch.equal(tensor, before[name] + (change if name == "proj_out.bias" else 0))
-    assert all(a is b for a, b in zip(parameters, model.parameters(), strict=True))
-
-
 def test_the_large_model_is_put_away_after_its_last_stroke_and_fetched_when_the_picture_is_done(monkeypatch):
     monkeypatch.setattr(
         "hybridstitch.pair.prepared.check_device", lambda engine, device: None
@@ -205,6 +188,48 @@ def test_the_large_model_is_put_away_after_its_last_stroke_and_fetched_when_the_
         if decided is policy:
             assert small_alone > 0
             assert torch.equal(drawn, expected)
+
+
+def with_lora(pipe):
+    """A random LoRA in the large model."""
+    pipe.transformer.add_adapter(LoraConfig(r=2, lora_alpha=4, target_modules=["to_q", "to_v", "to_out.0"]), "ours")
+    torch.manual_seed(4)
+    for name, parameter in pipe.transformer.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    return pipe
+
+
+@pytest.mark.parametrize("policy", [PROGRAM, "large"])
+def test_an_offloaded_model_keeps_a_merged_lora(monkeypatch, policy):
+    """Peft merges by `weight.data += …`, which moves neither the weight's address nor its version."""
+    monkeypatch.setattr("hybridstitch.pair.prepared.check_device", lambda engine, device: None)
+    pipe, beside = (with_lora(stitched(policy)) for _ in range(2))
+    pipe.transformer.engine = Engine(offload=True)
+    for change in (lambda p: p.fuse_lora(lora_scale=0.6), lambda p: p.unfuse_lora(), lambda p: p.disable_lora()):
+        for each in (pipe, beside):
+            change(each)
+        for seed in (7, 8):
+            assert torch.equal(generate(pipe, seed=seed), generate(beside, seed=seed))
+
+
+def test_a_lora_is_merged_at_home_after_a_run_that_broke_off(monkeypatch):
+    monkeypatch.setattr("hybridstitch.pair.prepared.check_device", lambda engine, device: None)
+    pipe, beside = (with_lora(stitched(PROGRAM)) for _ in range(2))
+    pipe.transformer.engine = Engine(offload=True)
+
+    def break_off(pipe, step, timestep, tensors):
+        if step == 6:  # two steps of the small model alone are left
+            raise KeyboardInterrupt
+        return {}
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(pipe, callback_on_step_end=break_off)
+    assert pipe.transformer._prepared._shelf.away
+    for each in (pipe, beside):
+        each.fuse_lora()
+    assert not pipe.transformer._prepared._shelf.away
+    assert torch.equal(generate(pipe), generate(beside))
 
 
 def test_offloading_twice_is_refused():

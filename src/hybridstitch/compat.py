@@ -30,6 +30,8 @@ __all__ = [
     "is_offloaded",
     "is_parallel",
     "many_graphs",
+    "page_lock",
+    "page_unlock",
     "perturbs_attention",
     "set_component",
     "strange_processor",
@@ -141,6 +143,21 @@ def fix_addresses(tensors: Iterable[Tensor]) -> None:
 
     for tensor in tensors:
         torch._dynamo.mark_static_address(tensor)
+
+
+def page_lock(memory: Tensor) -> None:
+    """Let GPUs read and write a CPU tensor's memory while the host goes on; `page_unlock` before it is freed.
+
+    torch's own pinned memory takes the next power of two.
+    """
+    if memory.nbytes:
+        torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), memory.nbytes, 0))
+
+
+def page_unlock(memory: Tensor) -> None:
+    """The inverse of `page_lock`."""
+    if memory.nbytes:
+        torch.cuda.check_error(torch.cuda.cudart().cudaHostUnregister(memory.data_ptr()))
 
 
 def grid_of(scheduler: Any) -> tuple[int, Tensor]:

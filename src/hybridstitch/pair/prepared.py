@@ -101,7 +101,7 @@ class Prepared:
     def undo(self) -> None:
         """Leave both models as they were found; quantised weights stay."""
         if self._shelf is not None:
-            self._shelf.ready()
+            self._shelf.close()
         for block in self._blocks:
             uncompile(block)
         self.family.call = self.family.module()

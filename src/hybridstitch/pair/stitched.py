@@ -229,6 +229,7 @@ class StitchedTransformer(ModelMixin, Listener):
             "this LoRA reaches the large model only; give the small one its own with "
             "pipe.transformer.small.load_lora_adapter(...)"
         )
+        self._prepared.wake()
         return self.large.load_lora_adapter(*args, **kwargs)
 
     def _load_ip_adapter_weights(self, *args: Any, **kwargs: Any) -> None:
@@ -279,6 +280,7 @@ class StitchedTransformer(ModelMixin, Listener):
 
     def __getattr__(self, name: str) -> Any:
         if name in DELEGATED:
+            self._prepared.wake()  # whoever merges an adapter writes into the weights
             return getattr(self.large, name)
         return super().__getattr__(name)
 

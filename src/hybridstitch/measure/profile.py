@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..drawing.change import Meter, busiest, token_sums
+from ..drawing.clock import wait
 from ..drawing.stepped import Stepped
 from ..pair.stitched import StitchedTransformer
 from ..policies.latency import CostModel
@@ -239,10 +240,10 @@ class StrokeTimer:
         for stroke in self.strokes:
             if not stroke.masked:
                 self._draw(stroke)
-            _wait(self._device)
+            wait(self._device)
             start = perf_counter()
             self._draw(stroke)
-            _wait(self._device)
+            wait(self._device)
             seconds[stroke] = perf_counter() - start
         return seconds
 
@@ -254,8 +255,3 @@ class StrokeTimer:
             stitched.family.masked(self._inputs, self._chosen[stroke], self._memory, None, text=stroke.text)
         else:
             stitched.family.dense(self._inputs, keep=False)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

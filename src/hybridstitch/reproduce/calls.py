@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from ..drawing.clock import wait
 from ..policies.policy import Policy
 from ..policies.trace import Trace
 from .settings import Settings
@@ -75,6 +76,5 @@ def clocked(pipe: Any, settings: Settings, *, image: int, steps: int) -> tuple[I
 
 
 def _now(device: str) -> float:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
+    wait(torch.device(device))
     return perf_counter()

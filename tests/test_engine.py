@@ -10,10 +10,13 @@ from peft import LoraConfig
 from torch._dynamo.utils import counters
 
 import hybridstitch
-from hybridstitch import Engine, HybridStitch, Schedule, parse_engine, unstitch
+from hybridstitch import Engine, HybridStitch, Replay, Schedule, parse_engine, unstitch
 from hybridstitch.errors import EngineError
 from hybridstitch.pair.prepared import check_device
 from hybridstitch.pair.shelf import Shelf
+from hybridstitch.policies.plan import Plan
+from hybridstitch.policies.plan import large as large_stroke
+from hybridstitch.policies.plan import small as small_stroke
 from seen import pair, plain
 from small_models import generate, small, stitched
 
@@ -142,6 +145,21 @@ def test_three_graphs_serve_a_run_its_masks_and_the_next_image(compile):
     torch.testing.assert_close(generate(twin, seed=8), drawn[1], rtol=1e-4, atol=1e-4)
     unstitch(pipe)
     assert torch.equal(generate(pipe), generate(plain("sd3.5-large")))
+
+
+@pytest.mark.slow
+def test_group_sizes_of_a_mixed_batch_share_a_graph():
+    """Each model draws 1, 2, 3 or 4 images of a batch: of each, one graph for the first size and one for all others."""
+    torch._dynamo.reset()
+    counters.clear()
+    switches = (1, 2, 3, 5)
+    policy = Replay(tuple((Plan((large_stroke(),)),) * s + (Plan((small_stroke(),)),) * (5 - s) for s in switches))
+    pipe, beside = (stitched(policy) for _ in range(2))
+    pipe.transformer.engine = Engine(compile="whole", backend="eager")
+    call = {"images": 4, "steps": 5}
+    torch.testing.assert_close(generate(pipe, **call), generate(beside, **call), rtol=1e-4, atol=1e-4)
+    assert counters["stats"]["unique_graphs"] == 4
+    assert not counters["graph_break"]
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 A new release that renames one of them breaks this file and nothing else.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from shutil import which
 from typing import Any
@@ -84,9 +84,8 @@ def set_component(pipe: DiffusionPipeline, name: str, module: nn.Module) -> None
     pipe.register_modules(**{name: module})
 
 
-def blocks(model: ModelMixin) -> list[nn.Module]:
-    """The blocks a transformer repeats, by the class names it says must not be split."""
-    names = model._no_split_modules or ()
+def blocks(model: nn.Module, names: Collection[str]) -> list[nn.Module]:
+    """The blocks a transformer repeats, by the names of their classes."""
     return [module for module in model.modules() if type(module).__name__ in names]
 
 

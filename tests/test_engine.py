@@ -149,7 +149,7 @@ def test_three_graphs_serve_a_run_its_masks_and_the_next_image(compile):
 
 @pytest.mark.slow
 def test_group_sizes_of_a_mixed_batch_share_a_graph():
-    """Each model draws 1, 2, 3 or 4 images of a batch: of each, one graph for the first size and one for all others."""
+    """Each model draws 1, 2, 3 or 4 images of a batch: a graph for the first size, then one a model for all others."""
     torch._dynamo.reset()
     counters.clear()
     switches = (1, 2, 3, 5)
@@ -158,7 +158,7 @@ def test_group_sizes_of_a_mixed_batch_share_a_graph():
     pipe.transformer.engine = Engine(compile="whole", backend="eager")
     call = {"images": 4, "steps": 5}
     torch.testing.assert_close(generate(pipe, **call), generate(beside, **call), rtol=1e-4, atol=1e-4)
-    assert counters["stats"]["unique_graphs"] == 4
+    assert counters["stats"]["unique_graphs"] == 3  # of 7 pairs of a model and a size
     assert not counters["graph_break"]
 
 

@@ -184,9 +184,9 @@ def quantise(model: Any, kind: str, names: Collection[str]) -> None:
 def _options(engine: Engine) -> dict[str, Any]:
     """For `torch.compile`: a size that was seen to change, as groups of a mixed batch do, is open in the second graph.
 
-    What is captured is captured for each size.
+    Not so in blocks, where the models' different widths would be left open too, and in what is captured for each size.
     """
-    dynamic = False if engine.graphs else None
+    dynamic = None if engine.compile == "whole" and not engine.graphs else False
     return {"backend": engine.backend, "dynamic": dynamic, "mode": "reduce-overhead" if engine.graphs else None}
 
 

@@ -149,14 +149,16 @@ def page_lock(memory: Tensor) -> None:
 
     torch's own pinned memory takes the next power of two.
     """
+    runtime: Any = torch.cuda.cudart()
     if memory.nbytes:
-        torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), memory.nbytes, 0))
+        torch.cuda.check_error(runtime.cudaHostRegister(memory.data_ptr(), memory.nbytes, 0))
 
 
 def page_unlock(memory: Tensor) -> None:
     """The inverse of `page_lock`."""
+    runtime: Any = torch.cuda.cudart()
     if memory.nbytes:
-        torch.cuda.check_error(torch.cuda.cudart().cudaHostUnregister(memory.data_ptr()))
+        torch.cuda.check_error(runtime.cudaHostUnregister(memory.data_ptr()))
 
 
 def grid_of(scheduler: Any) -> tuple[int, Tensor]:

@@ -18,10 +18,10 @@ def mark(device: torch.device) -> Mark:
 
 def seconds(start: Mark, end: Mark) -> float:
     """Time between two marks of a device; waits for the second one."""
-    if isinstance(start, float) or isinstance(end, float):
-        assert isinstance(start, float)
-        assert isinstance(end, float)
+    if isinstance(start, float) and isinstance(end, float):
         return end - start
+    assert isinstance(start, torch.Event)
+    assert isinstance(end, torch.Event)
     end.synchronize()
     return start.elapsed_time(end) / 1000
 

@@ -63,7 +63,7 @@ def estimate(scheduler: Any, output: Tensor, sample: Tensor, timestep: Any, **st
     if times is not None:
         return sample.float() + times[..., None] / scheduler.config["num_train_timesteps"] * output.float()
     if scheduler.config.get("prediction_type", "flow_prediction") == "flow_prediction":
-        return sample.float() - noise_level(scheduler) * output.float()
+        return sample.float() - scheduler.sigmas[scheduler.step_index - 1] * output.float()
     return scheduler.model_outputs[-1].float()
 
 

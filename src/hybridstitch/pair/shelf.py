@@ -55,7 +55,9 @@ class Shelf:
         if self.away:
             self._move([torch.empty_like(tensor, device=self.home) for tensor in self._tensors()])
             self.away = False
-            self._arrival = None if self._stream is None else self._stream.record_event()
+            if self._stream is not None:
+                self._arrival = torch.cuda.Event()
+                self._arrival.record(self._stream)
             self._wait()
 
     def ready(self) -> None:
@@ -81,7 +83,7 @@ class Shelf:
             for tensor, place in zip(self._tensors(), places, strict=True):
                 place.copy_(tensor.data, non_blocking=True)
                 for used in (tensor.data, place):
-                    if used.is_cuda:
+                    if self._stream is not None and used.is_cuda:
                         used.record_stream(self._stream)
                 tensor.data = place
 

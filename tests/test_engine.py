@@ -6,15 +6,19 @@ from dataclasses import fields
 import pytest
 import torch
 import torch._inductor.config
+from peft import LoraConfig
 from torch._dynamo.utils import counters
 
 import hybridstitch
-from hybridstitch import Engine, HybridStitch, Schedule, parse_engine, unstitch
+from hybridstitch import Engine, HybridStitch, Replay, Schedule, parse_engine, unstitch
 from hybridstitch.errors import EngineError
 from hybridstitch.pair.prepared import check_device
 from hybridstitch.pair.shelf import Shelf
+from hybridstitch.policies.plan import Plan
+from hybridstitch.policies.plan import large as large_stroke
+from hybridstitch.policies.plan import small as small_stroke
 from seen import pair, plain
-from small_models import generate, small, stitched, transformer
+from small_models import generate, small, stitched
 
 PROGRAM = "L3 H3@0.3 S2"
 
@@ -144,6 +148,21 @@ def test_three_graphs_serve_a_run_its_masks_and_the_next_image(compile):
 
 
 @pytest.mark.slow
+def test_group_sizes_of_a_mixed_batch_share_a_graph():
+    """Each model draws 1, 2, 3 or 4 images of a batch: a graph for the first size, then one a model for all others."""
+    torch._dynamo.reset()
+    counters.clear()
+    switches = (1, 2, 3, 5)
+    policy = Replay(tuple((Plan((large_stroke(),)),) * s + (Plan((small_stroke(),)),) * (5 - s) for s in switches))
+    pipe, beside = (stitched(policy) for _ in range(2))
+    pipe.transformer.engine = Engine(compile="whole", backend="eager")
+    call = {"images": 4, "steps": 5}
+    torch.testing.assert_close(generate(pipe, **call), generate(beside, **call), rtol=1e-4, atol=1e-4)
+    assert counters["stats"]["unique_graphs"] == 3  # of 7 pairs of a model and a size
+    assert not counters["graph_break"]
+
+
+@pytest.mark.slow
 def test_inductor_draws_the_same():
     pipe = pair(PROGRAM)
     expected = generate(pipe)
@@ -159,24 +178,6 @@ def test_keys_and_values_in_bfloat16_draw_nearly_the_same(kind):
     drawn = generate(pipe)
     assert not torch.equal(drawn, expected)
     assert (drawn - expected).norm() < 0.02 * expected.norm()
-
-
-def test_a_shelf_gives_back_what_was_put_away_changes_included():
-    model = transformer()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    parameters = list(model.parameters())
-    shelf = Shelf(model, torch.device("cpu"))
-    for change in (0.0, 1.0):
-        with torch.no_grad():
-            model.proj_out.bias += change
-        shelf.put_away()
-        assert shelf.away
-        shelf.put_away()  # once is enough
-        shelf.ready()
-        assert not shelf.away
-        for name, tensor in model.state_dict().items():
-            assert torch.equal(tensor, before[name] + (change if name == "proj_out.bias" else 0))
-    assert all(a is b for a, b in zip(parameters, model.parameters(), strict=True))
 
 
 def test_the_large_model_is_put_away_after_its_last_stroke_and_fetched_when_the_picture_is_done(monkeypatch):
@@ -205,6 +206,48 @@ def test_the_large_model_is_put_away_after_its_last_stroke_and_fetched_when_the_
         if decided is policy:
             assert small_alone > 0
             assert torch.equal(drawn, expected)
+
+
+def with_lora(pipe):
+    """A random LoRA in the large model."""
+    pipe.transformer.add_adapter(LoraConfig(r=2, lora_alpha=4, target_modules=["to_q", "to_v", "to_out.0"]), "ours")
+    torch.manual_seed(4)
+    for name, parameter in pipe.transformer.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    return pipe
+
+
+@pytest.mark.parametrize("policy", [PROGRAM, "large"])
+def test_an_offloaded_model_keeps_a_merged_lora(monkeypatch, policy):
+    """Peft merges by `weight.data += …`, which moves neither the weight's address nor its version."""
+    monkeypatch.setattr("hybridstitch.pair.prepared.check_device", lambda engine, device: None)
+    pipe, beside = (with_lora(stitched(policy)) for _ in range(2))
+    pipe.transformer.engine = Engine(offload=True)
+    for change in (lambda p: p.fuse_lora(lora_scale=0.6), lambda p: p.unfuse_lora(), lambda p: p.disable_lora()):
+        for each in (pipe, beside):
+            change(each)
+        for seed in (7, 8):
+            assert torch.equal(generate(pipe, seed=seed), generate(beside, seed=seed))
+
+
+def test_a_lora_is_merged_at_home_after_a_run_that_broke_off(monkeypatch):
+    monkeypatch.setattr("hybridstitch.pair.prepared.check_device", lambda engine, device: None)
+    pipe, beside = (with_lora(stitched(PROGRAM)) for _ in range(2))
+    pipe.transformer.engine = Engine(offload=True)
+
+    def break_off(pipe, step, timestep, tensors):
+        if step == 6:  # two steps of the small model alone are left
+            raise KeyboardInterrupt
+        return {}
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(pipe, callback_on_step_end=break_off)
+    assert pipe.transformer._prepared._shelf.away
+    for each in (pipe, beside):
+        each.fuse_lora()
+    assert not pipe.transformer._prepared._shelf.away
+    assert torch.equal(generate(pipe), generate(beside))
 
 
 def test_offloading_twice_is_refused():

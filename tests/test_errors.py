@@ -324,7 +324,8 @@ def test_a_replay_of_another_run():
 
 STOCHASTIC = FlowMatchEulerDiscreteScheduler(shift=3.0, stochastic_sampling=True)
 INVERTED = FlowMatchEulerDiscreteScheduler(invert_sigmas=True)
-UNMEASURED = [STOCHASTIC, INVERTED, DPMSolverMultistepScheduler(**FLOW)]
+NOISY = DPMSolverMultistepScheduler(**FLOW, algorithm_type="sde-dpmsolver++")
+UNMEASURED = [STOCHASTIC, INVERTED, NOISY]
 EULER = "pipe.scheduler = FlowMatchEulerDiscreteScheduler.from_config(pipe.scheduler.config, stochastic_sampling=False)"
 
 
@@ -368,7 +369,7 @@ def test_a_scheduler_swapped_after_stitching():
 
 
 def test_a_policy_that_the_scheduler_cannot_serve():
-    pipe = stitched_pipeline("L2 S*", scheduler=DPMSolverMultistepScheduler(**FLOW))
+    pipe = stitched_pipeline("L2 S*", scheduler=DPMSolverMultistepScheduler(**FLOW, thresholding=True))
     with refused(SchedulerError, "DPMSolverMultistepScheduler", EULER, "a program of whole steps", pipe=pipe):
         pipe.transformer.policy = ADAPTIVE
 

@@ -59,6 +59,14 @@ def test_a_variant_is_the_files_of_that_name(tmp_path):
         Source(str(tmp_path)).weights("", 2)
 
 
+def test_a_damaged_file_is_named(tmp_path):
+    transformer().save_pretrained(tmp_path)
+    file = tmp_path / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(PairError, match=r"diffusion_pytorch_model\.safetensors is damaged .*download or save it again"):
+        Source(str(tmp_path)).weights("", 2)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
 def test_keys_and_values_are_those_a_run_keeps(kind, dtype):

@@ -3,7 +3,7 @@
 A new release that renames one of them breaks this file and nothing else.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from shutil import which
 from typing import Any
@@ -29,6 +29,8 @@ __all__ = [
     "is_offloaded",
     "is_parallel",
     "many_graphs",
+    "page_lock",
+    "page_unlock",
     "perturbs_attention",
     "set_component",
     "uncompile",
@@ -73,9 +75,8 @@ def set_component(pipe: DiffusionPipeline, name: str, module: nn.Module) -> None
     pipe.register_modules(**{name: module})
 
 
-def blocks(model: ModelMixin) -> list[nn.Module]:
-    """The blocks a transformer repeats, by the class names it says must not be split."""
-    names = model._no_split_modules or ()
+def blocks(model: nn.Module, names: Collection[str]) -> list[nn.Module]:
+    """The blocks a transformer repeats, by the names of their classes."""
     return [module for module in model.modules() if type(module).__name__ in names]
 
 
@@ -143,6 +144,23 @@ def fix_addresses(tensors: Iterable[Tensor]) -> None:
 
     for tensor in tensors:
         torch._dynamo.mark_static_address(tensor)
+
+
+def page_lock(memory: Tensor) -> None:
+    """Let GPUs read and write a CPU tensor's memory while the host goes on; `page_unlock` before it is freed.
+
+    torch's own pinned memory takes the next power of two.
+    """
+    runtime: Any = torch.cuda.cudart()
+    if memory.nbytes:
+        torch.cuda.check_error(runtime.cudaHostRegister(memory.data_ptr(), memory.nbytes, 0))
+
+
+def page_unlock(memory: Tensor) -> None:
+    """The inverse of `page_lock`."""
+    runtime: Any = torch.cuda.cudart()
+    if memory.nbytes:
+        torch.cuda.check_error(runtime.cudaHostUnregister(memory.data_ptr()))
 
 
 def grid_of(scheduler: Any) -> tuple[int, Tensor]:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from ..drawing.clock import wait
 from ..policies.policy import Policy
 from ..policies.trace import Trace
 
@@ -103,6 +104,5 @@ def clocked(pipe: Any, prompt: str, *, steps: int, guidance: float, seed: int, w
 
 def _now(device: torch.device) -> float:
     """Seconds, once an accelerator has done what it was given."""
-    if device.type != "cpu":
-        torch.accelerator.synchronize()
+    wait(device)
     return perf_counter()

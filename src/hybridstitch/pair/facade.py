@@ -56,6 +56,10 @@ class Facade(ModelMixin):
     def saved_policy(self) -> str:
         """Who draws what, as it can be read again."""
 
+    @abstractmethod
+    def asked_of_large(self) -> None:
+        """Called before anything is asked of the large model."""
+
     @property
     def config(self) -> Any:
         """The large model's configuration, which pipelines read sizes and channels from."""
@@ -71,6 +75,7 @@ class Facade(ModelMixin):
             "this LoRA reaches the large model only; give the small one its own with "
             "pipe.transformer.small.load_lora_adapter(...)"
         )
+        self.asked_of_large()
         return self.large.load_lora_adapter(*args, **kwargs)  # type: ignore[operator]
 
     def _load_ip_adapter_weights(self, *args: Any, **kwargs: Any) -> None:
@@ -140,6 +145,7 @@ class Facade(ModelMixin):
 
     def __getattr__(self, name: str) -> Any:
         if name in DELEGATED:
+            self.asked_of_large()
             return getattr(self.large, name)
         return super().__getattr__(name)
 

@@ -5,7 +5,7 @@
     activations      the largest moment of a dense step (`Shape.activation_bytes`) or of decoding, whichever is more
 
 Drawing needs weights, keys and values, and a step's activations at once; decoding weights and its own. Nothing here
-needs torch. A safetensors file begins with 8 bytes, the length of its header, and a JSON header.
+needs torch, and no tensor is read.
 """
 
 import json
@@ -13,8 +13,11 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from ..errors import PairError
 from ..policies.latency import Shape
@@ -85,7 +88,7 @@ class Source:
             variant: as diffusers', "fp16".
 
         Raises:
-            PairError: no safetensors files.
+            PairError: no safetensors files, or a damaged one.
         """
         infix = re.escape(f".{variant}") if variant else ""
         pattern = re.compile(re.escape(f"{part}/" if part else "") + WEIGHTS.replace("{variant}", infix))
@@ -96,10 +99,7 @@ class Source:
             )
         total = 0
         for kind, shape in (tensor for path in files for tensor in self._tensors(path)):
-            count = 1
-            for side in shape:
-                count *= side
-            total += count * (element_bytes if kind in FLOATS else SIZES.get(kind, 1))
+            total += prod(shape) * (element_bytes if kind in FLOATS else SIZES.get(kind, 1))
         return total
 
     def _files(self, part: str) -> list[str]:
@@ -113,9 +113,12 @@ class Source:
     def _tensors(self, path: str) -> Iterator[tuple[str, list[int]]]:
         """Dtype and shape of each tensor of a file."""
         if self.here:
-            with (Path(self.name) / path).open("rb") as file:
-                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-            yield from ((t["dtype"], t["shape"]) for name, t in header.items() if name != "__metadata__")
+            try:
+                with safe_open(Path(self.name) / path, framework="numpy") as file:
+                    slices = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118
+                    yield from ((tensor.get_dtype(), tensor.get_shape()) for tensor in slices)
+            except SafetensorError as error:
+                raise PairError(f"{Path(self.name) / path} is damaged ({error}); download or save it again") from error
         else:
             from huggingface_hub import HfApi
 
@@ -168,8 +171,29 @@ def pair_needs(
     transformer, vae = source.config(f"{seat}/config.json"), source.config("vae/config.json")
     if transformer is None or vae is None:
         raise PairError(f"{large} lacks the configuration of its transformer or VAE; its needs are known once loaded")
+    shape, (width, height) = _shape_of(transformer, vae, size, text_tokens)
     channels: list[int] = vae["block_out_channels"]
-    scale, patch = 2 ** (len(channels) - 1), transformer["patch_size"]
+    return Need(
+        weights=weights,
+        keys_values=shape.kv_bytes(images=images, element_bytes=kv_bytes or element_bytes),
+        step=shape.activation_bytes(images=images, element_bytes=element_bytes),
+        # The last block's first layer at full resolution: what enters it, normalised, and activated
+        decoding=3 * channels[min(1, len(channels) - 1)] * width * height * images * element_bytes,
+    )
+
+
+def _shape_of(
+    transformer: Mapping[str, Any], vae: Mapping[str, Any], size: tuple[int, int] | None, text_tokens: int
+) -> tuple[Shape, tuple[int, int]]:
+    """What decides a transformer's needs, and the width and height in pixels it is for.
+
+    Args:
+        transformer: its configuration.
+        vae: the VAE's.
+        size: width and height in pixels; None is the model's own.
+        text_tokens: T.
+    """
+    scale, patch = 2 ** (len(vae["block_out_channels"]) - 1), transformer["patch_size"]
     side = scale * transformer["sample_size"]
     width, height = size or (side, side)
     shape = Shape(
@@ -179,13 +203,7 @@ def pair_needs(
         text_tokens=text_tokens,
         dual_layers=len(transformer.get("dual_attention_layers") or ()),
     )
-    return Need(
-        weights=weights,
-        keys_values=shape.kv_bytes(images=images, element_bytes=kv_bytes or element_bytes),
-        step=shape.activation_bytes(images=images, element_bytes=element_bytes),
-        # The last block's first layer at full resolution: what enters it, normalised, and activated
-        decoding=3 * channels[min(1, len(channels) - 1)] * width * height * images * element_bytes,
-    )
+    return shape, (width, height)
 
 
 def capacity(device: str) -> int:

@@ -1,30 +1,31 @@
 """The second seat: seeing the scheduler's steps, where guided prediction, σ and both latents are known exactly.
 
 An observer stands in for one scheduler's `step`, calls the original and reports. It holds its scheduler and its
-listeners weakly. A deep copy of the scheduler takes a copy of it along that steps the copy and has no listeners yet; a
-shallow copy gets its own when it is watched.
+listeners weakly. Copies of a watched scheduler, shallow, deep or pickled, are schedulers as they were found: they step
+themselves and nobody watches them.
 """
 
-import copy
 import inspect
 from collections.abc import Callable
-from typing import Any, Protocol, Self
+from functools import partial
+from typing import Any, Protocol
 from weakref import WeakSet, ref
 
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import UniPCMultistepScheduler
 
 from ..drawing.stepped import Stepped
 from ..errors import SchedulerError
 from ..policies.policy import Policy
+from .estimate import estimate, measurable, noise_level
 
-FIRST = ("model_output", "timestep", "sample")  # what every diffusers scheduler's step begins with
+EULER = "pipe.scheduler = FlowMatchEulerDiscreteScheduler.from_config(pipe.scheduler.config, stochastic_sampling=False)"
 
 
 class Listener(Protocol):
     """Whoever wants to know about steps."""
 
     def observe(self, step: Stepped) -> None:
-        """The scheduler made a step; see `run.Run.observe`."""
+        """The scheduler made a step."""
         ...
 
 
@@ -32,6 +33,7 @@ class Observer:
     """Stands in for `scheduler.step`, signature kept.
 
     Attributes:
+        found: the scheduler's own entry that it stands in for, None for its class's method.
         listeners: who is told.
     """
 
@@ -42,9 +44,9 @@ class Observer:
             scheduler: a diffusers scheduler.
         """
         self._scheduler: Callable[[], Any] = ref(scheduler)
-        found = vars(scheduler).get("step")
-        self.found: Callable[..., Any] | None = found.found if isinstance(found, Observer) else found
+        self.found: Callable[..., Any] | None = vars(scheduler).get("step")
         self.listeners: WeakSet[Listener] = WeakSet()
+        self._bind = inspect.signature(type(scheduler).step.__get__(scheduler)).bind
         self.__signature__ = inspect.signature(scheduler.step)
         self.__doc__, self.__name__ = scheduler.step.__doc__, "step"
 
@@ -54,42 +56,35 @@ class Observer:
         step = self.found or type(scheduler).step.__get__(scheduler)
         result = step(*args, **kwargs)
         if self.listeners:
-            given = {**dict(zip(FIRST, args, strict=False)), **kwargs}
-            returned = result[0] if isinstance(result, tuple) else result.prev_sample
-            sigma = scheduler.sigmas[scheduler.step_index - 1] if measurable(scheduler) else None
-            latent, prediction = given["sample"], given["model_output"]
+            made = stepped(scheduler, result, **self._bind(*args, **kwargs).arguments)
             for listener in list(self.listeners):
-                listener.observe(
-                    Stepped(
-                        latent=latent,
-                        prediction=prediction,
-                        sigma=sigma,
-                        returned=returned,
-                        clean=None
-                        if sigma is None
-                        else given["sample"].float() - sigma * given["model_output"].float(),
-                    )
-                )
+                listener.observe(made)
         return result
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Follow the scheduler into its copy."""
-        copied = copy.copy(self)
-        copied._scheduler = ref(memo[id(self._scheduler())])
-        copied.listeners = WeakSet()
-        return copied
 
-    def stands_in_for(self, scheduler: Any) -> bool:
-        """Whether it is this scheduler's step that is made, not that of one it was copied from."""
-        return self._scheduler() is scheduler
+def stepped(scheduler: Any, result: Any, *, model_output: Any, sample: Any, timestep: Any, **step: Any) -> Stepped:
+    """The step that a scheduler just made.
+
+    Args:
+        scheduler: it made the step.
+        result: what `step` returned.
+        model_output, sample, timestep, step: what `step` was given.
+    """
+    return Stepped(
+        latent=sample,
+        prediction=model_output,
+        sigma=noise_level(scheduler),
+        returned=result[0] if isinstance(result, tuple) else result.prev_sample,
+        clean=estimate(scheduler, model_output, sample, timestep, **step),
+    )
 
 
 def watch(scheduler: Any, listener: Listener) -> None:
     """Tell `listener` of every step the scheduler makes from now on."""
-    step = vars(scheduler).get("step")
-    if not isinstance(step, Observer) or not step.stands_in_for(scheduler):
-        step = scheduler.step = Observer(scheduler)
-    step.listeners.add(listener)
+    if not isinstance(vars(scheduler).get("step"), Observer):
+        scheduler.step = Observer(scheduler)
+        scheduler.__reduce_ex__ = partial(_unwatched, ref(scheduler))  # asked by `copy` and `pickle`
+    scheduler.step.listeners.add(listener)
 
 
 def unwatch(scheduler: Any, listener: Listener) -> None:
@@ -98,18 +93,18 @@ def unwatch(scheduler: Any, listener: Listener) -> None:
     if isinstance(step, Observer):
         step.listeners.discard(listener)
         if not step.listeners:
-            del scheduler.step
+            del scheduler.step, scheduler.__reduce_ex__
             if step.found is not None:
                 scheduler.step = step.found
 
 
-def measurable(scheduler: Any) -> bool:
-    """Whether Eq. 10 holds for the scheduler's steps: deterministic flow matching by Euler's method."""
-    return (
-        isinstance(scheduler, FlowMatchEulerDiscreteScheduler)
-        and not scheduler.config.get("stochastic_sampling", False)
-        and not scheduler.config.get("invert_sigmas", False)
-    )
+def _unwatched(watched: Callable[[], Any], protocol: int) -> tuple[Any, ...]:
+    """What `copy` and `pickle` make another scheduler of: an observer would step the one it was made for."""
+    scheduler = watched()
+    make, arguments, state, *rest = type(scheduler).__reduce_ex__(scheduler, protocol)
+    step = state["step"]
+    others = {name: value for name, value in state.items() if name not in ("step", "__reduce_ex__")}
+    return make, arguments, others if step.found is None else {**others, "step": step.found}, *rest
 
 
 def check_scheduler(scheduler: Any, policy: Policy) -> None:
@@ -119,16 +114,21 @@ def check_scheduler(scheduler: Any, policy: Policy) -> None:
         SchedulerError: several calls a step, or an adaptive or masked policy without measurable steps.
     """
     name = type(scheduler).__name__
-    advice = (
-        "pipe.scheduler = FlowMatchEulerDiscreteScheduler.from_config(pipe.scheduler.config, stochastic_sampling=False)"
-    )
     if scheduler.order != 1:
         raise SchedulerError(
             f"{name} is of order {scheduler.order} and repeats timesteps; stitching needs one call a step, as in "
-            f"{advice}"
+            f"{EULER}"
         )
-    if (policy.adaptive or policy.can_mask) and not measurable(scheduler):
+    if not (policy.adaptive or policy.can_mask):
+        return
+    if not measurable(scheduler):
         raise SchedulerError(
-            f"{policy.name} decides from the change between steps, which {name} (stochastic, multistep or not flow "
-            f"matching) does not show; use {advice}, or a program of whole steps such as 'L20 S*'"
+            f"{policy.name} decides from the change between steps, which {name} (stochastic, clipping, or of a kind "
+            "whose estimates are not known) does not show; UniPC, DPM-Solver++ and DDIM show it where they neither "
+            f"clip nor threshold; use {EULER}, or a program of whole steps such as 'L20 S*'"
+        )
+    if policy.measured[0] == "latent" and isinstance(scheduler, UniPCMultistepScheduler):
+        raise SchedulerError(
+            f"{policy.name} compares the latents of steps (signal=latent), which {name} corrects afterwards; use "
+            f"signal=denoised, or {EULER}"
         )

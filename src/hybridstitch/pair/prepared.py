@@ -6,7 +6,7 @@ graph. Regional compilation gives every kind of block one graph a shape.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Self
@@ -55,7 +55,8 @@ class Prepared:
         check_installed(engine)
         self.undo()
         if before == "off" and engine.quantise != "off":
-            quantise(self.family.module(), engine.quantise)
+            large: Any = self.family.module()
+            quantise(large, engine.quantise, large._no_split_modules)
         self._engine = engine
 
     def check(self, pipe: Any) -> None:
@@ -101,7 +102,7 @@ class Prepared:
     def undo(self) -> None:
         """Leave both models as they were found; quantised weights stay."""
         if self._shelf is not None:
-            self._shelf.ready()
+            self._shelf.close()
         for block in self._blocks:
             uncompile(block)
         self.family.call = self.family.module()
@@ -115,7 +116,7 @@ class Prepared:
         if engine.compile == "whole":
             family.call, drawing = (_compiled(model, engine) for model in (large, small))
         elif engine.compile == "regional":
-            self._blocks = [block for model in (large, small) for block in blocks(model)]
+            self._blocks = [block for model in (large, small) for block in blocks(model, large._no_split_modules)]
             for block in self._blocks:
                 block.compile(**_options(engine))
             family.call, drawing = _many(large, engine), _many(small, engine)
@@ -162,12 +163,13 @@ def check_installed(engine: Engine) -> None:
         raise EngineError(f"quantise={engine.quantise!r} needs torchao, which is not installed: pip install torchao")
 
 
-def quantise(model: Any, kind: str) -> None:
+def quantise(model: Any, kind: str, names: Collection[str]) -> None:
     """Round the weights of a model's blocks, in place.
 
     Args:
         model: the model.
         kind: "int8" or "float8".
+        names: of the blocks' classes.
 
     Raises:
         EngineError: torchao is not installed.
@@ -175,12 +177,17 @@ def quantise(model: Any, kind: str) -> None:
     check_installed(Engine(quantise=kind))  # type: ignore[arg-type]
     torchao: Any = import_module("torchao.quantization")
     config = {"int8": torchao.Int8WeightOnlyConfig, "float8": torchao.Float8WeightOnlyConfig}[kind]()
-    for block in blocks(model):
+    for block in blocks(model, names):
         torchao.quantize_(block, config)
 
 
 def _options(engine: Engine) -> dict[str, Any]:
-    return {"backend": engine.backend, "dynamic": False, "mode": "reduce-overhead" if engine.graphs else None}
+    """For `torch.compile`: a size that was seen to change, as groups of a mixed batch do, is open in the second graph.
+
+    Not so in blocks, where the models' different widths would be left open too, and in what is captured for each size.
+    """
+    dynamic = None if engine.compile == "whole" and not engine.graphs else False
+    return {"backend": engine.backend, "dynamic": dynamic, "mode": "reduce-overhead" if engine.graphs else None}
 
 
 def _compiled(model: Any, engine: Engine) -> Callable[..., Any]:

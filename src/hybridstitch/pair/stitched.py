@@ -6,6 +6,7 @@ draws; the pipeline guides and calls `scheduler.step`, which an observer reports
 
 import copy
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Self
@@ -38,6 +39,8 @@ class StitchedTransformer(Facade, Listener):
         guard: what makes a step fall back to the large model, see `guard.Guard`; None for nothing.
         words: what the small model is told, if it has text encoders of its own.
     """
+
+    __module__ = "hybridstitch"  # what saved pairs name, wherever this file lies
 
     def __init__(self, large: ModelMixin, small: ModelMixin, policy: Policy | str, engine: Engine = PLAIN) -> None:
         """Seat two models; the large one is prepared to draw parts of a picture.
@@ -109,6 +112,10 @@ class StitchedTransformer(Facade, Listener):
         if self._trace is None:
             self._trace = self._run.trace(str(self._decider.policy)).noted(self._decider.policy)
         return self._trace
+
+    def asked_of_large(self) -> None:
+        """See `Facade`: an adapter that is merged writes into the weights, so they come back first."""
+        self._prepared.wake()
 
     def check_policy(self, policy: Policy) -> None:
         """Refuse a policy that this pair or its pipeline's scheduler cannot serve.
@@ -268,6 +275,9 @@ class StitchedTransformer(Facade, Listener):
         if self._decider is not None and self._decider.policy.adaptive:
             for note in self.trace.flags:
                 self.warn(note)
+
+
+sys.modules["hybridstitch.stitched"] = sys.modules[__name__]  # what pairs saved by release 0.1.0 name
 
 
 def _nobody() -> None:

@@ -1,4 +1,4 @@
-"""The picture emerging: at some steps, what the finished picture was expected to be, `d_i = x_i − σ_i·v_i` (Eq. 10)."""
+"""The picture emerging: at some steps, what the finished picture was expected to be, d_i (Eq. 10)."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..drawing.stepped import Stepped
 from ..pair.observer import watch
 
 COUNT = 8
@@ -34,10 +35,10 @@ class Frames:
         """Listen to this pipeline's scheduler, as long as this object lives."""
         watch(pipe.scheduler, self)
 
-    def observe(self, latent: Tensor, prediction: Tensor, sigma: Tensor | float | None, returned: Tensor) -> None:
-        """The scheduler made a step; see `observer.Listener`."""
+    def observe(self, step: Stepped) -> None:
+        """The scheduler made a step."""
         if self._step in self.steps:
-            expected = returned if sigma is None else latent.float() - sigma * prediction.float()
+            expected = step.returned if step.clean is None else step.clean
             self._kept.append((self._step, expected[:1].clone()))  # (1, C, H, W)
         self._step += 1
 

@@ -52,8 +52,7 @@ def draw(results: Results, crew: Crew[Equipment]) -> list[Path]:
     """Measure and write fig7."""
     pipe, settings = crew.here.pipe, results.settings
     start = prepare(pipe, steps=settings.steps, **settings.call(0))
-    height, width = start.latent.shape[-2:]
-    tokens = height * width // pipe.transformer.family.patch**2
+    tokens = pipe.transformer.family.layout.count(start.latent)
     shape = shape_of(pipe.transformer.large, tokens, start.inputs["encoder_hidden_states"].shape[1])
     return plot(measure(stopwatch_of(pipe, settings, RATIOS), shape), settings.figures)
 

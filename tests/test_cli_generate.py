@@ -130,7 +130,7 @@ def test_from_says_when_versions_differ(run, monkeypatch):
     path = run(PROMPT, *SHORT)[0]["images"][0]["path"]
     recipe = picture.read(path)
     old = {**recipe.to_json(), "versions": {**recipe.versions, "torch": "1.0"}, "pixels": "0" * 64}
-    picture.write(Image.open(path), "old.png", picture.Recipe.from_json(old))
+    picture.write(Image.open(path), "old.png", picture.Metadata.from_json(old))
     _, err = run("--from", "old.png")
     assert len(err) == 1
     assert err[0].startswith("warning: not the same pixels as old.png: torch 1.0, now ")

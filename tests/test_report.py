@@ -14,7 +14,7 @@ from hybridstitch.report.colours import BOTH, KINDS, LARGE, METHODS, SMALL, kind
 from hybridstitch.report.filmstrip import filmstrip, spread
 from hybridstitch.report.overlay import difference, side_by_side, who_drew
 from hybridstitch.report.page import page, stages
-from hybridstitch.report.takes import Exhibit, Take, decibels, psnr
+from hybridstitch.report.takes import Exhibit, Take, decibels
 
 HYBRID = Plan((small(), Stroke("L", Region(0.25))), 1)
 PLANS = (Plan((large(),), 0), Plan((large(),), 0), HYBRID, HYBRID, Plan((small(),), 2))

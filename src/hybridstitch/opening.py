@@ -199,7 +199,7 @@ def check_recipe(pipe: DiffusionPipeline, recipe: Recipe) -> None:
     """
     home = recipe.home
     call = Call(width=home.width, height=home.height, steps=home.steps, guidance=home.guidance)
-    now = home_of(pipe, call)
+    now = home_of(pipe, call, home.models)
     if now.parameters != home.parameters:
         theirs, ours = (" and ".join(f"{n / 1e6:,.1f} M" for n in of.parameters) for of in (home, now))
         raise RecipeError(

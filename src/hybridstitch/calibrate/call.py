@@ -3,9 +3,10 @@
 import hashlib
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from types import MappingProxyType
 from typing import Any
 
 import diffusers
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from ..policies.policy import Policy
 from ..policies.trace import Trace
 from ..recipe import Home
-from ..report.picture import identity
+from ..report.identity import known_as
 
 Picture = NDArray[np.uint8]
 _MOVING = ("shift", "use_dynamic_shifting", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
@@ -74,12 +75,13 @@ class Call:
             pipe.set_progress_bar_config(**quiet)
 
 
-def home_of(pipe: Any, call: Call) -> Home:
+def home_of(pipe: Any, call: Call, records: Mapping[str, str] = MappingProxyType({})) -> Home:
     """Where a calibration of this pipeline holds.
 
     Args:
         pipe: stitched.
         call: the setting.
+        records: what the names stood for in a home to be compared with, see `identity.known_as`.
     """
     from ..mini.opened import mini_folder
 
@@ -91,7 +93,7 @@ def home_of(pipe: Any, call: Call) -> Home:
     return Home(
         pair="mini" if mini else large,
         small=None if mini else small,
-        models={role: identity(name) for role, name in names.items() if name is not None},
+        models={role: known_as(name, records.get(role)) for role, name in names.items() if name is not None},
         parameters=(_size(stitched.large), _size(stitched.small)),
         width=call.width,
         height=call.height,

@@ -10,7 +10,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 from rich.text import Text
 
 from . import flags, say
-from .asked import GUIDANCE, STEPS, Asked, BadInput, writable
+from .asked import Asked, BadInput, writable
+from .layers import GUIDANCE, STEPS
 from .served import tell
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,12 @@ from typer.core import TyperCommand
 
 from ..policies.policy import Policy
 from ..policies.presets import PRESETS, outside
-from ..report.picture import Recipe, differences, read, versions
+from ..report.picture import Metadata, differences, versions
 from . import flags, say
 from .asked import Asked, writable
+from .layers import Layer
 from .served import Served
+from .source import source as picture_layer
 
 if TYPE_CHECKING:
     from .files import Written
@@ -78,12 +80,13 @@ def generate(
 
     hybridstitch generate "a big dog left of a small cat on a meadow" --compare --explain
     """
-    recipe = None if source is None else read(source)
+    drawn, below = (None, Layer()) if source is None else picture_layer(source, pair=pair, small=small)
     served = Served.of(recipe_file, speed=speed, closeness=closeness, policy=policy, source=source)
     if served is not None:
-        pair, small, policy, steps, guidance, size = served.over(pair, small, steps, guidance, size)
+        served.warn_of(pair=pair, steps=steps, guidance=guidance, size=size)
+        below = served.layer.over(below)
     asked = Asked.of(
-        prompts=prompts or (), recipe=recipe, negative=negative, pair=pair, small=small, policy=policy, seed=seed,
+        prompts=prompts or (), below=below, negative=negative, pair=pair, small=small, policy=policy, seed=seed,
         count=n, steps=steps, guidance=guidance, size=size, device=device, dtype=dtype,
     )  # fmt: skip
     say.hush()
@@ -105,8 +108,8 @@ def generate(
         asked, named, chosen, texts, served, out=out, compare=compare, explain=explain, metadata=metadata, quiet=as_json
     )
     page = _page(written, out / PAGE, ctx.obj) if explain else None
-    if recipe is not None and source is not None:
-        _tell_apart(source, recipe, written)
+    if drawn is not None and source is not None:
+        _tell_apart(source, drawn, written, named)
     if as_json:
         from .files import result
 
@@ -204,16 +207,16 @@ def _warn_of_preset(name: str, asked: Asked, named: "Pair") -> None:
         say.warn(" ".join(reasons))
 
 
-def _tell_apart(source: Path, recipe: Recipe, written: Sequence["Written"]) -> None:
+def _tell_apart(source: Path, then: Metadata, written: Sequence["Written"], named: "Pair") -> None:
     """Whether the picture came out as it was, and if not, why it may have changed."""
-    now = written[0].recipe
+    now = written[0].metadata
     ours = {"models", "versions", "trace", "pixels"}
-    changed = [f.name for f in fields(Recipe) if f.name not in ours and getattr(now, f.name) != getattr(recipe, f.name)]
-    if now.pixels == recipe.pixels:
+    changed = [f.name for f in fields(Metadata) if f.name not in ours and getattr(now, f.name) != getattr(then, f.name)]
+    if now.pixels == then.pixels:
         say.line("note", f"the same pixels as {source}", "bold green")
     elif changed:
         say.line("note", f"a variation of {source}: another {', '.join(changed)}", "bold")
     else:
-        apart = differences(recipe, now)
+        apart = differences(then, replace(now, models=named.known_as(then.models)))
         reason = "; ".join(apart) if apart else "the same versions and models, so another machine or thread count"
         say.warn(f"not the same pixels as {source}: {reason}")

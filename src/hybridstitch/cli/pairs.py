@@ -121,10 +121,18 @@ class Pair:
     @property
     def models(self) -> dict[str, str]:
         """What the names stand for now."""
-        from ..report.picture import identity
+        return self.known_as({})
+
+    def known_as(self, records: Mapping[str, str]) -> dict[str, str]:
+        """What the names stand for now, as earlier records say it where they still hold.
+
+        Args:
+            records: by role, as `models` gave them, in this release or an earlier one.
+        """
+        from ..report.identity import known_as
 
         names = {"large": str(self.folder or self.large)} | ({} if self.small is None else {"small": self.small})
-        return {role: identity(name) for role, name in names.items()}
+        return {role: known_as(name, records.get(role)) for role, name in names.items()}
 
     @property
     def policy(self) -> Policy:

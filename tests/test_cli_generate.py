@@ -11,6 +11,7 @@ from hybridstitch.mini import opened
 from hybridstitch.policies.methods import parse
 from hybridstitch.policies.trace import Trace
 from hybridstitch.report import picture
+from hybridstitch.report.identity import ends_of
 from mini_folder import save
 
 PROMPT = "a big dog on a meadow"
@@ -167,3 +168,80 @@ def test_a_saved_pair_opens_with_its_policy(run, mini, tmp_path):
     assert found["trace"][0]["policy"] == "schedule:program=L2 H2@0.3 S"
     mini_again, _ = run(PROMPT, *SHORT, "--out", "again")
     assert pixels(found["images"][0]["path"]) == pixels(mini_again["images"][0]["path"])
+
+
+# --- `--from`, crossed with presets, the large model's picture and other releases' records ---
+
+
+def shift(path):
+    return picture.read(path).shift
+
+
+def redrawn(run, path, *words):
+    """The picture drawn again, and what was said."""
+    found, err = run("--from", path, "--out", "again", *words)
+    return found["images"][0]["path"], err
+
+
+def test_a_preset_s_picture_comes_back_with_its_noise_levels(run):
+    path = run(PROMPT, "--policy", "mini-few-4", "--size", 32)[0]["images"][0]["path"]
+    assert (shift(path), picture.read(path).steps) == (5.0, 7)
+    again, err = redrawn(run, path)
+    assert err == [f"note: the same pixels as {path}"]
+    assert pixels(again) == pixels(path)
+    other, err = redrawn(run, path, "--seed", 3)
+    assert (shift(other), err) == (5.0, [f"note: a variation of {path}: another seed"])
+
+
+def test_the_large_model_s_picture_comes_back_though_large_is_also_a_preset(run):
+    image = run(PROMPT, "--policy", "mini-few-4", "--size", 32, "--compare")[0]["images"][0]
+    again, err = redrawn(run, image["large"])
+    assert shift(again) == shift(image["large"]) == 5.0
+    assert err == [f"note: the same pixels as {image['large']}"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--policy", "L2 H2@0.3 S3"), None),  # made for another program
+        (("--policy", "large"), None),
+        (("--policy", "S2 L R@0.3 R@0.15 L R@0.45"), None),  # the preset's caches its text
+        (("--policy", "schedule:program=S2 L R@0.3 R@0.15 L R@0.45,text=cached"), 5.0),  # the same policy, written out
+        (("--policy", "large", "--steps", "9"), None),
+        (("--policy", "mini-few-3"), 4.0),  # brings its own steps and levels
+        (("--steps", "7"), 5.0),
+    ],
+)
+def test_noise_levels_go_with_the_policy_and_steps_they_were_made_for(run, words, expected):
+    path = run(PROMPT, "--policy", "mini-few-4", "--size", 32)[0]["images"][0]["path"]
+    again, err = redrawn(run, path, *words)
+    assert shift(again) == expected
+    assert ("shift" in err[-1]) == (expected != 5.0)
+
+
+def test_a_preset_named_on_another_picture_brings_its_steps(run):
+    path = run(PROMPT, *SHORT)[0]["images"][0]["path"]
+    again, _ = redrawn(run, path, "--policy", "mini-few-4")
+    assert (picture.read(again).steps, shift(again), picture.read(again).width) == (7, 5.0, 32)
+
+
+@pytest.mark.parametrize("kind", ["", ".large", ".beside", ".strip"])
+def test_none_of_a_picture_s_files_is_overwritten(run, kind):
+    taken = Path(f"out/a-big-dog-on-a-meadow-0{kind}.png")
+    taken.parent.mkdir()
+    taken.write_text("mine")
+    found, _ = run(PROMPT, *SHORT, "--compare", "--explain")
+    image = found["images"][0]
+    assert taken.read_text() == "mine"
+    assert {image[name][:29] for name in ("path", "large", "beside", "strip")} == {"out/a-big-dog-on-a-meadow-0-2"}
+
+
+def test_a_record_of_an_earlier_release_is_recognised(run, mini):
+    path = run(PROMPT, *SHORT)[0]["images"][0]["path"]
+    now = picture.read(path)
+    assert now.models["large"].startswith("content ")
+    for ends, reason in ((f"files {ends_of(mini)[:16]}", None), ("files 0123456789abcdef", "model large files 01")):
+        old = {**now.to_json(), "models": {"large": ends}, "pixels": "0" * 64}
+        picture.write(Image.open(path), "old.png", picture.Metadata.from_json(old))
+        _, err = redrawn(run, "old.png")
+        assert (reason or "the same versions and models") in err[0]

@@ -156,7 +156,7 @@ def says_it_is(path: Path, job_id: str) -> bool:
             return False
         with Image.open(path) as image:
             return pixel_digest(image) == recipe.pixels
-    except (HybridStitchError, OSError, ValueError, TypeError, SyntaxError):  # Pillow's word for a broken PNG
+    except (HybridStitchError, OSError, ValueError, TypeError, SyntaxError, RecursionError):  # SyntaxError is Pillow's
         return False
 
 

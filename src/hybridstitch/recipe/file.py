@@ -75,7 +75,15 @@ class Recipe:
             closeness = DEFAULT_CLOSENESS if speed is None and closeness is None else closeness
         check_request(speed=speed, closeness=closeness)
         if closeness is not None:
-            return max((p for p in self.points if p.closeness.low >= closeness), key=lambda p: p.speed)
+            close = [p for p in self.points if p.closeness.low >= closeness]
+            if not close:
+                closest = max(self.points, key=lambda p: p.closeness.low)
+                raise RecipeError(
+                    f"closeness={closeness:g} cannot be reached: the closest policy of this recipe, {closest.name}, is "
+                    f"{closest.closeness.low:.3f} close; ask for at most that, or calibrate again: "
+                    f"`{self.home.command}`"
+                )
+            return max(close, key=lambda p: p.speed)
         assert speed is not None
         fastest = max(self.points, key=lambda p: p.speed)
         if speed > fastest.speed * (1 + NEAR):
@@ -187,6 +195,8 @@ class Recipe:
             )
             if not points:
                 raise ValueError("no points")
+            if not any(point.kind == "large" for point in points):
+                raise ValueError("the large model itself, which all are compared with, is not among its points")
             for point in points:
                 parse(point.policy)
             large, small = data["home"]["parameters"]

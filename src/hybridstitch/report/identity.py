@@ -50,7 +50,7 @@ def known_as(source: str, record: str | None) -> str:
     """
     folder = Path(source)
     if record is not None and record.startswith(ENDS) and folder.is_dir():
-        ends = f"{ENDS}{_ends(folder)[:DIGITS]}"
+        ends = f"{ENDS}{ends_of(folder)[:DIGITS]}"
         return ends if ends == record else identity(source)
     return identity(source)
 
@@ -94,7 +94,7 @@ def _content(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _ends(folder: Path) -> str:
+def ends_of(folder: Path) -> str:
     """Digest of the names, sizes and ends of files, as releases up to 0.1.0 made it."""
     digest = hashlib.sha256()
     for path in _files(folder, OLD):

@@ -24,9 +24,9 @@ from torch._dynamo.utils import counters
 import hybridstitch
 from benchmarks.rounds import COLOURS, in_turn, parser, ratio, save, started, write
 from hybridstitch import Engine
+from hybridstitch.families.known import shape_of
 from hybridstitch.measure.lockstep import prepare
 from hybridstitch.mini.scenes import heldout_prompts
-from hybridstitch.pair.stitching import shape_of
 from hybridstitch.policies.plan import Region
 
 RATIOS, ALLOWED = (0.1, 0.2, 0.3, 0.4), 0.12
@@ -74,11 +74,11 @@ def from_cold(pipe: Any, engine: Engine, prompts: list[str]) -> dict[str, Any]:
 def strokes(pipe: Any, given: dict[str, Any]) -> dict[str, Callable[[], Any]]:
     """Dense, small and masked strokes of one engine, text fresh and cached."""
     models = pipe.transformer.models
-    tokens = given["hidden_states"].shape[-1] * given["hidden_states"].shape[-2] // models.large.patch**2
+    tokens = models.large.layout.count(given["hidden_states"])
     rows = len(given["hidden_states"])
     memory = models.room(given)
     calls: dict[str, Callable[[], Any]] = {
-        "dense": lambda: models.large.dense(given, keep=True, memory=memory),
+        "dense": lambda: models.large.dense(given, memory=memory),
         "small": lambda: models.small(**given, return_dict=False),
     }
     for text in ("fresh", "cached"):
@@ -146,7 +146,7 @@ def main() -> None:
         calls |= {f"{name} {stroke}": call for stroke, call in strokes(twin, given).items()}
     raw = in_turn(calls, args.repeats, device=args.device, clock=args.clock)
     large = pipe.transformer.large
-    tokens = start.latent.shape[-1] * start.latent.shape[-2] // pipe.transformer.family.patch**2
+    tokens = pipe.transformer.family.layout.count(start.latent)
     shape = shape_of(large, tokens, start.inputs["encoder_hidden_states"].shape[1])
     table = []
     for name, engine in engines.items():

@@ -34,8 +34,8 @@ from benchmarks.rounds import (
     write,
 )
 from hybridstitch import Engine, Schedule
+from hybridstitch.families.known import shape_of
 from hybridstitch.measure.price import fixed_plans
-from hybridstitch.pair.stitching import shape_of
 from hybridstitch.policies.latency import Shape
 from hybridstitch.policies.plan import Region
 
@@ -109,11 +109,11 @@ class Studio:
         """h(M) of the engine's own dense step, by text and mask."""
         models = self.pipe.transformer.models
         side = self.size // 8
-        tokens = (side // models.large.patch) ** 2
         given = inputs(side, 2, device=self.args.device, dtype=self.dtype)
+        tokens = models.large.layout.count(given["hidden_states"])
         memory = models.room(given)
         calls: dict[str, Callable[[], Any]] = {
-            "dense": lambda: models.large.dense(given, keep=True, memory=memory),
+            "dense": lambda: models.large.dense(given, memory=memory),
         }
         for text in ("fresh", "cached"):
             for share in self.args.ratios:

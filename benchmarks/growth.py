@@ -32,8 +32,8 @@ from benchmarks.rounds import (
     started,
     write,
 )
-from hybridstitch.families import Family
-from hybridstitch.pair.stitching import shape_of
+from hybridstitch.families.family import Family
+from hybridstitch.families.known import shape_of
 from hybridstitch.policies.plan import Region
 
 SIZES, BATCHES, RATIOS, STEPS = (256, 512, 768, 1024), (1, 2, 4, 8), (0.05, 0.1, 0.2, 0.3, 0.4, 0.6), (10, 20, 30, 50)
@@ -49,11 +49,12 @@ def step(pipe: Any, setting: tuple[int, int, float], args: Any, dtype: torch.dty
     family: Family = pipe.transformer.family
     given = inputs(side, images, device=args.device, dtype=dtype)
     tokens = (side // 2) ** 2
-    memory = family.dense(given, keep=True)[1]
+    memory = family.room(given)
+    family.dense(given, memory=memory)
     picked = torch.randperm(tokens)[: Region(share).count(tokens)].sort().values.to(args.device).repeat(images, 1)
     raw = in_turn(
         {
-            "dense": lambda: family.dense(given, keep=False),
+            "dense": lambda: family.dense(given),
             "masked": lambda: family.masked(given, picked, memory, None, text="fresh"),
             "small": lambda: pipe.transformer.small(**given, return_dict=False),
         },
@@ -81,10 +82,10 @@ def held(family: Family, given: dict[str, Any], memory: Any, device: str) -> int
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        family.dense(given, keep=True, memory=memory)
+        family.dense(given, memory=memory)
         return torch.cuda.max_memory_allocated(device) - before
     with Live() as live:
-        family.dense(given, keep=True, memory=memory)
+        family.dense(given, memory=memory)
     return live.peak
 
 

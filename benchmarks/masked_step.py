@@ -18,8 +18,8 @@ import matplotlib.pyplot as plt
 import torch
 
 from benchmarks.rounds import COLOURS, TEXT, in_turn, inputs, parser, random_sd3, ratio, save, started, write
+from hybridstitch.families.known import shape_of
 from hybridstitch.families.sd3 import SD3Family
-from hybridstitch.pair.stitching import shape_of
 from hybridstitch.policies.plan import Region
 
 RATIOS = (0.1, 0.2, 0.3, 0.4)
@@ -32,7 +32,8 @@ def measure(family: SD3Family, side: int, args: Any, dtype: torch.dtype) -> tupl
     tokens = (side // 2) ** 2
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        memory = family.dense(given, keep=True)[1]
+        memory = family.room(given)
+        family.dense(given, memory=memory)
 
     def masked(share: float, text: str) -> Callable[[], Any]:
         count = Region(share).count(tokens)
@@ -44,8 +45,8 @@ def measure(family: SD3Family, side: int, args: Any, dtype: torch.dtype) -> tupl
         return draw
 
     calls: dict[str, Callable[[], Any]] = {
-        "dense": lambda: family.dense(given, keep=False),
-        "dense, keeping": lambda: family.dense(given, keep=True, memory=memory),
+        "dense": lambda: family.dense(given),
+        "dense, keeping": lambda: family.dense(given, memory=memory),
         **{f"{text} {share}": masked(share, text) for text in ALLOWED for share in RATIOS},
     }
     raw = in_turn(calls, args.repeats, device=args.device, clock=args.clock)

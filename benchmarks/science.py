@@ -114,7 +114,7 @@ def plot_worth(rows: list[dict[str, Any]], models: dict[str, CostModel], out: Pa
 def plot_where(pipe: Any, trajectory: Trajectory, out: Path) -> None:
     """Where large and small differ (paper Fig. 1b): the top 40 % beside the picture, at four steps."""
     steps = [round(share * (len(trajectory.large) - 1)) for share in (0.1, 0.3, 0.6, 1.0)]
-    height, width = (s // trajectory.patch for s in trajectory.latents.shape[-2:])
+    height, width = trajectory.layout.grid(trajectory.latents)
     figure, axes = plt.subplots(1, 5, figsize=(11, 2.5))
     vae = pipe.vae
     with torch.no_grad():

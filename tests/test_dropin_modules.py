@@ -8,7 +8,7 @@ from peft.utils import get_peft_model_state_dict
 
 from dropin import ADAPTIVE, HYBRID
 from hybridstitch import HybridStitchError, Replay, Schedule, StitchWarning, stitch, unstitch
-from hybridstitch.policies.trace import Seen
+from hybridstitch.policies.seen import Seen
 from small_models import generate, pipeline, small, stitched
 
 

@@ -35,7 +35,7 @@ from hybridstitch.errors import (
     TraceError,
     nearest,
 )
-from hybridstitch.families import family_of
+from hybridstitch.families.known import family_of
 from hybridstitch.pair.stitched import StitchedTransformer
 from small_models import POOLED, TEXT_WIDTH, generate, pipeline, prompt, small, transformer, vae
 

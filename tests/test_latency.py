@@ -15,7 +15,7 @@ from hybridstitch.policies.latency import (
 )
 from hybridstitch.policies.methods import Schedule
 from hybridstitch.policies.plan import Plan, Region, Stroke, large, small
-from hybridstitch.policies.trace import Seen
+from hybridstitch.policies.seen import Seen
 
 GIB = 2**30
 LARGE = {"width": 38 * 64, "layers": 38}  # Stable Diffusion 3.5 large

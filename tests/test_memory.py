@@ -9,10 +9,10 @@ import hybridstitch
 from benchmarks.live import Live
 from hybridstitch.cli import main
 from hybridstitch.errors import PairError
+from hybridstitch.families.known import shape_of
 from hybridstitch.families.sd3 import SD3Family
 from hybridstitch.mini.opened import open_mini
 from hybridstitch.pair.memory import Source, check_fits, gibibytes, pair_needs
-from hybridstitch.pair.stitching import shape_of
 from mini_folder import save
 from small_models import KINDS, POOLED, TEXT_WIDTH, pipeline, small, stitched, transformer
 

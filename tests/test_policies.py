@@ -23,7 +23,7 @@ from hybridstitch.policies.methods import (
 )
 from hybridstitch.policies.plan import Plan, Region, Stroke, large, small
 from hybridstitch.policies.policy import least_large, next_stage
-from hybridstitch.policies.trace import Seen
+from hybridstitch.policies.seen import Seen
 from strategies import ANY, BY_POLICY, DISTANCES, MASKED, SRDIFFUSIONS, hybrids
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridstitch import HybridStitch, Replay, Trace
-from hybridstitch.policies.trace import Seen
+from hybridstitch.policies.seen import Seen
 from seen import SIZES, noise, pair, same, single
 from small_models import KINDS, generate
 

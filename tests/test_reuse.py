@@ -10,7 +10,7 @@ from hybridstitch.errors import PolicyError
 from hybridstitch.policies.methods import parse
 from hybridstitch.policies.plan import Plan, large
 from hybridstitch.policies.reuse import changes_a_step
-from hybridstitch.policies.trace import Seen
+from hybridstitch.policies.seen import Seen
 from small_models import generate, pipeline
 from small_models import small as small_model
 from strategies import DISTANCES, FIT, reuses

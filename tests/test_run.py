@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hybridstitch import StitchWarning, Trace, stitch
-from hybridstitch.drawing.draw import Models
+from hybridstitch.drawing.call import Models
 from hybridstitch.drawing.record import Drawn
 from hybridstitch.drawing.run import Run
 from hybridstitch.errors import RunError

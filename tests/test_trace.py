@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hybridstitch.errors import TraceError
 from hybridstitch.policies.methods import HybridStitch, LargeOnly, Replay, Schedule, SRDiffusion
 from hybridstitch.policies.plan import Plan, Region, Stroke, large, small
-from hybridstitch.policies.trace import Seen, Step, Trace
+from hybridstitch.policies.seen import Seen
+from hybridstitch.policies.trace import Step, Trace
 from strategies import ANY, DISTANCES, FITTING, PLANS
 
 HYBRID = Plan((small(), Stroke("L", Region(0.25))), 1)

@@ -3,14 +3,13 @@
 A new release that renames one of them breaks this file and nothing else.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from shutil import which
 from typing import Any
 
 import torch
 from diffusers.models.attention_dispatch import dispatch_attention_fn
-from diffusers.models.attention_processor import JointAttnProcessor2_0
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pag.pag_utils import PAGMixin
@@ -32,8 +31,8 @@ __all__ = [
     "many_graphs",
     "perturbs_attention",
     "set_component",
-    "strange_processor",
     "uncompile",
+    "upload",
 ]
 
 
@@ -67,14 +66,6 @@ def is_parallel(model: nn.Module) -> bool:
 def perturbs_attention(pipe: DiffusionPipeline) -> bool:
     """Whether the pipeline swaps attention processors during its call (perturbed-attention guidance)."""
     return isinstance(pipe, PAGMixin)
-
-
-def strange_processor(model: Any) -> str | None:
-    """The first attention of a Stable Diffusion 3 transformer that does not attend the stock way, in words, or None."""
-    for name, processor in model.attn_processors.items():
-        if type(processor) is not JointAttnProcessor2_0:
-            return f"{name} has a {type(processor).__name__}"
-    return None
 
 
 def set_component(pipe: DiffusionPipeline, name: str, module: nn.Module) -> None:
@@ -113,6 +104,17 @@ def many_graphs(count: int = 64) -> AbstractContextManager[None]:
     import torch._dynamo.config as config
 
     return config.patch(recompile_limit=count)
+
+
+def upload(numbers: Sequence[int], device: torch.device) -> Tensor:
+    """Numbers known on the host, on a device; nothing waits for the transfer.
+
+    Returns:
+        (len(numbers),), int64.
+    """
+    if device.type == "cpu":
+        return torch.tensor(numbers)
+    return torch.tensor(numbers, pin_memory=device.type == "cuda").to(device, non_blocking=True)
 
 
 def backends() -> list[str]:

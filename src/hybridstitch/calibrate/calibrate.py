@@ -6,9 +6,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from ..families.known import shape_of
 from ..measure.price import Prices
 from ..pair.stitched import StitchedTransformer
-from ..pair.stitching import shape_of
 from ..policies.latency import Shape
 from ..policies.methods import LargeOnly, SmallOnly
 from ..policies.policy import Policy

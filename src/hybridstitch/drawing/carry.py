@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..families.rows import Rows
 from ..policies.plan import Stroke
 
 
@@ -21,7 +22,7 @@ class Last:
     """What the small model drew last.
 
     Attributes:
-        prediction: s', (R, C, H, W).
+        prediction: s', (R, …).
         rows: those of which the large model did not draw everything since.
     """
 
@@ -33,42 +34,44 @@ class Last:
         return Last(self.prediction, self.rows - {*rows})
 
 
-def renewed(last: Last | None, drawn: Tensor, rows: Sequence[int], total: int) -> Last:
+def renewed(last: Last | None, drawn: Tensor, rows: Rows, total: int) -> Last:
     """What the small model drew last, now that it drew some rows again.
 
     Args:
         last: so far, or None.
-        drawn: s, (len(rows), C, H, W).
+        drawn: s, (len(rows), …).
         rows: whose.
         total: R.
     """
-    if len(rows) == total:
-        return Last(drawn, frozenset(rows))
+    if rows.whole:
+        return Last(drawn, frozenset(rows.numbers))
     prediction = drawn.new_zeros(total, *drawn.shape[1:]) if last is None else last.prediction.clone()
-    prediction[list(rows)] = drawn
-    return Last(prediction, frozenset(rows) | (frozenset() if last is None else last.rows))
+    for there, here in rows.parts:
+        prediction[there] = drawn[here]
+    return Last(prediction, frozenset(rows.numbers) | (frozenset() if last is None else last.rows))
 
 
-def carried(drawn: Tensor, rows: Sequence[int], stroke: Stroke, previous: Tensor | None, last: Last | None) -> Tensor:
-    """v of some rows, (len(rows), C, H, W), in memory of its own.
+def carried(drawn: Tensor, rows: Rows, stroke: Stroke, previous: Tensor | None, last: Last | None) -> Tensor:
+    """v of some rows, (len(rows), …), in memory of its own.
 
     Args:
         drawn: s, of the same shape.
         rows: whose, of R.
         stroke: with the shares.
-        previous: p, (R, C, H, W), or None at the first step: v = s.
+        previous: p, (R, …), or None at the first step: v = s.
         last: s', or None where the small model did not draw yet.
     """
     if previous is None:
         return drawn.clone()
-    whole = len(rows) == len(previous)
-    before = previous if whole else previous[list(rows)]
-    known = [place for place, row in enumerate(rows) if last is not None and row in last.rows]
+    before = rows.take(previous)
+    known = frozenset() if last is None else last.rows & {*rows.numbers}
     if last is None or not known:
         return drawn.lerp(before, stroke.carry)
-    if whole and len(known) == len(rows):
+    if rows.whole and len(known) == len(rows):
         then = last.prediction
     else:
         then = drawn.clone()
-        then[known] = last.prediction[[rows[place] for place in known]]
+        for place, number in enumerate(rows.numbers):
+            if number in known:
+                then[place] = last.prediction[number]
     return before + stroke.follow * (drawn - then) - (1 - stroke.carry) * (before - then)

@@ -1,71 +1,47 @@
 """What a step changed (Eq. 9 and 10), always in float32, and which tokens it changed most.
 
-    output    d_i = x_i − σ_i·v_i   (the denoised estimate), or x_{i+1} (the latent itself)   (B, C, H, W)
-    change    c_i = |d_i − d_{i−1}|                                                             (B, C, H, W)
-    distance  D_i, one number per image                                                         (B,)
-    score     mean of c_i over a token's channels and pixels                                    (B, N)
+    output    d_i, the clean latent a step points at (x_i − σ_i·v_i in flow matching), or x_{i+1} itself   (B, …)
+    change    c_i = |d_i − d_{i−1}|                                                                       (B, …)
+    distance  D_i, one number per image                                                                   (B,)
+    score     mean of c_i over a token's entries                                                          (B, N)
 
-A token is one p×p patch; tokens are counted row by row, N = (H/p)·(W/p). Tokens that someone overwrote between two
-steps are *given*: their score is 0 and they are left out of the mean.
+Where tokens lie in a latent is the family's `Layout`. Tokens that someone overwrote between two steps are *given*:
+their score is 0 and they are left out of the mean.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from ..families.layout import Layout
 from ..policies.policy import Reduction, Signal
+from .stepped import Stepped
 
 SMALLEST = 1e-6
 
 
-def denoised(latent: Tensor, prediction: Tensor, sigma: Tensor | float) -> Tensor:
-    """Eq. 10: the clean latent that a flow-matching prediction points at, `x − σ·v`.
-
-    Args:
-        latent: x_i, (B, C, H, W).
-        prediction: v_i after guidance, (B, C, H, W).
-        sigma: σ_i, a scalar.
-
-    Returns:
-        (B, C, H, W), float32.
-    """
-    return latent.float() - sigma * prediction.float()
-
-
-def token_sums(values: Tensor, patch: int) -> Tensor:
-    """Sum over each token's channels and pixels.
-
-    Args:
-        values: (B, C, H, W).
-        patch: p, pixels along a token's side.
-
-    Returns:
-        (B, N), tokens row by row.
-    """
-    return F.avg_pool2d(values.sum(1, keepdim=True), patch, divisor_override=1).flatten(1)
-
-
-def given_tokens(returned: Tensor, received: Tensor, patch: int) -> Tensor:
+def given_tokens(returned: Tensor, received: Tensor, layout: Layout) -> Tensor:
     """Tokens overwritten between two steps (inpaint blending, callbacks).
 
     Args:
-        returned: what the scheduler returned, (B, C, H, W).
-        received: what entered the next step, (B, C, H, W).
-        patch: p.
+        returned: what the scheduler returned, (B, …).
+        received: what entered the next step, (B, …).
+        layout: of latents.
 
     Returns:
         (B, N), bool.
     """
-    return token_sums((returned.to(received.dtype) != received).float(), patch) > 0
+    return layout.sums((returned.to(received.dtype) != received).float()) > 0
 
 
-def distance(change: Tensor, output: Tensor, patch: int, reduction: Reduction, given: Tensor | None = None) -> Tensor:
+def distance(
+    change: Tensor, output: Tensor, layout: Layout, reduction: Reduction, given: Tensor | None = None
+) -> Tensor:
     """Eq. 9: how far an image moved, relative to where it is.
 
     Args:
-        change: c_i, (B, C, H, W), float32.
-        output: d_i, (B, C, H, W), float32.
-        patch: p.
+        change: c_i, (B, …), float32.
+        output: d_i, (B, …), float32.
+        layout: of latents.
         reduction: "token": mean over tokens of Σ_token c / Σ_token |d|; "norm": Σ c / Σ |d|;
             "elementwise": mean of c / max(|d|, 1e-6).
         given: tokens left out, (B, N), or None.
@@ -74,26 +50,26 @@ def distance(change: Tensor, output: Tensor, patch: int, reduction: Reduction, g
         (B,), float32; NaN for an image whose tokens are all given.
     """
     if reduction == "elementwise":
-        ratio = token_sums(change / output.abs().clamp_min(SMALLEST), patch) / (change.shape[1] * patch * patch)
+        ratio = layout.sums(change / output.abs().clamp_min(SMALLEST)) / layout.entries(change)
         return _mean(ratio, given)
-    moved, size = token_sums(change, patch), token_sums(output.abs(), patch)  # (B, N) each
+    moved, size = layout.sums(change), layout.sums(output.abs())  # (B, N) each
     if reduction == "token":
         return _mean(moved / size.clamp_min(SMALLEST), given)
     return _mean(moved, given) / _mean(size, given).clamp_min(SMALLEST)
 
 
-def scores(change: Tensor, patch: int, given: Tensor | None = None) -> Tensor:
-    """How much each token changed: the mean of c_i over its channels and pixels; 0 where given.
+def scores(change: Tensor, layout: Layout, given: Tensor | None = None) -> Tensor:
+    """How much each token changed: the mean of c_i over its entries; 0 where given.
 
     Args:
-        change: c_i, (B, C, H, W), float32.
-        patch: p.
+        change: c_i, (B, …), float32.
+        layout: of latents.
         given: tokens overwritten from outside, (B, N), or None.
 
     Returns:
         (B, N), float32.
     """
-    mean = token_sums(change, patch) / (change.shape[1] * patch * patch)
+    mean = layout.sums(change) / layout.entries(change)
     return mean if given is None else mean.masked_fill(given, 0.0)
 
 
@@ -122,52 +98,47 @@ class Meter:
     """What consecutive steps of one run changed, one step at a time.
 
     Attributes:
-        output: d_i of the last observed step, (B, C, H, W), float32.
+        output: d_i of the last observed step, (B, …), float32.
         change: c_i of the last observed step, or None before there are two outputs.
         given: tokens overwritten since, (B, N), or None where none could be.
     """
 
-    def __init__(self, signal: Signal, reduction: Reduction, patch: int) -> None:
+    def __init__(self, signal: Signal, reduction: Reduction, layout: Layout) -> None:
         """Start with nothing observed.
 
         Args:
             signal: "denoised" or "latent".
             reduction: see `distance`.
-            patch: p.
+            layout: of latents.
         """
         self.signal: Signal = signal
         self.reduction: Reduction = reduction
-        self.patch = patch
+        self.layout = layout
         self.output: Tensor | None = None
         self.change: Tensor | None = None
         self.given: Tensor | None = None
         self._returned: Tensor | None = None
 
-    def observe(self, latent: Tensor, prediction: Tensor, sigma: Tensor | float, returned: Tensor) -> None:
-        """Take in a step that the scheduler made.
-
-        Args:
-            latent: x_i.
-            prediction: v_i.
-            sigma: σ_i.
-            returned: x_{i+1}; all (B, C, H, W).
-        """
-        returned = returned.clone()  # a callback may write into the scheduler's tensor
+    def observe(self, step: Stepped) -> None:
+        """Take in a step that the scheduler made, one that points at a clean latent."""
+        returned = step.returned.clone()  # a callback may write into the scheduler's tensor
         if self.signal == "denoised":
-            output, before = denoised(latent, prediction, sigma), self.output
+            assert step.clean is not None
+            output, before = step.clean, self.output
         else:
-            output, before = returned.float(), latent.float() if self.output is None else self.output
+            output, before = returned.float(), step.latent.float() if self.output is None else self.output
         self.change = None if before is None else (output - before).abs()
         self.output, self.given, self._returned = output, None, returned
 
     def receive(self, latent: Tensor) -> None:
-        """Compare the latent that enters the next step with what the scheduler returned.
+        """Compare what enters the next step with what the scheduler returned.
 
         Args:
-            latent: (B, C, H, W).
+            latent: the model's input, images first; further rows, channels and tokens (guidance, references) follow.
         """
         if self._returned is not None:
-            self.given = given_tokens(self._returned, latent, self.patch)
+            same = latent[tuple(slice(size) for size in self._returned.shape)]
+            self.given = given_tokens(self._returned, same, self.layout)
 
     def read(self) -> Tensor:
         """D of the last observed step and whether its output is finite.
@@ -179,19 +150,7 @@ class Meter:
         finite = torch.isfinite(self.output).flatten(1).all(1).float()
         if self.change is None:
             return torch.stack([torch.full_like(finite, torch.nan), finite])
-        return torch.stack([distance(self.change, self.output, self.patch, self.reduction, self.given), finite])
-
-    def is_still(self, image: int, tokens: Tensor) -> bool:
-        """Whether the last step changed nothing inside a mask; read on the host.
-
-        Args:
-            image: its index.
-            tokens: of the mask, (K,).
-        """
-        if self.change is None:
-            return False
-        given = None if self.given is None else self.given[image, None]
-        return bool((scores(self.change[image, None], self.patch, given)[0, tokens] == 0).all())
+        return torch.stack([distance(self.change, self.output, self.layout, self.reduction, self.given), finite])
 
     def busiest(self, image: int, count: int) -> Tensor:
         """The tokens of one image that the last step changed most.
@@ -205,4 +164,4 @@ class Meter:
         """
         assert self.change is not None
         given = None if self.given is None else self.given[image, None]
-        return busiest(scores(self.change[image, None], self.patch, given), count)[0]
+        return busiest(scores(self.change[image, None], self.layout, given), count)[0]

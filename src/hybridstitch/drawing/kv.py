@@ -1,23 +1,16 @@
 """Keys and values of the large model, by layer, image and guidance branch.
 
-Joint attention has to put image and text side by side anyway, image tokens first: (R, N + T, heads, head width),
-R rows = branches × images in the order the pipeline gives them. A dense step does so in a memory that lasts for the
-run, a masked step writes the keys and values of its tokens into it, in place: nothing is copied to be kept. Each row
-knows the step that last drew it: a masked step may only continue what the previous step left.
+A memory (R, length, heads, head width) a layer lasts for the run, R rows = branches × images in the order the pipeline
+gives them, `length` all tokens that are attended to. A dense step fills it, a masked step writes the keys and values
+of its tokens into it, in place. Each row knows the step that last drew it: a masked step may only continue what the
+previous step left.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-import torch
 from torch import Tensor
-
-
-def span(rows: Sequence[int]) -> slice | None:
-    """Neighbouring rows as a slice, which needs no index on the device; None for others."""
-    together = slice(rows[0], rows[0] + len(rows))
-    return together if list(rows) == list(range(together.start, together.stop)) else None
 
 
 @dataclass(slots=True)
@@ -26,7 +19,7 @@ class KVCache:
 
     Attributes:
         rows: R, rows of the call.
-        layers: per attention layer its keys and values, each (R, N + T, heads, head width).
+        layers: per attention layer its keys and values, each (R, length, heads, head width).
         drawn: per row the step that last wrote it; None where nothing was written.
         lasting: keep the memory when its content is forgotten: captured graphs know its address.
     """
@@ -55,26 +48,10 @@ class KVCache:
         """Take memory that nothing was written into yet.
 
         Args:
-            layers: keys and values, each (R, N + T, heads, head width).
+            layers: keys and values, each (R, length, heads, head width).
         """
         self.forget()
         self.layers = layers
-
-    def part(self, rows: Sequence[int]) -> tuple[list[tuple[Tensor, Tensor]], Tensor | None]:
-        """The memory that some rows are written to.
-
-        Args:
-            rows: in the memory's order.
-
-        Returns:
-            layers, and which of their rows these are, (len(rows),), or None for all: neighbouring rows are a view.
-        """
-        if len(rows) == self.rows or not self.layers:
-            return self.layers, None
-        together = span(rows)
-        if together is not None:
-            return [(keys[together], values[together]) for keys, values in self.layers], None
-        return self.layers, torch.tensor(rows, device=self.layers[0][0].device)
 
     def stamp(self, rows: Sequence[int], step: int | None) -> None:
         """Remember that `step` wrote `rows`; None: that they are of no use."""

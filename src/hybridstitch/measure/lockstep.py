@@ -12,7 +12,7 @@ guidance. A shared step counts with its full time in every trace that went throu
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..compat import is_offloaded
+from ..drawing.decide import seen
 from ..drawing.run import Run
+from ..drawing.stepped import Stepped
 from ..errors import StitchError
-from ..pair.observer import check_scheduler, measurable
+from ..pair.observer import Listener, check_scheduler, measurable, unwatch, watch
 from ..pair.stitched import StitchedTransformer
 from ..policies.plan import Plan
 from ..policies.policy import Policy, Reduction, Signal
-from ..policies.trace import Seen, Trace
+from ..policies.seen import Seen
+from ..policies.trace import Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +39,15 @@ class Start:
 
     Attributes:
         latent: x_0, (1, C, H, W).
-        inputs: the transformer's other keyword arguments, tensors of R rows (2 with guidance).
+        inputs: the transformer's other arguments, tensors of R rows.
+        rows: R, 2 with guidance.
         guidance: g.
         scheduler: the pipeline's, its timesteps set; copied for every path.
     """
 
     latent: Tensor
     inputs: dict[str, Any]
+    rows: int
     guidance: float
     scheduler: Any
 
@@ -52,20 +58,40 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """What a policy drew: the clean latent (1, C, H, W), and how."""
+class Finished:
+    """What a policy drew: the clean latent, of one image, and how."""
 
     latent: Tensor
     trace: Trace
 
 
 class _Captured(Exception):
-    """The first call of the transformer was seen; nothing needs to be drawn."""
+    """All that is wanted was seen; nothing more needs to be drawn."""
+
+
+class _Capture(Listener):
+    """Takes the first step's calls of the transformer, answers nothing, and stops at the scheduler."""
+
+    def __init__(self, pipe: Any) -> None:
+        """Ready to take calls of a pipeline's transformer."""
+        self.calls: list[dict[str, Any]] = []
+        self.scheduler: Any = None  # as it was before its first step
+        self._pipe = pipe
+
+    def forward(self, *args: Any, return_dict: bool = True, **kwargs: Any) -> tuple[Tensor]:
+        """In place of the transformer's own."""
+        self.calls.append(self._pipe.transformer.bind(args, kwargs))
+        self.scheduler = self.scheduler or copy.deepcopy(self._pipe.scheduler)
+        return (torch.zeros_like(self.calls[-1]["hidden_states"]),)
+
+    def observe(self, step: Stepped) -> None:
+        """The scheduler was reached."""
+        raise _Captured
 
 
 @torch.no_grad()
 def prepare(pipe: Any, prompt: str, *, steps: int, guidance: float, seed: int = 0, **call: Any) -> Start:
-    """Let the pipeline encode a prompt and draw its noise, up to the first call of the transformer.
+    """Let the pipeline encode a prompt and draw its noise, up to the scheduler's first step.
 
     Args:
         pipe: a stitched pipeline.
@@ -74,32 +100,38 @@ def prepare(pipe: Any, prompt: str, *, steps: int, guidance: float, seed: int = 
         guidance: the guidance scale; 1 or less for none.
         seed: of the noise, on the CPU.
         call: further arguments of the pipeline's call (`height`, `width`, `negative_prompt`, `sigmas`, …).
+
+    Raises:
+        StitchError: the pipeline is offloaded, or calls the transformer several times a step.
     """
-    found: dict[str, Any] = {}
-
-    def capture(module: Any, args: tuple[Any, ...], inputs: dict[str, Any]) -> None:
-        found.update(inputs)
-        raise _Captured
-
-    handle = _stitched(pipe).register_forward_pre_hook(capture, with_kwargs=True)
+    stitched = _stitched(pipe)
+    capture = _Capture(pipe)
     quiet = getattr(pipe, "_progress_bar_config", {})
     pipe.set_progress_bar_config(**{**quiet, "disable": True})
+    stitched.forward = capture.forward
+    watch(pipe.scheduler, capture)
     try:
         generator = torch.Generator().manual_seed(seed)
         pipe(prompt, num_inference_steps=steps, guidance_scale=guidance, generator=generator, **call)
     except _Captured:
         pipe.maybe_free_model_hooks()
     finally:
-        handle.remove()
+        del stitched.forward
+        unwatch(pipe.scheduler, capture)
         pipe.set_progress_bar_config(**quiet)
-    latent = found.pop("hidden_states")[:1].clone()
-    for name in ("timestep", "return_dict"):
-        found.pop(name, None)
-    return Start(latent, found, guidance, copy.deepcopy(pipe.scheduler))
+    if len(capture.calls) != 1:
+        raise StitchError(
+            f"{type(pipe).__name__} calls its transformer {len(capture.calls)} times a step; policies are drawn "
+            "together only where guidance is one call: draw them one by one with the pipeline"
+        )
+    found = capture.calls[0]
+    latents = found.pop("hidden_states")
+    found.pop("timestep")
+    return Start(latents[:1].clone(), found, len(latents), guidance, capture.scheduler)
 
 
 @torch.no_grad()
-def draw_together(pipe: Any, start: Start, policies: Mapping[str, Policy]) -> dict[str, Drawn]:
+def draw_together(pipe: Any, start: Start, policies: Mapping[str, Policy]) -> dict[str, Finished]:
     """Draw one picture by each policy, every distinct step once.
 
     Args:
@@ -122,10 +154,12 @@ def draw_together(pipe: Any, start: Start, policies: Mapping[str, Policy]) -> di
         check_scheduler(start.scheduler, policy)
         policy.check(start.steps)
         kinds.setdefault(policy.measured, []).append(name)
-    drawn: dict[str, Drawn] = {}
+    drawn: dict[str, Finished] = {}
     for names in kinds.values():
         members = {name: policies[name] for name in names}
-        run = Run(_told(members), models, start.steps, measure=measurable(start.scheduler))
+        measured = members[names[0]].measured if measurable(start.scheduler) else None
+        keep = any(policy.can_mask for policy in members.values())
+        run = Run(models, start.steps, measured=measured, keep=keep)
         _Path(start, members, dict.fromkeys(names, 0), run, start.latent, start.scheduler).follow(drawn)
     return {name: drawn[name] for name in policies}
 
@@ -146,37 +180,7 @@ def decode(pipe: Any, latent: Tensor) -> NDArray[np.uint8]:
     return np.asarray(pipe.image_processor.postprocess(pixels, output_type="pil")[0])
 
 
-@dataclass(frozen=True, slots=True)
-class _Told(Policy):
-    """Does as it is told for one step, and keeps and measures what those it stands for need."""
-
-    name = "told"
-    adaptive = True
-    plan: Plan
-    keeps: bool
-    measures: tuple[Signal, Reduction]
-
-    @property
-    def can_mask(self) -> bool:
-        return self.keeps
-
-    @property
-    def measured(self) -> tuple[Signal, Reduction]:
-        return self.measures
-
-    def check(self, steps: int) -> None:
-        """Those it stands for were asked."""
-
-    def decide(self, seen: Seen) -> Plan:
-        return self.plan
-
-
-def _told(members: Mapping[str, Policy], plan: Plan | None = None) -> _Told:
-    keeps = any(policy.can_mask for policy in members.values())
-    return _Told(plan or Plan(()), keeps, next(iter(members.values())).measured)
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class _Path:
     """Policies that agreed so far, and the run they share.
 
@@ -187,6 +191,7 @@ class _Path:
         run: what was drawn.
         latent: x_i, (1, C, H, W).
         scheduler: of this path only, once a step was made.
+        plan: of the step being drawn.
     """
 
     start: Start
@@ -195,35 +200,48 @@ class _Path:
     run: Run
     latent: Tensor
     scheduler: Any
+    plan: Plan | None = None
 
-    def follow(self, drawn: dict[str, Drawn]) -> None:
+    def follow(self, drawn: dict[str, Finished]) -> None:
         """Draw to the end, paths that part from this one included."""
         self.scheduler = copy.deepcopy(self.scheduler)
-        for step in range(len(self.run.drawn), self.start.steps):
-            first, *others = self._plans(step).items()
+        watch(self.scheduler, self)
+        for _ in range(len(self.run.drawn), self.start.steps):
+            first, *others = self._decided().items()
             for _, names in others:
                 self._part(names).follow(drawn)
-            plan, names = first
+            self.plan, names = first
             self.members = {name: self.members[name] for name in names}
-            self.stages = dict.fromkeys(names, plan.stage)
-            self.run.policy = _told(self.members, plan)
-            self._step(step)
-        trace = self.run.trace()
+            self.stages = dict.fromkeys(names, self.plan.stage)
+            self._step()
         for name, policy in self.members.items():
-            mine = replace(trace, policy=str(policy))
-            drawn[name] = Drawn(self.latent, replace(mine, flags=mine.notes(policy)))
+            drawn[name] = Finished(self.latent, self.run.trace(str(policy)).noted(policy))
 
-    def _plans(self, step: int) -> dict[Plan, list[str]]:
+    def plans(self, run: Run) -> list[Plan]:
+        """What all members decided, see `decide.Decider`."""
+        assert self.plan is not None
+        return [self.plan]
+
+    def observe(self, step: Stepped) -> None:
+        """The scheduler made a step."""
+        self.run.observe(step)
+
+    def large_is_over(self, run: Run) -> bool:
+        """Whether no member will ask for the large model, see `decide.Decider`."""
+        return not any(
+            stroke.model == "L"
+            for name, policy in self.members.items()
+            for step in range(len(run.drawn), run.steps)
+            for stroke in policy.decide(Seen(step=step, steps=run.steps, stage=self.stages[name], distances=())).strokes
+        )
+
+    def _decided(self) -> dict[Plan, list[str]]:
         """The plans of the step about to be drawn, and whose they are."""
         self.run.look(self.latent)
-        measured = self.run.distances()
-        distances = measured[0] if measured else ()
-        before = tuple(done.plans[0] for done in self.run.drawn)
+        distances = self.run.distances()[0]
         plans: dict[Plan, list[str]] = {}
         for name, policy in self.members.items():
-            stage = self.stages[name]
-            seen = Seen(step=step, steps=self.start.steps, stage=stage, distances=distances, plans=before)
-            plans.setdefault(policy.decide(seen), []).append(name)
+            plans.setdefault(policy.decide(seen(self.run, 0, distances, self.stages[name])), []).append(name)
         return plans
 
     def _part(self, names: list[str]) -> "_Path":
@@ -237,23 +255,26 @@ class _Path:
             self.scheduler,
         )
 
-    def _step(self, step: int) -> None:
+    def _step(self) -> None:
         """Predict, guide, and let the scheduler step, as the pipeline does."""
-        rows = len(self.start.inputs["encoder_hidden_states"])
+        rows, step = self.start.rows, len(self.run.drawn)
         time = self.scheduler.timesteps[step]
         latents = torch.cat([self.latent] * rows) if rows > 1 else self.latent
-        prediction = self.run.draw({"hidden_states": latents, "timestep": time.expand(rows), **self.start.inputs})
+        inputs = {"hidden_states": latents, "timestep": time.expand(rows), **self.start.inputs}
+        prediction = self.run.draw(inputs, self)
         if rows > 1:
             negative, positive = prediction.chunk(2)
             prediction = negative + self.start.guidance * (positive - negative)
-        sigma = self.scheduler.sigmas[step] if measurable(self.scheduler) else None
-        returned = self.scheduler.step(prediction, time, self.latent, return_dict=False)[0]
-        self.run.observe(self.latent, prediction, sigma, returned)
-        self.latent = returned
+        self.latent = self.scheduler.step(prediction, time, self.latent, return_dict=False)[0]
 
 
 def _stitched(pipe: Any) -> StitchedTransformer:
     transformer = pipe.transformer
     if not isinstance(transformer, StitchedTransformer):
         raise StitchError("this pipeline is not stitched; `hybridstitch.stitch(pipe, small=…)` first")
+    if is_offloaded(pipe):
+        raise StitchError(
+            "CPU offloading is on, and policies are drawn together without the pipeline's hooks; "
+            "`pipe.remove_all_hooks()` first, and `enable_model_cpu_offload()` again after"
+        )
     return transformer

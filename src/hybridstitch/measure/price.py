@@ -16,7 +16,7 @@ from typing import Any, Self
 from ..errors import PolicyError
 from ..policies.plan import Plan, Stroke
 from ..policies.policy import Policy
-from ..policies.trace import Seen
+from ..policies.seen import Seen
 
 KINDS = ("fresh", "cached", "cond")  # of masked strokes: text fresh or cached, and the conditional branch only
 Line = tuple[float, float]

@@ -19,7 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..drawing.change import Meter, busiest, token_sums
+from ..drawing.change import Meter, busiest
+from ..drawing.stepped import Stepped
+from ..families.layout import Layout
 from ..pair.stitched import StitchedTransformer
 from ..policies.latency import CostModel
 from ..policies.plan import Region, Stroke, Text
@@ -31,23 +33,23 @@ class Trajectory:
     """The large model's way to a picture, and the small one's opinion on it; T steps of one image.
 
     Attributes:
-        latents: x_0 … x_T, (T + 1, C, H, W), float32.
+        latents: x_0 … x_T, (T + 1, …), float32.
         sigmas: σ_0 … σ_{T−1}, (T,).
-        large: v_L after guidance, (T, C, H, W).
-        small: v_S after guidance, (T, C, H, W).
-        patch: p.
+        large: v_L after guidance, (T, …).
+        small: v_S after guidance, (T, …).
+        layout: of latents.
     """
 
     latents: Tensor
     sigmas: Tensor
     large: Tensor
     small: Tensor
-    patch: int
+    layout: Layout
 
     @property
     def difference(self) -> Tensor:
         """‖v_L − v_S‖² of each token at each step, (T, N)."""
-        return token_sums((self.large - self.small).square(), self.patch)
+        return self.layout.sums((self.large - self.small).square())
 
     @property
     def relative_difference(self) -> Tensor:
@@ -56,10 +58,19 @@ class Trajectory:
 
     def meters(self, signal: Signal, reduction: Reduction) -> list[Meter]:
         """What had been measured after each step."""
-        found, meter = [], Meter(signal, reduction, self.patch)
+        found, meter = [], Meter(signal, reduction, self.layout)
         for step, sigma in enumerate(self.sigmas):
-            meter.observe(self.latents[step, None], self.large[step, None], sigma, self.latents[step + 1, None])
-            after = Meter(signal, reduction, self.patch)
+            latent, prediction = self.latents[step, None], self.large[step, None]
+            meter.observe(
+                Stepped(
+                    latent=latent,
+                    prediction=prediction,
+                    sigma=sigma,
+                    returned=self.latents[step + 1, None],
+                    clean=latent - sigma * prediction,
+                )
+            )
+            after = Meter(signal, reduction, self.layout)
             after.output, after.change = meter.output, meter.change
             found.append(after)
         return found
@@ -153,7 +164,7 @@ def follow(pipe: Any, prompt: str, *, steps: int, guidance: float, seed: int, **
         torch.tensor(sigmas),
         torch.cat(large),
         torch.cat(small),
-        stitched.family.patch,
+        stitched.family.layout,
     )
 
 
@@ -222,8 +233,9 @@ class StrokeTimer:
         family = pipe.transformer.family
         latent: Tensor = inputs["hidden_states"]
         self._device = latent.device
-        tokens = latent.shape[-1] * latent.shape[-2] // family.patch**2
-        _, self._memory = family.dense(inputs, keep=True)
+        tokens = family.layout.count(latent)
+        self._memory = family.room(inputs)
+        family.dense(inputs, memory=self._memory)
         self._chosen = {
             stroke: torch.arange(stroke.region.count(tokens), device=latent.device).repeat(len(latent), 1)
             for stroke in self.strokes
@@ -250,7 +262,7 @@ class StrokeTimer:
         elif stroke.masked:
             stitched.family.masked(self._inputs, self._chosen[stroke], self._memory, None, text=stroke.text)
         else:
-            stitched.family.dense(self._inputs, keep=False)
+            stitched.family.dense(self._inputs)
 
 
 def _wait(device: torch.device) -> None:

@@ -12,8 +12,8 @@ from typing import Any, Protocol, Self
 from weakref import WeakSet, ref
 
 from diffusers import FlowMatchEulerDiscreteScheduler
-from torch import Tensor
 
+from ..drawing.stepped import Stepped
 from ..errors import SchedulerError
 from ..policies.policy import Policy
 
@@ -23,7 +23,7 @@ FIRST = ("model_output", "timestep", "sample")  # what every diffusers scheduler
 class Listener(Protocol):
     """Whoever wants to know about steps."""
 
-    def observe(self, latent: Tensor, prediction: Tensor, sigma: Tensor | float | None, returned: Tensor) -> None:
+    def observe(self, step: Stepped) -> None:
         """The scheduler made a step; see `run.Run.observe`."""
         ...
 
@@ -57,8 +57,19 @@ class Observer:
             given = {**dict(zip(FIRST, args, strict=False)), **kwargs}
             returned = result[0] if isinstance(result, tuple) else result.prev_sample
             sigma = scheduler.sigmas[scheduler.step_index - 1] if measurable(scheduler) else None
+            latent, prediction = given["sample"], given["model_output"]
             for listener in list(self.listeners):
-                listener.observe(given["sample"], given["model_output"], sigma, returned)
+                listener.observe(
+                    Stepped(
+                        latent=latent,
+                        prediction=prediction,
+                        sigma=sigma,
+                        returned=returned,
+                        clean=None
+                        if sigma is None
+                        else given["sample"].float() - sigma * given["model_output"].float(),
+                    )
+                )
         return result
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:

@@ -14,10 +14,10 @@ from typing import Any, Self
 import torch
 
 from ..compat import ModelMixin, backends, blocks, inductor_lacks, is_offloaded, is_parallel, many_graphs, uncompile
-from ..drawing.draw import Models
+from ..drawing.call import Models
 from ..drawing.engine import PLAIN, Engine
 from ..errors import EngineError, StitchError, nearest
-from ..families import Family
+from ..families.family import Family
 from .shelf import Shelf
 
 

@@ -5,51 +5,39 @@ draws; the pipeline guides and calls `scheduler.step`, which an observer reports
 """
 
 import copy
-import json
-import os
-import warnings
+import inspect
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Self
 from weakref import ref
 
-import torch
-from diffusers import SD3Transformer2DModel
 from torch import Tensor
 
 from ..compat import ModelMixin, Transformer2DModelOutput, grid_of
-from ..drawing.draw import Models
+from ..drawing.call import Models, Words
+from ..drawing.decide import ByPolicy
 from ..drawing.engine import PLAIN, Engine
 from ..drawing.guard import Guard
 from ..drawing.run import Run
-from ..errors import StitchError, StitchWarning
-from ..families import family_of
+from ..drawing.stepped import Stepped
+from ..errors import StitchError
+from ..families.family import Inputs
+from ..families.known import family_of
 from ..policies.policy import Policy
 from ..policies.presets import as_policy
 from ..policies.trace import Trace
+from .facade import Facade
 from .observer import Listener, check_scheduler, measurable, unwatch, watch
 from .prepared import Prepared
 
-CONFIG = "config.json"
-DELEGATED = (  # what pipelines and users ask of a transformer; everything else must be asked of .large or .small
-    *("add_adapter", "active_adapters", "delete_adapters", "disable_adapters", "disable_lora", "enable_adapters"),
-    *("enable_lora", "fuse_lora", "peft_config", "save_lora_adapter", "set_adapter", "set_adapters", "unfuse_lora"),
-    *("unload_lora", "_hf_peft_config_loaded", "attn_processors", "inner_dim", "out_channels", "pos_embed"),
-    *("num_layers", "encoder_hid_proj", "enable_lora_hotswap"),
-)
 
-
-class StitchedTransformer(ModelMixin, Listener):
+class StitchedTransformer(Facade, Listener):
     """Two transformers in the seat of one. `stitch` and `open_pair` make it; `unstitch` takes it out again.
 
     Attributes:
-        large: the pipeline's own transformer.
-        small: the model that draws the rest.
         guard: what makes a step fall back to the large model, see `guard.Guard`; None for nothing.
+        words: what the small model is told, if it has text encoders of its own.
     """
-
-    _group_offload_block_modules = ("large", "small")
-    _no_split_modules = SD3Transformer2DModel._no_split_modules
 
     def __init__(self, large: ModelMixin, small: ModelMixin, policy: Policy | str, engine: Engine = PLAIN) -> None:
         """Seat two models; the large one is prepared to draw parts of a picture.
@@ -63,22 +51,19 @@ class StitchedTransformer(ModelMixin, Listener):
         Raises:
             PolicyError: the policy cannot be read.
             EngineError: quantising is asked for and cannot be done.
-            StitchError: the large transformer belongs to no known family.
+            StitchError: the large transformer belongs to no known family, or to one that cannot serve the policy.
         """
-        super().__init__()
-        self._policy = as_policy(policy)
-        self.large, self.small = large, small
+        super().__init__(large, small)
         self.family = family_of(large)
-        self.family.attach()
+        self._signature = inspect.signature(inspect.unwrap(type(large).forward))
+        self._policy = as_policy(policy)
         self._prepared = Prepared(self.family, small)
-        self._run: Run | None = None
-        self._over = True
-        self._grid: Tensor | None = None
-        self._pipe: Callable[[], Any] = _nobody
-        self._scheduler: Callable[[], Any] = _nobody
-        self._warned: set[str] = set()
-        self.engine = engine
+        self._forget()
         self.guard: Guard | None = None
+        self.words: Words | None = None
+        self.check_policy(self._policy)
+        self.engine = engine
+        self.family.attach()  # last: what fails before leaves the model as it was
 
     @property
     def engine(self) -> Engine:
@@ -92,7 +77,7 @@ class StitchedTransformer(ModelMixin, Listener):
     @property
     def models(self) -> Models:
         """Both models, made ready as the engine says; whoever draws without the pipeline begins here."""
-        return self._prepared.models()
+        return replace(self._prepared.models(), words=self.words)
 
     @property
     def policy(self) -> Policy:
@@ -102,10 +87,13 @@ class StitchedTransformer(ModelMixin, Listener):
     @policy.setter
     def policy(self, policy: Policy | str) -> None:
         policy = as_policy(policy)
-        scheduler = self._current_scheduler()
-        if scheduler is not None:
-            check_scheduler(scheduler, policy)
+        self.check_policy(policy)
         self._policy = policy
+
+    @property
+    def saved_policy(self) -> str:
+        """See `Facade`."""
+        return str(self.policy)
 
     @property
     def trace(self) -> Trace:
@@ -114,15 +102,29 @@ class StitchedTransformer(ModelMixin, Listener):
         Raises:
             StitchError: nothing was drawn yet.
         """
-        if self._run is None:
+        if self._run is None or self._decider is None:
             raise StitchError("no picture was drawn yet, so there is no trace; call the pipeline first")
-        trace = self._run.trace()
-        return self._run.trace(trace.notes(self._run.policy)) if self._over else trace
+        if not self._over:
+            return self._run.trace(str(self._decider.policy))
+        if self._trace is None:
+            self._trace = self._run.trace(str(self._decider.policy)).noted(self._decider.policy)
+        return self._trace
 
-    @property
-    def config(self) -> Any:
-        """The large model's configuration, which pipelines read sizes and channels from."""
-        return self.large.config
+    def check_policy(self, policy: Policy) -> None:
+        """Refuse a policy that this pair or its pipeline's scheduler cannot serve.
+
+        Raises:
+            StitchError: masks on a family that draws whole steps only.
+            SchedulerError: see `observer.check_scheduler`.
+        """
+        if policy.can_mask and not self.family.facts.masks:
+            raise StitchError(
+                f"{policy.name} asks for parts of a picture, and {self.family.facts.name} draws whole steps only; use "
+                "a program of L, S and -, t-stitch, sr-diffusion or skip"
+            )
+        scheduler = self._current_scheduler()
+        if scheduler is not None:
+            check_scheduler(scheduler, policy)
 
     def follow(self, pipe: Any) -> None:
         """Observe this pipeline's scheduler from now on (weakly; found again at each run).
@@ -145,59 +147,27 @@ class StitchedTransformer(ModelMixin, Listener):
         self._prepared.undo()
         self.family.detach()
 
-    def forward(
-        self,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        pooled_projections: Tensor | None = None,
-        timestep: Tensor | None = None,
-        block_controlnet_hidden_states: list[Tensor] | None = None,
-        joint_attention_kwargs: dict[str, Any] | None = None,
-        return_dict: bool = True,
-        skip_layers: list[int] | None = None,
-    ) -> Transformer2DModelOutput | tuple[Tensor]:
-        """Draw one call of a step; arguments as `SD3Transformer2DModel.forward`.
-
-        Args:
-            hidden_states: noisy latent, (R, C, H, W).
-            encoder_hidden_states: text, (R, T, width).
-            pooled_projections: pooled text, (R, width).
-            timestep: 1000·σ, (R,).
-            block_controlnet_hidden_states: must be None.
-            joint_attention_kwargs: passed to both models (the LoRA scale).
-            return_dict: wrap the prediction.
-            skip_layers: layers of the large model to leave out (skip-layer guidance).
+    def forward(self, *args: Any, return_dict: bool = True, **kwargs: Any) -> Transformer2DModelOutput | tuple[Tensor]:
+        """Draw one call of a step; arguments as the large model's own `forward`.
 
         Returns:
-            the prediction, (R, C, H, W).
+            the prediction, of the latent's shape.
 
         Raises:
             HybridStitchError: the run cannot work, with the way out; the next run starts afresh.
         """
-        if block_controlnet_hidden_states is not None:
-            raise StitchError(
-                "ControlNet residuals were passed; stitched steps cannot use them yet: `unstitch(pipe)` for ControlNet"
-            )
-        inputs = {
-            "hidden_states": hidden_states,
-            "encoder_hidden_states": encoder_hidden_states,
-            "pooled_projections": pooled_projections,
-            "timestep": timestep,
-            "joint_attention_kwargs": joint_attention_kwargs,
-        }
-        if skip_layers is not None:
-            inputs["skip_layers"] = skip_layers
+        inputs = self.bind(args, kwargs)
         try:
-            run = self._current_run(hidden_states.device)
-            prediction = run.draw(inputs)
-            if self.engine.offload and run.large_is_over():
+            run, decider = self._current_run()
+            prediction = run.draw(inputs, decider)
+            if self.engine.offload and decider.large_is_over(run):
                 self._prepared.rest()
         except BaseException:
             self._break_off()
             raise
         return Transformer2DModelOutput(sample=prediction) if return_dict else (prediction,)
 
-    def observe(self, latent: Tensor, prediction: Tensor, sigma: Tensor | float | None, returned: Tensor) -> None:
+    def observe(self, step: Stepped) -> None:
         """The scheduler made a step; see `run.Run.observe`. Steps of other runs are not ours to count."""
         if self._run is None or self._over or not self._run.pending:
             return
@@ -205,7 +175,7 @@ class StitchedTransformer(ModelMixin, Listener):
             self._break_off()
             return
         try:
-            self._run.observe(latent, prediction, sigma, returned)
+            self._run.observe(step)
         except BaseException:
             self._break_off()
             raise
@@ -220,66 +190,43 @@ class StitchedTransformer(ModelMixin, Listener):
             self._finish()
         self._prepared.wake()
 
-    def load_lora_adapter(self, *args: Any, **kwargs: Any) -> Any:
-        """Load a LoRA into the large model (a LoRA fits one width), and say so once."""
-        self._warn(
-            "this LoRA reaches the large model only; give the small one its own with "
-            "pipe.transformer.small.load_lora_adapter(...)"
-        )
-        return self.large.load_lora_adapter(*args, **kwargs)
-
-    def _load_ip_adapter_weights(self, *args: Any, **kwargs: Any) -> None:
-        raise StitchError("IP-Adapter cannot be stitched yet; `unstitch(pipe)` before loading one")
-
-    def set_attn_processor(self, processor: Any) -> None:
-        """Refused: the processors of a stitched model keep keys and values."""
-        raise StitchError(
-            "the attention processors of a stitched model cannot be replaced; `unstitch(pipe)` first, or set those of "
-            "pipe.transformer.small"
-        )
-
-    def save_pretrained(
-        self, save_directory: str | os.PathLike[str], *args: Any, variant: str | None = None, **options: Any
-    ) -> None:
-        """Write `large/`, `small/` and the policy, for `open_pair(folder)`; options as diffusers' own.
-
-        Raises:
-            StitchError: a variant was asked for.
-        """
-        if variant is not None:
-            raise StitchError(
-                f"variant={variant!r}: diffusers looks for variants in one folder a model, and a pair has two; save "
-                "without one, in another folder"
-            )
-        folder = Path(save_directory)
-        for name, model in (("large", self.large), ("small", self.small)):
-            model.save_pretrained(folder / name, *args, **options)
-        saved = {"_class_name": type(self).__name__, "policy": str(self.policy)}
-        (folder / CONFIG).write_text(json.dumps(saved, indent=2), encoding="utf-8")
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, **options: Any) -> Self:
-        """Read what `save_pretrained` wrote; options as diffusers' own."""
-        folder = Path(pretrained_model_name_or_path) / (options.pop("subfolder", None) or "")
-        policy = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["policy"]
-        large, small = (SD3Transformer2DModel.from_pretrained(folder / name, **options) for name in ("large", "small"))
-        return cls(large, small, policy)
-
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """A pair of its own that has drawn nothing yet; in the copy of a pipeline it follows that copy."""
-        left = {"_run": None, "_over": True, "_grid": None, "_scheduler": _nobody}
         pipe = memo.get(id(self._pipe()))
-        left["_pipe"] = _nobody if pipe is None else ref(pipe)
         copied = memo[id(self)] = type(self).__new__(type(self))
-        copied.__setstate__({k: left[k] if k in left else copy.deepcopy(v, memo) for k, v in self.__dict__.items()})
+        ours = {"_run", "_decider", "_trace", "_grid", "_scheduler", "_pipe", "_over"}
+        copied.__setstate__({k: copy.deepcopy(v, memo) for k, v in self.__dict__.items() if k not in ours})
+        copied._forget()
+        if pipe is not None:
+            copied._pipe = ref(pipe)
         return copied
 
-    def __getattr__(self, name: str) -> Any:
-        if name in DELEGATED:
-            return getattr(self.large, name)
-        return super().__getattr__(name)
+    def _forget(self) -> None:
+        """Nothing was drawn, nobody is followed."""
+        self._run: Run | None = None
+        self._decider: ByPolicy | None = None
+        self._trace: Trace | None = None
+        self._grid: Tensor | None = None
+        self._over = True
+        self._pipe: Callable[[], Any] = _nobody
+        self._scheduler: Callable[[], Any] = _nobody
 
-    def _current_run(self, device: torch.device) -> Run:
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
+        """Arguments of a call by name, as the large model's forward has them.
+
+        Raises:
+            StitchError: one that stitched steps cannot use, such as ControlNet residuals.
+        """
+        inputs = self._signature.bind(self.large, *args, **kwargs).arguments
+        del inputs["self"]
+        for name, what in self.family.facts.refused.items():
+            if inputs.get(name) is not None:
+                raise StitchError(
+                    f"{what} were passed ({name}); stitched steps cannot use them yet: `unstitch(pipe)` for them"
+                )
+        return inputs
+
+    def _current_run(self) -> tuple[Run, ByPolicy]:
         """The run this call belongs to: a new grid of timesteps, or the end of the last run, begins another."""
         scheduler = self._current_scheduler()
         if scheduler is None:
@@ -288,12 +235,18 @@ class StitchedTransformer(ModelMixin, Listener):
                 "`pipe.transformer.follow(pipe)`, or open the folder with `hybridstitch.open_pair(folder)`"
             )
         steps, grid = grid_of(scheduler)
-        if self._run is None or self._over or grid is not self._grid:
-            self._check(scheduler, device)
-            self._run = Run(self.policy, self.models, steps, measure=measurable(scheduler), guard=self.guard)
-            self._grid, self._over = grid, False
+        if self._run is None or self._decider is None or self._over or grid is not self._grid:
+            policy = self.policy
+            check_scheduler(scheduler, policy)
+            policy.check(steps)
+            self._prepared.check(self._pipe())
+            measured = policy.measured if measurable(scheduler) else None
+            self._run = Run(
+                self.models, steps, measured=measured, keep=policy.can_mask, images=policy.images, guard=self.guard
+            )
+            self._decider, self._trace, self._grid, self._over = ByPolicy(policy), None, grid, False
             self._watch(scheduler)
-        return self._run
+        return self._run, self._decider
 
     def _current_scheduler(self) -> Any:
         pipe = self._pipe()
@@ -306,11 +259,6 @@ class StitchedTransformer(ModelMixin, Listener):
         watch(scheduler, self)
         self._scheduler = ref(scheduler)
 
-    def _check(self, scheduler: Any, device: torch.device) -> None:
-        """What must hold before a run draws anything."""
-        check_scheduler(scheduler, self.policy)
-        self._prepared.check(self._pipe())
-
     def _break_off(self) -> None:
         """After an error: the next call begins a run, and this one holds no memory until then."""
         self._over = True
@@ -318,18 +266,10 @@ class StitchedTransformer(ModelMixin, Listener):
             self._run.let_go()
 
     def _finish(self) -> None:
-        assert self._run is not None
         self._over = True
-        if self._run.policy.adaptive:
+        if self._decider is not None and self._decider.policy.adaptive:
             for note in self.trace.flags:
-                self._warn(note)
-
-    def _warn(self, text: str) -> None:
-        """Say it once, whatever its numbers."""
-        kind = text.split(":")[0]
-        if kind not in self._warned:
-            self._warned.add(kind)
-            warnings.warn(text, StitchWarning, stacklevel=3)
+                self.warn(note)
 
 
 def _nobody() -> None:

@@ -22,7 +22,7 @@ from .plan import Plan, large, small
 from .policy import MaskedPolicy, Policy, Reduction, Signal, next_stage
 from .program import SEGMENT, check_start, segment_at, segments
 from .reuse import Reuse
-from .trace import Seen
+from .seen import Seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +218,10 @@ class Replay(Policy):
 
     name = "replay"
     plans: tuple[tuple[Plan, ...], ...]
+
+    @property
+    def images(self) -> int:
+        return len(self.plans)
 
     @property
     def can_mask(self) -> bool:

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 from . import options
 from .plan import Branches, Plan, Region, Stroke, Text
-from .trace import Seen
+from .seen import Seen
 
 Signal = Literal["denoised", "latent"]
 Reduction = Literal["token", "norm", "elementwise"]
@@ -25,6 +25,7 @@ class Policy(ABC):
         name: as written in policy strings.
         adaptive: whether `decide` looks at the distances, so that they must be read on the host each step.
         can_mask: whether the large model may be asked for part of a picture, so that its keys and values are kept.
+        images: of how many images it has plans of their own for the first step; 1: all begin alike.
         measured: which output is compared from step to step ("denoised", Eq. 10, or "latent"), and how its change
             becomes one distance (Eq. 9: "token", "norm" or "elementwise").
     """
@@ -36,6 +37,11 @@ class Policy(ABC):
     def can_mask(self) -> bool:
         """See the class."""
         return False
+
+    @property
+    def images(self) -> int:
+        """See the class."""
+        return 1
 
     @property
     def measured(self) -> tuple[Signal, Reduction]:

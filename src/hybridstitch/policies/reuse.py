@@ -13,7 +13,7 @@ from ..errors import PolicyError
 from . import options
 from .plan import Plan
 from .policy import Policy, Reduction, Signal
-from .trace import Seen
+from .seen import Seen
 
 
 @dataclass(frozen=True, slots=True)

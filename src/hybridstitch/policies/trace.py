@@ -9,43 +9,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
+from math import prod
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from ..errors import TraceError
 from .plan import Plan, Region
+from .seen import Decides, Seen
 
 VERSION = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """What a policy may look at when a step begins, for one image.
-
-    Attributes:
-        step: the step about to be drawn, 0 … steps−1.
-        steps: T.
-        stage: the stage of the step before (0 at the start).
-        distances: D of the steps drawn so far, oldest first; None where there is none (the first step, or all
-            tokens overwritten from outside).
-        image: the image's index in the batch.
-        plans: what was decided for the steps so far, oldest first.
-    """
-
-    step: int
-    steps: int
-    stage: int
-    distances: tuple[float | None, ...]
-    image: int = 0
-    plans: tuple[Plan, ...] = ()
-
-
-class Decides(Protocol):
-    """Anything with a policy's one question."""
-
-    def decide(self, seen: Seen) -> Plan:
-        """The plan of the step about to be drawn."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +57,7 @@ class Trace:
         policy: the policy, as a string.
         steps: T, the steps the run was to have (fewer are recorded after an interruption).
         images: B.
-        grid: token rows and columns of one image.
+        grid: tokens along each axis of one image: rows and columns, of a video frames before them, of some one number.
         records: all steps of all images, in the order they ran.
         flags: what a user should know: "never left the large model", "left every stage at its first chance".
     """
@@ -93,14 +65,14 @@ class Trace:
     policy: str
     steps: int
     images: int
-    grid: tuple[int, int]
+    grid: tuple[int, ...]
     records: tuple[Step, ...]
     flags: tuple[str, ...] = ()
 
     @property
     def tokens(self) -> int:
         """N, tokens of one image."""
-        return self.grid[0] * self.grid[1]
+        return prod(self.grid)
 
     @property
     def seconds(self) -> float:
@@ -179,6 +151,14 @@ class Trace:
             )
         return tuple(notes)
 
+    def noted(self, policy: Decides) -> Self:
+        """The trace with its notes as flags.
+
+        Args:
+            policy: the run's.
+        """
+        return replace(self, flags=self.notes(policy))
+
     @property
     def fallbacks(self) -> dict[str, int]:
         """How many steps were not drawn as decided, by reason."""
@@ -238,12 +218,11 @@ class Trace:
                 )
                 for row in data["records"]
             )
-            rows, columns = data["grid"]
             return cls(
                 policy=data["policy"],
                 steps=data["steps"],
                 images=data["images"],
-                grid=(rows, columns),
+                grid=tuple(map(int, data["grid"])),
                 records=records,
                 flags=tuple(data["flags"]),
             )

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ..disk import files as disk
-from ..measure.lockstep import Drawn, decode, draw_together, prepare
+from ..measure.lockstep import Finished, decode, draw_together, prepare
 from ..measure.price import Prices
 from ..policies.methods import Replay
 from ..policies.policy import Policy
@@ -94,13 +94,13 @@ def draw_image(studio: Studio, task: Task) -> list[Row]:
     return rows
 
 
-def _draw(studio: Studio, image: int, plans: Mapping[str, tuple[int, Policy]]) -> dict[str, Drawn]:
+def _draw(studio: Studio, image: int, plans: Mapping[str, tuple[int, Policy]]) -> dict[str, Finished]:
     """Policies by name, those of one step count together."""
     settings = studio.settings
     by_steps: dict[int, dict[str, Policy]] = {}
     for name, (steps, policy) in plans.items():
         by_steps.setdefault(steps, {})[name] = policy
-    drawn: dict[str, Drawn] = {}
+    drawn: dict[str, Finished] = {}
     for steps, policies in by_steps.items():
         start = prepare(
             studio.pipe, settings.prompts[image], steps=steps, guidance=settings.guidance,

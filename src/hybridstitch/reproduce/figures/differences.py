@@ -63,7 +63,7 @@ def measure(studio: Studio, image: int) -> None:
     )  # fmt: skip
     steps = [max(1, round(share * len(way.large))) for share in SHARES]
     picked = [step - 1 for step in steps]
-    rows, columns = (side // way.patch for side in way.latents.shape[-2:])
+    rows, columns = way.layout.grid(way.latents)
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {
         "picture": decode(studio.pipe, way.latents[-1:].to(studio.pipe.vae.dtype)),

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from ...batch.crew import Crew
+from ...families.known import shape_of
 from ...measure.lockstep import prepare
 from ...measure.profile import stroke_seconds
-from ...pair.stitching import shape_of
 from ...policies.latency import Shape
 from ...policies.plan import Region, Stroke
 from ...report.colours import BOTH, INK, LARGE, QUIET, RULE, SMALL
@@ -71,7 +71,7 @@ def measure(pipe: Any, inputs: dict[str, Any], *, repeats: int = REPEATS) -> Mea
     seconds = stroke_seconds(pipe, inputs, (Stroke("L"), Stroke("S"), *masked.values()), repeats=repeats)
     stitched = pipe.transformer
     latent = inputs["hidden_states"]
-    tokens = latent.shape[-1] * latent.shape[-2] // stitched.family.patch**2
+    tokens = stitched.family.layout.count(latent)
     return Measured(
         large=seconds[Stroke("L")],
         small=seconds[Stroke("S")],

@@ -1,0 +1,148 @@
+"""One call of the transformer by the pipeline, and what became of it.
+
+A call has R rows, branches × images, in the order the pipeline gives them, so that a stroke for every image hands the
+very tensors of the pipeline to the model.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ..compat import fix_addresses
+from ..errors import RunError
+from ..families.family import Family, Inputs, KeysValues
+from ..families.rows import Rows
+from ..policies.plan import Model, Plan
+from .carry import Last
+from .clock import Mark
+from .engine import PLAIN, Engine
+from .kv import KVCache
+
+
+class Words(Protocol):
+    """What the small model is told, where its text encoder is another."""
+
+    def __call__(self, inputs: Inputs) -> Inputs:
+        """The small model's arguments of a call, from the large one's."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The two models of a pair.
+
+    Attributes:
+        large: the large one, through its family.
+        small: the small one, or a compiled form of it.
+        engine: how they are run.
+        caches: keys and values that outlive a run, where compiled graphs know their addresses; None elsewhere.
+        words: of a small model with text encoders of its own; None where both are told the same.
+    """
+
+    large: Family
+    small: Callable[..., Any]
+    engine: Engine = PLAIN
+    caches: dict[tuple[int, int], KVCache] | None = None
+    words: Words | None = None
+
+    def room(self, inputs: Inputs) -> KeysValues:
+        """Memory for the keys and values of a call like this one, as the engine wants it."""
+        layers = self.large.room(inputs, None if self.engine.kv == "same" else getattr(torch, self.engine.kv))
+        if self.caches is not None:
+            fix_addresses(tensor for pair in layers for tensor in pair)
+        return layers
+
+    def call(self, inputs: Inputs, images: int) -> "Call":
+        """A call, ready to be drawn.
+
+        Args:
+            inputs: the transformer's arguments.
+            images: B.
+        """
+        small = inputs if self.words is None else self.words(inputs)
+        return Call(inputs, small, images, max(1, len(inputs["hidden_states"]) // images), self.large.facts.shared)
+
+
+@dataclass(slots=True)
+class Call:
+    """One call.
+
+    Attributes:
+        inputs: the transformer's arguments, tensors of R rows.
+        small: those of the small model; the same unless it has `Words`.
+        images: B.
+        branches: R / B.
+        shared: arguments that are not rows.
+        last: what the small model drew last, where that is carried on; renewed with the prediction.
+        prediction: what was drawn, of the latent's shape.
+        plans: per image what was carried out.
+        fallbacks: per image why that is not what was decided.
+        spans: (images, start, end) of each model call.
+    """
+
+    inputs: Inputs
+    small: Inputs
+    images: int
+    branches: int
+    shared: frozenset[str] = frozenset()
+    last: Last | None = None
+    prediction: Tensor | None = None
+    plans: list[Plan] = field(default_factory=list)
+    fallbacks: list[str | None] = field(default_factory=list)
+    spans: list[tuple[tuple[int, ...], Mark, Mark]] = field(default_factory=list)
+
+    @property
+    def latent(self) -> Tensor:
+        """The noisy latent, (R, …)."""
+        return self.inputs["hidden_states"]
+
+    def rows(self, images: Sequence[int], branches: str = "both") -> Rows:
+        """The rows of some images; only the last (conditional) branch for "cond"."""
+        first = self.branches - 1 if branches == "cond" else 0
+        return Rows(images=tuple(images), total=self.images, branches=self.branches, first=first)
+
+    def share(self, images: int) -> None:
+        """Correct the number of images after a call that drew all of them alike."""
+        self.branches = max(1, self.branches * self.images // images)
+        self.images = images
+        self.plans, self.fallbacks = self.plans[:1] * images, self.fallbacks[:1] * images
+        self.spans = [(tuple(range(images)), start, end) for _, start, end in self.spans]
+
+    def take(self, rows: Rows, model: Model = "L") -> Inputs:
+        """A model's arguments for some rows; the pipeline's own tensors when these are all rows."""
+        inputs = self.inputs if model == "L" else self.small
+        if rows.whole:
+            return inputs
+        return {name: value if name in self.shared else _some(value, rows) for name, value in inputs.items()}
+
+    def release(self) -> None:
+        """Let inputs and predictions go; plans and times stay."""
+        self.inputs, self.small, self.prediction, self.last = {}, {}, None, None
+
+
+def check_time(first: Inputs, now: Inputs) -> None:
+    """Refuse a second call of the first step that belongs to the next one: nobody sees the scheduler's steps.
+
+    Raises:
+        RunError: see above.
+    """
+    before, after = first["timestep"], now["timestep"]
+    if after.data_ptr() != before.data_ptr() and not torch.equal(after[:1], before[:1]):
+        raise RunError(
+            "step 1 began, but the scheduler was not seen to make step 0; a loop of your own must step "
+            "`pipe.scheduler`, and a pipeline that was given this transformer but has another scheduler needs "
+            "`other.transformer.follow(other)`"
+        )
+
+
+def _some(value: Any, rows: Rows) -> Any:
+    """The rows of one argument; what has no rows as it is."""
+    total = rows.total * rows.branches
+    if isinstance(value, Tensor) and value.ndim > 0 and len(value) == total:
+        return rows.take(value)
+    if isinstance(value, list | tuple) and len(value) == total:
+        return rows.pick(value)
+    return value

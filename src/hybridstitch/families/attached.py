@@ -1,0 +1,172 @@
+"""A transformer with processors and hooks of ours: what all families that draw parts have in common.
+
+A family says which attentions keep keys and values, what hooks it needs, and what of a call is given to the
+transformer when some tokens are drawn; the transformer's own forward does the rest.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..compat import every_block
+from .family import Facts, Inputs, KeysValues
+from .lent import Lent
+from .rows import Rows
+
+
+class Attached(ABC):
+    """See `family.Family`.
+
+    Attributes:
+        facts: of the class.
+        stock: types of the processors that attend the way ours do.
+        transformer: the large model.
+        layout, call: see `family.Family`.
+    """
+
+    facts: ClassVar[Facts]
+    stock: ClassVar[tuple[type, ...]]
+
+    def __init__(self, transformer: Any) -> None:
+        """Prepare; nothing is installed before `attach`.
+
+        Args:
+            transformer: the large model.
+        """
+        self.transformer = transformer
+        self.layout = self.facts.layout(transformer.config)
+        self.call: Callable[..., Any] = transformer
+        self._found: dict[str, Any] = {}
+        self._ours: dict[str, Lent] = {}
+        self._hooks: list[torch.utils.hooks.RemovableHandle] = []
+
+    # --- what a family says ---
+
+    @abstractmethod
+    def attentions(self) -> Mapping[str, Any]:
+        """Modules whose keys and values span the picture, by name."""
+
+    @abstractmethod
+    def processor(self) -> Lent:
+        """One of ours; each attention gets its own."""
+
+    @abstractmethod
+    def keys(self, inputs: Inputs) -> int:
+        """See `family.Family`."""
+
+    @abstractmethod
+    def some(self, inputs: Inputs, tokens: Tensor, text: str) -> tuple[Inputs, Tensor]:
+        """What the transformer is given to draw some tokens.
+
+        Args:
+            inputs: of r rows.
+            tokens: (r, K).
+            text: "fresh" or "cached".
+
+        Returns:
+            the arguments, and where the keys that will be computed lie among `keys(inputs)`, (r, n).
+        """
+
+    def hooks(self) -> Iterable[torch.utils.hooks.RemovableHandle]:
+        """Installed hooks; none by default."""
+        return ()
+
+    def whole(self, drawn: Tensor, inputs: Inputs, tokens: Tensor) -> Tensor:
+        """The prediction with the drawn tokens at their places; as it is where a hook put them back."""
+        return drawn
+
+    def lengths(self, inputs: Inputs) -> list[int]:
+        """Of each attention, tokens in its memory."""
+        return [self.keys(inputs)] * len(self._ours)
+
+    # --- what all of them do ---
+
+    def module(self) -> nn.Module:
+        """The transformer."""
+        return self.transformer
+
+    def grid(self, inputs: Inputs) -> tuple[int, ...] | Tensor:
+        """See `family.Family`."""
+        return self.layout.grid(inputs["hidden_states"])
+
+    def strange(self) -> str | None:
+        """See `family.Family`."""
+        for name, attention in self.attentions().items():
+            if type(attention.processor) not in self.stock:
+                return f"{name} has a {type(attention.processor).__name__}"
+            if getattr(attention, "fused_projections", False):
+                return f"{name} has fused projections"
+        return None
+
+    def attach(self) -> None:
+        """Install processors, a distinct one for each attention (stock ones are shared), and hooks."""
+        self._found = {name: attention.processor for name, attention in self.attentions().items()}
+        self._ours = {name: self.processor() for name in self._found}
+        for name, found in self._found.items():
+            self._ours[name]._attention_backend = getattr(found, "_attention_backend", None)  # SD3's has none until set
+        self._install(self._ours)
+        self._hooks = list(self.hooks())
+
+    def detach(self) -> None:
+        """Put the found processors back and remove the hooks."""
+        for hook in self._hooks:
+            hook.remove()
+        self._install(self._found)
+        self._hooks, self._found, self._ours = [], {}, {}
+
+    def intact(self) -> str | None:
+        """Name the first attention whose processor is no longer ours, or None."""
+        for name, attention in self.attentions().items():
+            if attention.processor is not self._ours.get(name):
+                return f"{name} has a {type(attention.processor).__name__}"
+        return None
+
+    def room(self, inputs: Inputs, dtype: torch.dtype | None = None) -> KeysValues:
+        """See `family.Family`."""
+        latent, config = inputs["hidden_states"], self.transformer.config
+        heads, width = config["num_attention_heads"], config["attention_head_dim"]
+        like = {"dtype": dtype or latent.dtype, "device": latent.device}
+        shapes = [(len(latent), length, heads, width) for length in self.lengths(inputs)]
+        return [(torch.empty(shape, **like), torch.empty(shape, **like)) for shape in shapes]
+
+    def dense(
+        self, inputs: Inputs, *, memory: KeysValues | None = None, rows: Rows | None = None, whole: bool = False
+    ) -> tuple[Tensor, bool]:
+        """See `family.Family`."""
+        try:
+            for ours, (keys, values) in zip(self._ours.values(), memory or (), strict=False):
+                ours.keys, ours.values, ours.ran = keys, values, False
+                ours.parts = None if rows is None or rows.whole else rows.parts
+            with every_block(self.transformer) if whole else nullcontext():
+                prediction = self.call(**inputs, return_dict=False)[0]
+            return prediction, bool(memory) and all(ours.ran for ours in self._ours.values())
+        finally:
+            self._take_back()
+
+    def masked(self, inputs: Inputs, tokens: Tensor, memory: KeysValues, rows: Rows | None, *, text: str) -> Tensor:
+        """See `family.Family`."""
+        given, positions = self.some(inputs, tokens, text)
+        every = torch.arange(len(tokens), device=tokens.device) if rows is None else rows.index(tokens.device)
+        places = {keys.shape[1]: (every[:, None] * keys.shape[1] + positions).flatten() for keys, _ in memory}
+        try:
+            for ours, (keys, values) in zip(self._ours.values(), memory, strict=True):
+                ours.keys, ours.values, ours.places = keys, values, places[keys.shape[1]]
+                ours.parts = None if rows is None or rows.whole else rows.parts
+                ours.positions = positions
+            with every_block(self.transformer):
+                drawn = self.call(**given, return_dict=False)[0]
+            return self.whole(drawn, inputs, tokens)
+        finally:
+            self._take_back()
+
+    def _take_back(self) -> None:
+        for ours in self._ours.values():
+            ours.take_back()
+
+    def _install(self, processors: Mapping[str, Any]) -> None:
+        for name, attention in self.attentions().items():
+            attention.set_processor(processors[name])

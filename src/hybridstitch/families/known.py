@@ -1,0 +1,66 @@
+"""Which transformer classes can be stitched, and by which family. To add one, write its file and a line here."""
+
+from importlib import import_module
+from typing import Any
+
+from ..errors import StitchError
+from ..policies.latency import Shape
+from .family import Facts, Family
+from .whole import CLASSES, Whole
+
+PARTS = {"SD3Transformer2DModel": "sd3:SD3Family", "FluxTransformer2DModel": "flux:FluxFamily"}
+WHOLE = {facts.name: facts for facts in CLASSES}
+
+
+def facts_of(name: str) -> Facts | None:
+    """What is known of a diffusers class; None where nothing is."""
+    if name in PARTS:
+        return _kind(name).facts
+    return WHOLE.get(name)
+
+
+def family_of(transformer: Any) -> Family:
+    """The family of a transformer, not yet attached.
+
+    Raises:
+        StitchError: no family knows its class.
+    """
+    name = known_name(transformer)
+    return _kind(name)(transformer) if name in PARTS else Whole.of(WHOLE[name], transformer)
+
+
+def known_name(transformer: Any) -> str:
+    """The class of a transformer, or that of its classes that a family knows.
+
+    Raises:
+        StitchError: none.
+    """
+    for kind in type(transformer).__mro__:
+        if kind.__name__ in PARTS or kind.__name__ in WHOLE:
+            return kind.__name__
+    raise StitchError(
+        f"{type(transformer).__name__} belongs to no family this release can stitch; it stitches "
+        f"{', '.join((*PARTS, *WHOLE))}"
+    )
+
+
+def shape_of(transformer: Any, tokens: int, text: int | None = None) -> Shape:
+    """The cost-deciding shape of a transformer.
+
+    Args:
+        transformer: the model.
+        tokens: N.
+        text: T; default: of its class's pipelines.
+
+    Raises:
+        StitchError: nobody counted this class.
+    """
+    facts = facts_of(known_name(transformer))
+    if facts is None or facts.shape is None:
+        raise StitchError(f"what {type(transformer).__name__} costs was not counted yet")
+    return facts.shape(transformer.config, tokens, facts.text if text is None else text)
+
+
+def _kind(name: str) -> Any:
+    module, _, kind = PARTS[name].partition(":")
+    return getattr(import_module(f".{module}", __package__), kind)

@@ -1,0 +1,91 @@
+"""A memory of keys and values, lent to one attention for one call and taken back after.
+
+Keys are kept as they are attended to, after norm and RoPE. Everything lent is alike in all layers, so that one
+compiled block serves them all.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..compat import attention
+from .rows import Part
+
+
+class Lent:
+    """What an attention processor of ours is lent. A family's processor derives from it and attends.
+
+    Attributes:
+        keys, values: memory of the whole call, (R, length, heads, width); None where nothing is kept.
+        parts: slices of the memory's rows with the slices of this call's rows that they are; None for all rows.
+        places: where the drawn tokens lie in the memory, flattened to (R·length, …); None in a dense call.
+        positions: rows of the position table of the tokens at hand, (r, n); None for all, in order.
+        ran: whether it attended since `ran` was last set to False.
+    """
+
+    _attention_backend: Any = None
+    _parallel_config: Any = None
+
+    def __init__(self) -> None:
+        """Start with nothing lent."""
+        self.ran = False
+        self.take_back()
+
+    def take_back(self) -> None:
+        """Lend nothing any more."""
+        self.keys: Tensor | None = None
+        self.values: Tensor | None = None
+        self.parts: tuple[Part, ...] | None = None
+        self.places: Tensor | None = None
+        self.positions: Tensor | None = None
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Attend to the tokens at hand and, in a masked call, to all others.
+
+        Args:
+            query: (r, n, heads, width).
+            key: (r, m, heads, width), in the order of `places`.
+            value: as `key`.
+
+        Returns:
+            (r, n, heads, width).
+        """
+        self.ran = True
+        return self.mix(query, self.keep(self.keys, key), self.keep(self.values, value))
+
+    def keep(self, memory: Tensor | None, fresh: Tensor) -> Tensor:
+        """Leave keys or values in the memory.
+
+        Args:
+            memory: of the whole call, or None.
+            fresh: of the tokens at hand, (r, m, heads, width).
+
+        Returns:
+            what to attend to: of all tokens of these rows, or in a masked call of all rows.
+        """
+        if memory is None:
+            return fresh
+        if self.places is None:
+            self.put(memory, fresh)
+            return fresh
+        memory.flatten(0, 1).index_copy_(0, self.places, fresh.flatten(0, 1).to(memory.dtype))
+        return memory
+
+    def put(self, memory: Tensor, rows: Tensor) -> None:
+        """Leave whole rows in the memory."""
+        if self.parts is None:
+            memory.copy_(rows)
+        else:
+            for there, here in self.parts:
+                memory[there] = rows[here]
+
+    def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Scaled dot-product attention; where keys are those of more rows than these, part by part, without a copy."""
+        if self.places is None or self.parts is None:
+            return attention(query, key.to(query.dtype), value.to(query.dtype), self._attention_backend)
+        mixed = torch.empty_like(query)
+        for there, here in self.parts:
+            k, v = key[there].to(query.dtype), value[there].to(query.dtype)
+            mixed[here] = attention(query[here], k, v, self._attention_backend)
+        return mixed

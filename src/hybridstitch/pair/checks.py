@@ -1,0 +1,157 @@
+"""What must hold before two models are stitched: of the pipeline, and of the pair. Each refusal says the way out."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from diffusers import DiffusionPipeline
+
+from ..compat import is_offloaded, is_parallel, perturbs_attention
+from ..errors import PairError, StitchError, StitchWarning
+from ..families.known import facts_of, family_of, known_name
+from ..families.lent import Lent
+from ..policies.latency import largest_useful_mask
+from ..policies.methods import HybridStitch, Schedule
+from ..policies.policy import Policy
+from ..policies.program import segments
+from .stitched import StitchedTransformer
+
+Parts = Mapping[str, Mapping[str, Any]]  # configurations of a pipeline's parts, by name
+SAME_VAE = {
+    "scaling_factor": "VAE scale",
+    "shift_factor": "VAE shift",
+    "latent_channels": "VAE channels",
+    "z_dim": "VAE channels",
+    "latents_mean": "VAE means",
+    "latents_std": "VAE deviations",
+}
+SAME_SCHEDULER = {"prediction_type": "prediction type", "num_train_timesteps": "training timesteps"}
+
+
+def check_pipeline(pipe: DiffusionPipeline) -> Any:
+    """The large transformer of a pipeline that can be stitched.
+
+    Raises:
+        StitchError: it cannot.
+    """
+    large = getattr(pipe, "transformer", None)
+    kind = type(pipe).__name__
+    if isinstance(large, StitchedTransformer):
+        raise StitchError(
+            f"this {kind} is stitched already; change pipe.transformer.policy, or `hybridstitch.unstitch(pipe)` first"
+        )
+    if large is None:
+        raise StitchError(f"{kind} has no transformer; this release stitches pipelines that have one")
+    if is_lent(large):
+        raise StitchError(
+            "this large transformer is stitched into another pipeline already; share that pipeline's parts "
+            "(`Pipeline(**other.components)`) or unstitch it there"
+        )
+    strange = family_of(large).strange()
+    if strange is not None:
+        raise StitchError(
+            f"the large transformer does not attend the stock way ({strange}); fused QKV: `unfuse_qkv_projections()`, "
+            "IP-Adapter: `unload_ip_adapter()`, else `set_attn_processor(…)` with the stock one, then stitch"
+        )
+    if getattr(pipe, "controlnet", None) is not None:
+        raise StitchError(
+            f"{kind} has a ControlNet, whose residuals stitched steps cannot use yet; stitch a pipeline without one, "
+            "or run this one unstitched"
+        )
+    if perturbs_attention(pipe):
+        raise StitchError(
+            f"{kind} swaps attention processors as it runs, and stitched steps cannot use perturbed-attention guidance "
+            "yet; stitch the pipeline without it, as `from_pipe(pipe)` of its plain class"
+        )
+    if is_offloaded(pipe):
+        raise StitchError("CPU offloading is on already; stitch first, then `enable_model_cpu_offload()`")
+    if is_parallel(large):
+        raise StitchError("context parallelism is on; a masked step would split the wrong tokens: switch it off")
+    return large
+
+
+def check_pair(pipe: Any, large: Any, small: Any, parts: Parts, *, words: bool = False) -> None:
+    """Refuse two models that do not speak the same language.
+
+    Args:
+        pipe: the large one's pipeline.
+        large, small: the models.
+        parts: what the small one came with.
+        words: whether the small model is told by text encoders of its own.
+
+    Raises:
+        PairError: names the property and both values.
+    """
+    if small is large:
+        raise PairError("the small model is the large model itself; give another module")
+    if not isinstance(small, type(large)):
+        raise PairError(
+            f"the small model is {type(small).__name__}, the large one {type(large).__name__}; give two of a kind"
+        )
+    if is_lent(small):
+        raise PairError("the small model is the large one of another stitched pipeline; load it once more for this one")
+    facts = facts_of(known_name(large))
+    assert facts is not None
+    same = {key: name for key, name in facts.same.items() if not (words and key in facts.words)}
+    _compare(large.config, small.config, same)
+    if "vae" in parts and pipe.vae is not None:
+        _compare(pipe.vae.config, parts["vae"], SAME_VAE)
+    if "scheduler" in parts:
+        mine = {"_class_name": type(pipe.scheduler).__name__, **pipe.scheduler.config}
+        _compare(_predicting(mine), _predicting(parts["scheduler"]), SAME_SCHEDULER)
+    if is_parallel(small):
+        raise PairError("context parallelism is on in the small model; switch it off")
+    if small.device != large.device:
+        raise PairError(
+            f"the large model is on {large.device}, the small one on {small.device}; move it: "
+            f"small.to({str(large.device)!r})"
+        )
+    if small.dtype != large.dtype:
+        raise PairError(
+            f"the large model is in {large.dtype}, the small one in {small.dtype}; convert it: small.to({large.dtype})"
+        )
+
+
+def is_lent(model: Any) -> bool:
+    """Whether processors of ours are on a model."""
+    return any(isinstance(getattr(module, "processor", None), Lent) for module in model.modules())
+
+
+def warn_of_masks(policy: Policy, pipe: Any, large: Any, small: Any) -> None:
+    """Eq. 7, by operations: a mask that saves nothing."""
+    masks: tuple[float, ...] = ()
+    if isinstance(policy, HybridStitch):
+        masks = policy.masks[:1]
+    elif isinstance(policy, Schedule):
+        masks = tuple(s.ratio for s in segments(policy.program) if s.letter == "H" and s.ratio is not None)
+    facts, vae = facts_of(known_name(large)), getattr(pipe, "vae", None)
+    if not masks or vae is None or facts is None or not (facts.shape and facts.tokens and facts.native):
+        return
+    tokens = facts.tokens(large.config, vae.config, facts.native(large.config, vae.config))
+    costs = [facts.shape(model.config, tokens, facts.text).flops() for model in (small, large)]
+    ratio = costs[0] / costs[1]
+    limit = largest_useful_mask(ratio)
+    if max(masks) >= limit:
+        warnings.warn(
+            f"a mask of {max(masks)} is not worth it on this pair: a small step costs {ratio:.2f} of a large one "
+            f"(operations at {tokens} tokens), so a hybrid step is only cheaper below 1 - {ratio:.2f} = {limit:.2f} "
+            "(Eq. 7)",
+            StitchWarning,
+            stacklevel=3,
+        )
+
+
+def _predicting(scheduler: Mapping[str, Any]) -> dict[str, Any]:
+    """A scheduler's configuration with its prediction type, which flow-matching classes leave unsaid."""
+    flow = "FlowMatch" in scheduler.get("_class_name", "") or scheduler.get("use_flow_sigmas")
+    return {**scheduler, "prediction_type": "flow_prediction" if flow else scheduler.get("prediction_type", "epsilon")}
+
+
+def _compare(large: Mapping[str, Any], small: Mapping[str, Any], names: Mapping[str, str]) -> None:
+    for key, name in names.items():
+        if large.get(key) != small.get(key):
+            raise PairError(
+                f"the two models do not match: {name} ({key}) is {large.get(key)} in the large one and "
+                f"{small.get(key)} in the small one; a pair must share latent space, text encoders and "
+                "what they predict: choose a small model trained with those of the large one"
+            )

@@ -130,23 +130,27 @@ class Recipe:
                     )
 
     def presets(self) -> tuple[Preset, ...]:
-        """The points as presets, named by their speed, at home where the recipe is."""
+        """The points as presets, named by their speed."""
+        return tuple(replace(self.preset(point), name=f"{point.speed:.2f}x") for point in self.points)
+
+    def preset(self, point: Point) -> Preset:
+        """A point as a preset, at home where the recipe is."""
         setting = Setting(
             large=self.home.pair or "",
             small=self.home.small or "",
             size=(self.home.height, self.home.width),
-            steps=self.home.steps,
+            steps=point.steps,
             scheduler=self.home.scheduler.partition(" ")[0],
             guidance=self.home.guidance,
         )
-        return tuple(
-            Preset(
-                name=f"{p.speed:.2f}x",
-                policy=parse(p.policy),
-                source=f"calibrated: {p.steps} steps, closeness {p.closeness}",
-                made_for=replace(setting, steps=p.steps),
-            )
-            for p in self.points
+        return Preset(
+            name=point.name,
+            policy=parse(point.policy),
+            source=f"calibrated: {point.steps} steps, closeness {point.closeness}",
+            made_for=setting,
+            steps=point.steps,
+            guidance=self.home.guidance,
+            size=setting.size,
         )
 
     def to_json(self) -> dict[str, Any]:

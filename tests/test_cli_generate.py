@@ -1,8 +1,12 @@
 """`generate`, on an untrained pair: what it writes, says and reproduces."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -245,3 +249,56 @@ def test_a_record_of_an_earlier_release_is_recognised(run, mini):
         picture.write(Image.open(path), "old.png", picture.Metadata.from_json(old))
         _, err = redrawn(run, "old.png")
         assert (reason or "the same versions and models") in err[0]
+
+
+# --- how the models are run ---
+
+
+def test_several_pictures_of_a_prompt_are_drawn_in_one_call(run):
+    alone, _ = run(PROMPT, "a unicorn in the snow", *SHORT, "--n", 3, "--out", "alone")
+    found, _ = run(PROMPT, "a unicorn in the snow", *SHORT, "--n", 3, "--images-per-call", 2, "--compare")
+    assert [image["seed"] for image in found["images"]] == [0, 1, 2] * 2
+    for one, other in zip(alone["images"], found["images"], strict=True):
+        assert Path(one["path"]).name == Path(other["path"]).name
+        apart = np.subtract(Image.open(one["path"]), Image.open(other["path"]), dtype=int)
+        assert abs(apart).max() <= 2  # rounding of another batch size
+        assert picture.read(other["large"]).policy == "large"
+    traces = [Trace.from_json(trace) for trace in found["trace"]]
+    assert {(trace.images, trace.steps, len(trace.records)) for trace in traces} == {(1, 5, 5)}
+
+
+def test_a_strip_follows_one_picture_at_a_time(run, capsys):
+    assert main(["generate", PROMPT, *SHORT, "--explain", "--images-per-call", "2"]) == 2
+    assert "--explain follows one picture at a time; leave --images-per-call 2 out" in capsys.readouterr().err
+
+
+def test_an_engine_is_asked_for_and_refused_where_it_cannot_be_had(run, capsys):
+    assert main(["generate", PROMPT, *SHORT, "--compile", "hole"]) == 2
+    assert "--compile hole was given; did you mean 'whole'?" in capsys.readouterr().err
+    assert main(["generate", PROMPT, *SHORT, "--offload"]) == 2
+    assert "OFFLOAD" in capsys.readouterr().err
+
+
+OF_OTHERS = ("matplotlib", "torchmetrics")
+OF_OTHERS += tuple(f"hybridstitch.{name}" for name in ("mini.train", "reproduce.figures", "report.page", "report.film"))
+
+
+def test_drawing_imports_nothing_of_figures_pages_and_training(mini, tmp_path):
+    """What only `--explain`, `reproduce` and training need; jinja2 and scipy come with transformers all the same."""
+    code = (
+        "import sys\nfrom hybridstitch.cli import main\n"
+        f"code = main(['generate', {PROMPT!r}, *{SHORT!r}, '--compare', '--json'])\n"
+        f"print(code, [name for name in sys.modules if name.startswith({OF_OTHERS!r})], file=sys.stderr)"
+    )
+    env = {**os.environ, opened.FOLDER: str(mini)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1] == "0 []"
+
+
+def test_the_library_itself_is_imported_at_once():
+    code = "import time; start = time.perf_counter(); import hybridstitch; print(time.perf_counter() - start)"
+    seconds = min(
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        for _ in range(3)
+    )
+    assert seconds < 0.15

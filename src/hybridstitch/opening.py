@@ -205,8 +205,8 @@ def _asked(
     given = {name: value for name, value in calibration.items() if value is not None}
     if policy is not None and named:
         raise RecipeError(
-            f"policy={as_preset(policy).name!r} and {named[0]}={str(requests[named[0]])!r} were given; the one decides the "
-            "other: give one"
+            f"policy={as_preset(policy).name!r} and {named[0]}={str(requests[named[0]])!r} were given; the one decides "
+            "the other: give one"
         )
     check_request(speed=speed, closeness=closeness)
     if given and (not named or recipe is not None):

@@ -5,17 +5,19 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperCommand
 
+from ..drawing.engine import Engine
 from ..policies.policy import Policy
 from ..policies.presets import PRESETS, outside
 from ..report.picture import Metadata, differences, versions
 from . import flags, say
-from .asked import Asked, writable
+from .asked import Asked, BadInput, writable
 from .layers import Layer
 from .served import Served
 from .source import source as picture_layer
@@ -66,6 +68,9 @@ def generate(
     out: flags.Out = Path("out"),
     device: flags.Device = None,
     dtype: flags.Dtype = None,
+    compile: flags.Compile = None,
+    offload: flags.Offload = False,
+    images_per_call: flags.ImagesPerCall = 1,
     compare: flags.Compare = False,
     explain: flags.Explain = False,
     source: flags.Source = None,
@@ -80,6 +85,9 @@ def generate(
 
     hybridstitch generate "a big dog left of a small cat on a meadow" --compare --explain
     """
+    engine = flags.engine_of(compile, offload)
+    if explain and images_per_call > 1:
+        raise BadInput(f"--explain follows one picture at a time; leave --images-per-call {images_per_call} out")
     drawn, below = (None, Layer()) if source is None else picture_layer(source, pair=pair, small=small)
     served = Served.of(recipe_file, speed=speed, closeness=closeness, policy=policy, source=source)
     if served is not None:
@@ -105,7 +113,18 @@ def generate(
     if policy in PRESETS:
         _warn_of_preset(policy, asked, named)
     written = _draw(
-        asked, named, chosen, texts, served, out=out, compare=compare, explain=explain, metadata=metadata, quiet=as_json
+        asked,
+        named,
+        chosen,
+        texts,
+        served,
+        engine=engine,
+        together=images_per_call,
+        out=out,
+        compare=compare,
+        explain=explain,
+        metadata=metadata,
+        quiet=as_json,
     )
     page = _page(written, out / PAGE, ctx.obj) if explain else None
     if drawn is not None and source is not None:
@@ -125,6 +144,8 @@ def _draw(
     texts: Mapping[str, str],
     served: Served | None,
     *,
+    engine: Engine,
+    together: int,
     out: Path,
     compare: bool,
     explain: bool,
@@ -137,17 +158,17 @@ def _draw(
 
     with say.progress(sys.stderr) as bar:
         task = bar.add_task("opening the pair", total=None)
-        pipe = named.open(policy, device=asked.device, dtype=asked.dtype)
+        pipe = named.open(policy, device=asked.device, dtype=asked.dtype, engine=engine)
         size = named.check_opened(pipe, asked.size, texts)
         if served is not None:
             served.check(pipe)
         artist = Artist(
             pipe=pipe, policy=policy, negative=asked.negative, steps=asked.steps, guidance=asked.guidance, size=size,
-            shift=asked.shift,
+            shift=asked.shift, together=together,
         )  # fmt: skip
         files = Files(out=out, asked=asked, models=named.models, metadata=metadata, size=size)
-        pictures = len(asked.prompts) * asked.count * (2 if compare else 1)
-        bar.update(task, description="warming up" if compare else "drawing", total=pictures * asked.steps, completed=0)
+        calls = len(asked.prompts) * ceil(asked.count / together) * (2 if compare else 1)
+        bar.update(task, description="warming up" if compare else "drawing", total=calls * asked.steps, completed=0)
         seeds = range(asked.seed, asked.seed + asked.count)
 
         def on_step(step: int) -> None:
@@ -218,5 +239,6 @@ def _tell_apart(source: Path, then: Metadata, written: Sequence["Written"], name
         say.line("note", f"a variation of {source}: another {', '.join(changed)}", "bold")
     else:
         apart = differences(then, replace(now, models=named.known_as(then.models)))
-        reason = "; ".join(apart) if apart else "the same versions and models, so another machine or thread count"
+        same = "the same versions and models, so another machine, thread count or number of pictures a call"
+        reason = "; ".join(apart) or same
         say.warn(f"not the same pixels as {source}: {reason}")

@@ -15,7 +15,7 @@ TINT = 0.42  # of a model's colour over the picture in grey
 GAP, LABEL = 12, 30  # pixels
 
 
-def who_drew(image: Image.Image, step: Step, grid: tuple[int, int], *, side: int = 256) -> Image.Image:
+def who_drew(image: Image.Image, step: Step, grid: tuple[int, ...], *, side: int = 256) -> Image.Image:
     """A picture in grey, tinted by the model that drew each token, the mask outlined.
 
     Args:

@@ -4,7 +4,7 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,6 +118,7 @@ def generate(
         chosen,
         texts,
         served,
+        drawn,
         engine=engine,
         together=images_per_call,
         out=out,
@@ -128,7 +129,7 @@ def generate(
     )
     page = _page(written, out / PAGE, ctx.obj) if explain else None
     if drawn is not None and source is not None:
-        _tell_apart(source, drawn, written, named)
+        _tell_apart(source, drawn, written)
     if as_json:
         from .files import result
 
@@ -143,6 +144,7 @@ def _draw(
     policy: Policy,
     texts: Mapping[str, str],
     served: Served | None,
+    drawn: Metadata | None,
     *,
     engine: Engine,
     together: int,
@@ -166,7 +168,8 @@ def _draw(
             pipe=pipe, policy=policy, negative=asked.negative, steps=asked.steps, guidance=asked.guidance, size=size,
             shift=asked.shift, together=together,
         )  # fmt: skip
-        files = Files(out=out, asked=asked, models=named.models, metadata=metadata, size=size)
+        models = named.known_as({} if drawn is None else drawn.models)
+        files = Files(out=out, asked=asked, models=models, metadata=metadata, size=size)
         calls = len(asked.prompts) * ceil(asked.count / together) * (2 if compare else 1)
         bar.update(task, description="warming up" if compare else "drawing", total=calls * asked.steps, completed=0)
         seeds = range(asked.seed, asked.seed + asked.count)
@@ -228,7 +231,7 @@ def _warn_of_preset(name: str, asked: Asked, named: "Pair") -> None:
         say.warn(" ".join(reasons))
 
 
-def _tell_apart(source: Path, then: Metadata, written: Sequence["Written"], named: "Pair") -> None:
+def _tell_apart(source: Path, then: Metadata, written: Sequence["Written"]) -> None:
     """Whether the picture came out as it was, and if not, why it may have changed."""
     now = written[0].metadata
     ours = {"models", "versions", "trace", "pixels"}
@@ -238,7 +241,7 @@ def _tell_apart(source: Path, then: Metadata, written: Sequence["Written"], name
     elif changed:
         say.line("note", f"a variation of {source}: another {', '.join(changed)}", "bold")
     else:
-        apart = differences(then, replace(now, models=named.known_as(then.models)))
+        apart = differences(then, now)
         same = "the same versions and models, so another machine, thread count or number of pictures a call"
         reason = "; ".join(apart) or same
         say.warn(f"not the same pixels as {source}: {reason}")

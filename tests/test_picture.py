@@ -66,7 +66,7 @@ def text_chunk(path, text):
     [
         (None, "has no 'hybridstitch' text chunk"),
         ("{", "is damaged"),
-        ("[]", "is no recipe"),
+        ("[]", "holds no metadata"),
         (json.dumps({"version": 99}), "has version 99, this release reads version 1"),
         (json.dumps({"version": 1, "prompt": "a"}), "is incomplete"),
     ],

@@ -20,7 +20,7 @@ from . import flags, say
 from .asked import Asked, BadInput, writable
 from .layers import Layer
 from .served import Served
-from .source import source as picture_layer
+from .source import picture_layer
 
 if TYPE_CHECKING:
     from .files import Written
@@ -113,20 +113,9 @@ def generate(
     if policy in PRESETS:
         _warn_of_preset(policy, asked, named)
     written = _draw(
-        asked,
-        named,
-        chosen,
-        texts,
-        served,
-        drawn,
-        engine=engine,
-        together=images_per_call,
-        out=out,
-        compare=compare,
-        explain=explain,
-        metadata=metadata,
-        quiet=as_json,
-    )
+        asked, named, chosen, texts, served, drawn, engine=engine, together=images_per_call, out=out, compare=compare,
+        explain=explain, metadata=metadata, quiet=as_json,
+    )  # fmt: skip
     page = _page(written, out / PAGE, ctx.obj) if explain else None
     if drawn is not None and source is not None:
         _tell_apart(source, drawn, written)

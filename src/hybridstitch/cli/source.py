@@ -7,7 +7,7 @@ from ..report.picture import Metadata, PictureError, read
 from .layers import Layer, recorded
 
 
-def source(file: Path, *, pair: str | None, small: str | None) -> tuple[Metadata, Layer]:
+def picture_layer(file: Path, *, pair: str | None, small: str | None) -> tuple[Metadata, Layer]:
     """How a picture was drawn, and what that says of the next one.
 
     Args:

@@ -105,16 +105,17 @@ class Metadata:
         """
         if data.get("version") != VERSION:
             raise PictureError(
-                f"this picture's recipe has version {_shown(data.get('version'))}, this release reads version {VERSION}"
+                f"this picture's metadata has version {_shown(data.get('version'))}, this release reads version "
+                f"{VERSION}"
             )
         given = {f.name: data[f.name] for f in fields(cls) if f.name in data}
         for name, value in given.items():
             if not _can_be(name, value):
-                raise PictureError(f"this picture's recipe is damaged: its {name} is {_shown(value)}")
+                raise PictureError(f"this picture's metadata is damaged: its {name} is {_shown(value)}")
         try:
             return cls(**given)
         except TypeError as error:
-            raise PictureError(f"this picture's recipe is incomplete ({error})") from error
+            raise PictureError(f"this picture's metadata is incomplete ({error})") from error
 
 
 def write(image: Image.Image, path: str | Path, metadata: Metadata | None = None) -> None:
@@ -160,7 +161,7 @@ def read(path: str | Path) -> Metadata:
     except (ValueError, RecursionError) as error:
         raise PictureError(f"the {CHUNK!r} text chunk of {path} is damaged ({error})") from error
     if not isinstance(data, dict):
-        raise PictureError(f"the {CHUNK!r} text chunk of {path} is no recipe")
+        raise PictureError(f"the {CHUNK!r} text chunk of {path} holds no metadata")
     return Metadata.from_json(data)
 
 

@@ -112,7 +112,7 @@ def test_what_a_reader_sees(run, tmp_path):
     assert (code, out.rstrip().endswith(", 3 were there")) == (0, True)
     about = json.loads((tmp_path / "pictures" / "batch.json").read_text())
     assert about["origin"]["file"] == "jobs.jsonl"
-    assert about["setting"]["models"]["large"].startswith("files ")
+    assert about["setting"]["models"]["large"].startswith("content ")
     recipe = read(next((tmp_path / "pictures").glob("*.png")))
     assert (recipe.width, recipe.height, recipe.pair) == (16, 16, "mini")
 

@@ -1,8 +1,12 @@
 """`generate`, on an untrained pair: what it writes, says and reproduces."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -11,6 +15,7 @@ from hybridstitch.mini import opened
 from hybridstitch.policies.methods import parse
 from hybridstitch.policies.trace import Trace
 from hybridstitch.report import picture
+from hybridstitch.report.identity import ends_of
 from mini_folder import save
 
 PROMPT = "a big dog on a meadow"
@@ -130,7 +135,7 @@ def test_from_says_when_versions_differ(run, monkeypatch):
     path = run(PROMPT, *SHORT)[0]["images"][0]["path"]
     recipe = picture.read(path)
     old = {**recipe.to_json(), "versions": {**recipe.versions, "torch": "1.0"}, "pixels": "0" * 64}
-    picture.write(Image.open(path), "old.png", picture.Recipe.from_json(old))
+    picture.write(Image.open(path), "old.png", picture.Metadata.from_json(old))
     _, err = run("--from", "old.png")
     assert len(err) == 1
     assert err[0].startswith("warning: not the same pixels as old.png: torch 1.0, now ")
@@ -167,3 +172,133 @@ def test_a_saved_pair_opens_with_its_policy(run, mini, tmp_path):
     assert found["trace"][0]["policy"] == "schedule:program=L2 H2@0.3 S"
     mini_again, _ = run(PROMPT, *SHORT, "--out", "again")
     assert pixels(found["images"][0]["path"]) == pixels(mini_again["images"][0]["path"])
+
+
+# --- `--from`, crossed with presets, the large model's picture and other releases' records ---
+
+
+def shift(path):
+    return picture.read(path).shift
+
+
+def redrawn(run, path, *words):
+    """The picture drawn again, and what was said."""
+    found, err = run("--from", path, "--out", "again", *words)
+    return found["images"][0]["path"], err
+
+
+def test_a_preset_s_picture_comes_back_with_its_noise_levels(run):
+    path = run(PROMPT, "--policy", "mini-few-4", "--size", 32)[0]["images"][0]["path"]
+    assert (shift(path), picture.read(path).steps) == (5.0, 7)
+    again, err = redrawn(run, path)
+    assert err == [f"note: the same pixels as {path}"]
+    assert pixels(again) == pixels(path)
+    other, err = redrawn(run, path, "--seed", 3)
+    assert (shift(other), err) == (5.0, [f"note: a variation of {path}: another seed"])
+
+
+def test_the_large_model_s_picture_comes_back_though_large_is_also_a_preset(run):
+    image = run(PROMPT, "--policy", "mini-few-4", "--size", 32, "--compare")[0]["images"][0]
+    again, err = redrawn(run, image["large"])
+    assert shift(again) == shift(image["large"]) == 5.0
+    assert err == [f"note: the same pixels as {image['large']}"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--policy", "L2 H2@0.3 S3"), None),  # made for another program
+        (("--policy", "large"), None),
+        (("--policy", "S2 L R@0.3 R@0.15 L R@0.45"), None),  # the preset's caches its text
+        (("--policy", "schedule:program=S2 L R@0.3 R@0.15 L R@0.45,text=cached"), 5.0),  # the same policy, written out
+        (("--policy", "large", "--steps", "9"), None),
+        (("--policy", "mini-few-3"), 4.0),  # brings its own steps and levels
+        (("--steps", "7"), 5.0),
+    ],
+)
+def test_noise_levels_go_with_the_policy_and_steps_they_were_made_for(run, words, expected):
+    path = run(PROMPT, "--policy", "mini-few-4", "--size", 32)[0]["images"][0]["path"]
+    again, err = redrawn(run, path, *words)
+    assert shift(again) == expected
+    assert ("shift" in err[-1]) == (expected != 5.0)
+
+
+def test_a_preset_named_on_another_picture_brings_its_steps(run):
+    path = run(PROMPT, *SHORT)[0]["images"][0]["path"]
+    again, _ = redrawn(run, path, "--policy", "mini-few-4")
+    assert (picture.read(again).steps, shift(again), picture.read(again).width) == (7, 5.0, 32)
+
+
+@pytest.mark.parametrize("kind", ["", ".large", ".beside", ".strip"])
+def test_none_of_a_picture_s_files_is_overwritten(run, kind):
+    taken = Path(f"out/a-big-dog-on-a-meadow-0{kind}.png")
+    taken.parent.mkdir()
+    taken.write_text("mine")
+    found, _ = run(PROMPT, *SHORT, "--compare", "--explain")
+    image = found["images"][0]
+    assert taken.read_text() == "mine"
+    assert {image[name][:29] for name in ("path", "large", "beside", "strip")} == {"out/a-big-dog-on-a-meadow-0-2"}
+
+
+def test_a_record_of_an_earlier_release_is_recognised(run, mini):
+    path = run(PROMPT, *SHORT)[0]["images"][0]["path"]
+    now = picture.read(path)
+    assert now.models["large"].startswith("content ")
+    for ends, reason in ((f"files {ends_of(mini)[:16]}", None), ("files 0123456789abcdef", "model large files 01")):
+        old = {**now.to_json(), "models": {"large": ends}, "pixels": "0" * 64}
+        picture.write(Image.open(path), "old.png", picture.Metadata.from_json(old))
+        _, err = redrawn(run, "old.png")
+        assert (reason or "the same versions and models") in err[0]
+
+
+# --- how the models are run ---
+
+
+def test_several_pictures_of_a_prompt_are_drawn_in_one_call(run):
+    alone, _ = run(PROMPT, "a unicorn in the snow", *SHORT, "--n", 3, "--out", "alone")
+    found, _ = run(PROMPT, "a unicorn in the snow", *SHORT, "--n", 3, "--images-per-call", 2, "--compare")
+    assert [image["seed"] for image in found["images"]] == [0, 1, 2] * 2
+    for one, other in zip(alone["images"], found["images"], strict=True):
+        assert Path(one["path"]).name == Path(other["path"]).name
+        apart = np.subtract(Image.open(one["path"]), Image.open(other["path"]), dtype=int)
+        assert abs(apart).max() <= 2  # rounding of another batch size
+        assert picture.read(other["large"]).policy == "large"
+    traces = [Trace.from_json(trace) for trace in found["trace"]]
+    assert {(trace.images, trace.steps, len(trace.records)) for trace in traces} == {(1, 5, 5)}
+
+
+def test_a_strip_follows_one_picture_at_a_time(run, capsys):
+    assert main(["generate", PROMPT, *SHORT, "--explain", "--images-per-call", "2"]) == 2
+    assert "--explain follows one picture at a time; leave --images-per-call 2 out" in capsys.readouterr().err
+
+
+def test_an_engine_is_asked_for_and_refused_where_it_cannot_be_had(run, capsys):
+    assert main(["generate", PROMPT, *SHORT, "--compile", "hole"]) == 2
+    assert "--compile hole was given; did you mean 'whole'?" in capsys.readouterr().err
+    assert main(["generate", PROMPT, *SHORT, "--offload"]) == 2
+    assert "offload=True moves the large model off a GPU, the models are on cpu" in capsys.readouterr().err
+
+
+OF_OTHERS = ("matplotlib", "torchmetrics")
+OF_OTHERS += tuple(f"hybridstitch.{name}" for name in ("mini.train", "reproduce.figures", "report.page", "report.film"))
+
+
+def test_drawing_imports_nothing_of_figures_pages_and_training(mini, tmp_path):
+    """What only `--explain`, `reproduce` and training need; jinja2 and scipy come with transformers all the same."""
+    code = (
+        "import sys\nfrom hybridstitch.cli import main\n"
+        f"code = main(['generate', {PROMPT!r}, *{SHORT!r}, '--compare', '--json'])\n"
+        f"print(code, [name for name in sys.modules if name.startswith({OF_OTHERS!r})], file=sys.stderr)"
+    )
+    env = {**os.environ, opened.FOLDER: str(mini)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1] == "0 []"
+
+
+def test_the_library_itself_is_imported_at_once():
+    code = "import time; start = time.perf_counter(); import hybridstitch; print(time.perf_counter() - start)"
+    seconds = min(
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        for _ in range(3)
+    )
+    assert seconds < 0.15

@@ -126,6 +126,15 @@ def test_a_pair_that_cannot_fit_is_refused_before_it_is_loaded(folder, monkeypat
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("name", ["dtype", "torch_dtype"])
+def test_both_names_of_the_dtype_decide_what_a_pair_takes(folder, monkeypatch, name):
+    half = sum(pair_needs(str(folder), element_bytes=2).weights.values())
+    monkeypatch.setattr("hybridstitch.pair.memory.capacity", lambda device: half - 1)
+    monkeypatch.setattr("diffusers.DiffusionPipeline.from_pretrained", lambda *a, **k: pytest.fail("was loaded"))
+    with pytest.raises(PairError, match=f"weights take {gibibytes(half)} and cpu has"):
+        hybridstitch.open_pair(folder, folder / "small", **{name: torch.bfloat16})
+
+
 def test_doctor_prints_what_a_pair_needs(folder, capsys, monkeypatch):
     assert main(["doctor", "--pair", str(folder), "--size", "64", "--batch", "2", "--dtype", "bf16", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)["memory"]

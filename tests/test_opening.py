@@ -1,4 +1,4 @@
-"""A speed, a closeness or a recipe in place of a policy: who serves it, the call's defaults, and what is refused."""
+"""A speed, a closeness or a recipe in place of a policy: who serves it, what the call takes, and what is refused."""
 
 import warnings
 from dataclasses import replace
@@ -9,7 +9,7 @@ import torch
 
 from hybridstitch import StitchedTransformer, open_pair, stitch, unstitch
 from hybridstitch.calibrate.conditions import Conditions, home_of
-from hybridstitch.errors import StitchWarning
+from hybridstitch.errors import PolicyError, StitchWarning
 from hybridstitch.measure.intervals import Interval
 from hybridstitch.measure.price import Prices
 from hybridstitch.policies.methods import parse
@@ -70,12 +70,13 @@ def pipe_guides(pipe, call):
     return call.get("guidance_scale", 3.0) > 1
 
 
-def test_a_request_decides_policy_and_defaults_of_the_call(pipe, recipe):
+def test_a_request_decides_policy_and_what_the_call_takes(pipe, recipe):
     stitch(pipe, small(), speed=2.7, recipe=recipe)
     assert str(pipe.transformer.policy) == "schedule:program=L3 H2@0.3 S1"
+    assert pipe.transformer.call == {"num_inference_steps": 6, "guidance_scale": 3.0, "height": 32, "width": 32}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        steps, size, latent = called(pipe)
+        steps, size, latent = called(pipe, **pipe.transformer.call)
     assert (steps, size) == (6, (16, 16))
     plain = pipeline()
     stitch(plain, small(), "L3 H2@0.3 S1")
@@ -83,12 +84,10 @@ def test_a_request_decides_policy_and_defaults_of_the_call(pipe, recipe):
     assert torch.equal(latent, same)
 
 
-def test_the_pipeline_keeps_its_kind_and_name_and_unstitching_gives_its_call_back(pipe, recipe, tmp_path):
+def test_the_pipeline_keeps_its_class(pipe, recipe, tmp_path):
     kind = type(pipe)
     stitch(pipe, small(), closeness=0.95, recipe=recipe)
-    assert isinstance(pipe, kind)
-    assert (type(pipe).__name__, type(pipe).__module__) == (kind.__name__, kind.__module__)
-    assert called(pipe)[0] == 8
+    assert type(pipe) is kind
     pipe.save_pretrained(tmp_path)
     saved = diffusers.DiffusionPipeline.load_config(tmp_path)
     assert saved["_class_name"] == "StableDiffusion3Pipeline"
@@ -96,27 +95,50 @@ def test_the_pipeline_keeps_its_kind_and_name_and_unstitching_gives_its_call_bac
     assert type(pipe) is kind
 
 
-@pytest.mark.parametrize(("name", "value"), [("num_inference_steps", 6), ("guidance_scale", 5.0), ("height", 24)])
-def test_a_call_with_other_numbers_warns_and_says_what_to_run(pipe, recipe, name, value):
+def test_a_policy_that_no_recipe_or_preset_decided_asks_nothing_of_the_call(pipe, recipe):
     stitch(pipe, small(), closeness=0.95, recipe=recipe)
-    with pytest.warns(StitchWarning, match=rf"{name}={value} was given; large in 8 steps .*`hybridstitch calibrate"):
-        called(pipe, **{name: value})
+    pipe.transformer.policy = "L2 S*"
+    assert pipe.transformer.call == {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        called(pipe, num_inference_steps=5, guidance_scale=2.0, height=24, width=24)
 
 
-def test_what_a_user_gives_is_kept(pipe, recipe):
+@pytest.mark.parametrize(
+    ("name", "value", "what"),
+    [
+        ("num_inference_steps", 6, "the number of steps is 8; in this run it is 6"),
+        ("guidance_scale", 5.0, "the guidance is 3.0; in this run it is 5.0"),
+        ("height", 24, "the size is 32×32; in this run it is 24×32"),
+    ],
+)
+def test_a_call_with_other_numbers_is_drawn_and_warns_once(pipe, recipe, name, value, what):
     stitch(pipe, small(), closeness=0.95, recipe=recipe)
-    with pytest.warns(StitchWarning, match="num_inference_steps=5"):
-        assert called(pipe, num_inference_steps=5)[0] == 5
+    call = {**pipe.transformer.call, name: value}
+    says = rf"outside the setting of large in 8 steps: .*{what}.* `pipe\(prompt, \*\*pipe\.transformer\.call\)`"
+    with pytest.warns(StitchWarning, match=says):
+        steps = called(pipe, **call)[0]
+    assert steps == call["num_inference_steps"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        called(pipe, **call)
+
+
+def test_a_program_called_with_other_steps_says_what_to_call(pipe, recipe):
+    stitch(pipe, small(), speed=2.7, recipe=recipe)
+    with (
+        pytest.warns(StitchWarning, match=r"pipe\.transformer\.call"),
+        pytest.raises(PolicyError, match="fills 6 steps"),
+    ):
+        called(pipe, num_inference_steps=28)
 
 
 def test_another_request_replaces_the_first(pipe, recipe):
     from hybridstitch.opening import follow_recipe
 
     stitch(pipe, small(), closeness=0.95, recipe=recipe)
-    kind = type(pipe).plain
     assert follow_recipe(pipe, recipe, closeness=0.7).steps == 6
-    assert type(pipe).plain is kind
-    assert called(pipe)[0] == 6
+    assert called(pipe, **pipe.transformer.call)[0] == 6
 
 
 def test_a_recipe_of_another_pair_is_refused_and_the_pipeline_left_as_it_was(pipe, recipe):
@@ -161,7 +183,7 @@ def test_a_request_without_a_recipe_calibrates_now_and_says_so_when_no_mask_serv
     with pytest.warns(StitchWarning, match="serves this request best, no mask does"):
         stitch(pipe, small(), closeness=0.999, prompts=("abc", "dog", "cab", "bed"), steps=4, size=(32, 32))
     assert str(pipe.transformer.policy) == "large"
-    assert pipe("cab", output_type="latent").images.shape[-1] == 16
+    assert pipe("cab", output_type="latent", **pipe.transformer.call).images.shape[-1] == 16
     assert pipe.transformer.trace.steps == 4
 
 
@@ -182,7 +204,7 @@ def test_a_recipe_names_the_pair_that_is_opened(recipe, tmp_path):
         warnings.simplefilter("ignore", StitchWarning)
         opened = open_pair(recipe=tmp_path / "recipe.json", speed=2.7, **ABSENT)
     opened.set_progress_bar_config(disable=True)
-    assert called(opened)[0] == 6
+    assert called(opened, **opened.transformer.call)[0] == 6
     with pytest.raises(RecipeError, match="no pair was named"):
         open_pair()
     with pytest.raises(RecipeError, match="no pair was named"):

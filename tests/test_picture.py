@@ -10,9 +10,10 @@ from hybridstitch.errors import HybridStitchError
 from hybridstitch.policies.plan import Plan, large
 from hybridstitch.policies.trace import Step, Trace
 from hybridstitch.report import picture
-from hybridstitch.report.picture import PictureError, Recipe
+from hybridstitch.report.identity import identity
+from hybridstitch.report.picture import Metadata, PictureError
 
-RECIPE = Recipe(
+DRAWN = Metadata(
     prompt="a big dog, smiling\n犬 on a meadow",
     negative="rain",
     pair="mini",
@@ -32,13 +33,13 @@ RECIPE = Recipe(
 
 
 def test_a_recipe_comes_back_from_the_file(tmp_path):
-    picture.write(Image.new("RGB", (8, 8)), tmp_path / "a.png", RECIPE)
-    assert picture.read(tmp_path / "a.png") == RECIPE
+    picture.write(Image.new("RGB", (8, 8)), tmp_path / "a.png", DRAWN)
+    assert picture.read(tmp_path / "a.png") == DRAWN
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]  # nothing half-written is left
 
 
 def test_other_tools_find_the_parameters_they_know(tmp_path):
-    picture.write(Image.new("RGB", (8, 8)), tmp_path / "a.png", RECIPE)
+    picture.write(Image.new("RGB", (8, 8)), tmp_path / "a.png", DRAWN)
     with Image.open(tmp_path / "a.png") as image:
         lines = image.info["parameters"].splitlines()
     assert lines[:3] == ["a big dog, smiling", "犬 on a meadow", "Negative prompt: rain"]
@@ -65,7 +66,7 @@ def text_chunk(path, text):
     [
         (None, "has no 'hybridstitch' text chunk"),
         ("{", "is damaged"),
-        ("[]", "is no recipe"),
+        ("[]", "holds no metadata"),
         (json.dumps({"version": 99}), "has version 99, this release reads version 1"),
         (json.dumps({"version": 1, "prompt": "a"}), "is incomplete"),
     ],
@@ -99,17 +100,17 @@ def test_the_trace_digest_leaves_seconds_out():
 
 def test_identity_changes_with_the_files(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"1" * 10)
-    before = picture.identity(str(tmp_path))
-    assert before == picture.identity(str(tmp_path))
+    before = identity(str(tmp_path))
+    assert before == identity(str(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"2" * 10)
-    assert picture.identity(str(tmp_path)) != before
-    assert picture.identity("nobody/has-this") == "unknown"
+    assert identity(str(tmp_path)) != before
+    assert identity("nobody/has-this") == "unknown"
 
 
 def test_differences_name_what_changed():
-    now = replace(RECIPE, versions={**RECIPE.versions, "torch": "2.14.0"}, models={"large": "files 4567"})
-    assert picture.differences(RECIPE, RECIPE) == ()
-    assert picture.differences(RECIPE, now) == (
+    now = replace(DRAWN, versions={**DRAWN.versions, "torch": "2.14.0"}, models={"large": "files 4567"})
+    assert picture.differences(DRAWN, DRAWN) == ()
+    assert picture.differences(DRAWN, now) == (
         "torch 2.13.0, now 2.14.0",
         "model large files 0123, now files 4567",
     )

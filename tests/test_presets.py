@@ -2,10 +2,11 @@
 
 import subprocess
 import sys
+import warnings
 
 import pytest
 
-from hybridstitch.errors import PolicyError
+from hybridstitch.errors import PolicyError, StitchWarning
 from hybridstitch.policies.methods import (
     POLICIES,
     HybridStitch,
@@ -18,6 +19,7 @@ from hybridstitch.policies.methods import (
 )
 from hybridstitch.policies.presets import FEW, PAPER, PRESETS, TABLE_1, TABLE_2, TABLE_3, outside, policy_named, preset
 from hybridstitch.policies.program import fill
+from small_models import generate, stitched
 
 ONE = {10: (0.3, 0.25), 20: (0.35, 0.25), 30: (0.5, 0.3), 40: (0.4, 0.3)}
 EXPECTED = {
@@ -209,3 +211,41 @@ def test_presets_of_few_steps_fill_them_and_bring_their_levels():
         s = [2 * level / (1 + level) for level in call["sigmas"]]  # what the scheduler's own shift makes of them
         assert s[1] == pytest.approx(few.shift * (u := 1 - 1 / few.steps) / (1 + (few.shift - 1) * u))
     assert preset("large").call(Scheduler) == {}
+
+
+# --- from Python, in a pipeline ---
+
+
+def warned(pipe, **call):
+    """What a run warns of."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        generate(pipe, **call)
+    return [str(w.message) for w in found if issubclass(w.category, StitchWarning) and "outside" in str(w.message)]
+
+
+@pytest.mark.parametrize("door", ["stitch", "policy", "preset"])
+def test_a_preset_named_from_python_warns_once_outside_its_setting(door):
+    pipe = stitched("sr-diffusion" if door == "stitch" else "large")
+    if door != "stitch":
+        pipe.transformer.policy = "sr-diffusion" if door == "policy" else preset("sr-diffusion")
+    assert pipe.transformer.policy == preset("sr-diffusion").policy
+    assert warned(pipe, steps=8) == [
+        "outside the setting of sr-diffusion: The thresholds of 'sr-diffusion' were chosen where the size is 768×768; "
+        "in this run it is 32×32. The thresholds of 'sr-diffusion' were chosen where the number of steps is 50; in "
+        "this run it is 8."
+    ]
+    assert warned(pipe, steps=8) == warned(pipe, steps=9) == []
+
+
+def test_a_policy_that_was_not_named_by_a_preset_warns_of_nothing():
+    assert warned(stitched(preset("hybridstitch-30").policy)) == []
+    assert warned(stitched("hybrid-stitch:masks=0.3,thresholds=0.5/0.3,min_large=0.1")) == []
+
+
+def test_a_preset_s_call_is_at_hand_in_the_pipeline():
+    pipe = stitched("mini-few-4")
+    assert pipe.transformer.call == preset("mini-few-4").call(pipe.scheduler)
+    assert len(pipe.transformer.call["sigmas"]) == 7
+    pipe.transformer.policy = "large"
+    assert pipe.transformer.call == {}

@@ -114,6 +114,18 @@ def test_what_cannot_be_served_is_refused_with_the_limit_or_the_nearest():
         RECIPE.at(speed=1.8, closeness=0.9)
 
 
+def test_a_closeness_that_no_point_reaches_is_refused_with_the_closest():
+    without = replace(RECIPE, points=POINTS[1:])
+    with pytest.raises(RecipeError, match=r"closeness=0\.99 cannot be reached: .* large in 40 steps, is 0\.980 close"):
+        without.at(closeness=0.99)
+
+
+def test_a_recipe_without_the_large_model_itself_is_refused_on_load(tmp_path):
+    replace(RECIPE, points=POINTS[1:]).save(tmp_path / "r.json")
+    with pytest.raises(RecipeError, match=r"r\.json cannot be used: .*the large model itself, .* is not among"):
+        Recipe.load(tmp_path / "r.json")
+
+
 def test_a_recipe_survives_the_disk(tmp_path):
     recipe = replace(RECIPE, points=(*POINTS[:-1], replace(POINTS[-1], distances=(None, (0.1, 0.5)), held_out=0.7)))
     recipe.save(tmp_path / "recipe.json")

@@ -170,3 +170,20 @@ def grid_of(scheduler: Any) -> tuple[int, Tensor]:
     """
     timesteps: torch.Tensor = scheduler.timesteps
     return len(timesteps) - (getattr(scheduler, "begin_index", None) or 0), timesteps
+
+
+def call_seen(pipe: Any, scheduler: Any, latent: Tensor) -> dict[str, Any]:
+    """What a transformer can see of the pipeline's call, as `presets.outside` takes it; None for what it cannot.
+
+    Args:
+        pipe: the pipeline that calls, or None.
+        scheduler: its scheduler.
+        latent: of the call.
+    """
+    scale: int | None = getattr(pipe, "vae_scale_factor", None)
+    known = scale is not None and latent.ndim == 4  # packed latents do not tell height from width
+    return {
+        "size": (latent.shape[2] * scale, latent.shape[3] * scale) if known else None,
+        "scheduler": type(scheduler).__name__,
+        "guidance": getattr(pipe, "guidance_scale", None),
+    }

@@ -3,16 +3,17 @@
     stitch(pipe, small=…, speed=1.8)              measures the pair first (minutes), then serves the request
     open_pair(recipe="recipe.json", speed=1.8)    serves it from what was measured
 
-A request decides the policy and the step count. The step count, guidance and size become the defaults of the
-pipeline's call; the pipeline keeps its kind and its name, and a call with other numbers warns. `pair` does the rest.
+A request decides the policy, the step count, guidance and size; the last three are the pipeline's to be told, by
+
+    pipe(prompt, **pipe.transformer.call)
+
+and a call with other numbers warns. `pair` does the rest.
 """
 
-import inspect
 import warnings
 from collections.abc import Sequence
-from functools import wraps
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from diffusers import DiffusionPipeline
 
@@ -23,28 +24,19 @@ from .drawing.engine import PLAIN, Engine
 from .drawing.guard import Guard
 from .errors import StitchWarning
 from .pair import stitching as pair
-from .pair.stitching import DEFAULT
+from .pair.stitching import DEFAULT, unstitch
 from .policies.methods import LargeOnly
 from .policies.policy import Policy
-from .recipe import Home, Point, Recipe, RecipeError, check_request
+from .policies.presets import Preset, as_preset
+from .recipe import Point, Recipe, RecipeError, check_request
 
 _OF_REQUESTS = ("prompts", "steps", "guidance", "size")
-
-
-class Calibrated:
-    """A pipeline whose call defaults to what its policy was calibrated for.
-
-    Attributes:
-        plain: the pipeline's own class.
-    """
-
-    plain: ClassVar[type]
 
 
 def stitch(
     pipe: DiffusionPipeline,
     small: ModelMixin | DiffusionPipeline | str | Path,
-    policy: Policy | str = DEFAULT,
+    policy: Policy | Preset | str = DEFAULT,
     engine: Engine = PLAIN,
     *,
     speed: float | None = None,
@@ -93,23 +85,10 @@ def stitch(
         raise
 
 
-def unstitch(pipe: DiffusionPipeline) -> None:
-    """Give a pipeline its own transformer, and its call its own defaults, back.
-
-    Args:
-        pipe: a stitched pipeline.
-
-    Raises:
-        StitchError: it is not stitched, or CPU offloading is on.
-    """
-    pair.unstitch(pipe)
-    _plain(pipe)
-
-
 def open_pair(
     large: str | Path | None = None,
     small: str | Path | ModelMixin | DiffusionPipeline | None = None,
-    policy: Policy | str | None = None,
+    policy: Policy | Preset | str | None = None,
     engine: Engine = PLAIN,
     *,
     speed: float | None = None,
@@ -166,7 +145,7 @@ def open_pair(
 def follow_recipe(
     pipe: DiffusionPipeline, recipe: Recipe, *, speed: float | None = None, closeness: float | None = None
 ) -> Point:
-    """Draw by a recipe from the next call on: policy, step count, guidance and size.
+    """Draw by a recipe from the next call on; `pipe.transformer.call` has its step count, guidance and size.
 
     Args:
         pipe: a stitched pipeline.
@@ -181,9 +160,7 @@ def follow_recipe(
     """
     check_recipe(pipe, recipe)
     point = recipe.at(speed=speed, closeness=closeness)
-    pipe.transformer.policy = point.policy
-    _plain(pipe)
-    pipe.__class__ = _calibrated_class(type(pipe), recipe.home, point)
+    pipe.transformer.policy = recipe.preset(point)
     return point
 
 
@@ -198,8 +175,8 @@ def check_recipe(pipe: DiffusionPipeline, recipe: Recipe) -> None:
         RecipeError: the recipe is of another pair.
     """
     home = recipe.home
-    call = Conditions(width=home.width, height=home.height, steps=home.steps, guidance=home.guidance)
-    now = home_of(pipe, call)
+    conditions = Conditions(width=home.width, height=home.height, steps=home.steps, guidance=home.guidance)
+    now = home_of(pipe, conditions, home.models)
     if now.parameters != home.parameters:
         theirs, ours = (" and ".join(f"{n / 1e6:,.1f} M" for n in of.parameters) for of in (home, now))
         raise RecipeError(
@@ -211,44 +188,8 @@ def check_recipe(pipe: DiffusionPipeline, recipe: Recipe) -> None:
         _warn(f"outside what the recipe was measured in: {'; '.join(apart)}; measure again: `{home.command}`")
 
 
-def _calibrated_class(kind: type, home: Home, point: Point) -> type:
-    """A pipeline's class, of the same name, whose call defaults to a recipe's point."""
-    plain: Any = kind.__call__
-    signature = inspect.signature(plain)
-    defaults: dict[str, Any] = {"num_inference_steps": point.steps, "guidance_scale": home.guidance}
-    if "image" not in signature.parameters:  # an image decides the size of what is made from it
-        defaults |= {"height": home.height, "width": home.width}
-
-    @wraps(plain)
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        given = signature.bind_partial(self, *args, **kwargs)
-        for name, value in defaults.items():
-            if given.arguments.get(name) is None:
-                given.arguments[name] = value
-            elif given.arguments[name] != value:
-                _warn(
-                    f"{name}={given.arguments[name]} was given; {point.name} was measured with {name}={value}, and "
-                    f"neither its speed nor its closeness holds here: leave {name} out, or measure again: "
-                    f"`{home.command}`"
-                )
-        return plain(*given.args, **given.kwargs)
-
-    parameters = [p.replace(default=defaults.get(p.name, p.default)) for p in signature.parameters.values()]
-    call.__dict__["__signature__"] = signature.replace(parameters=parameters)
-    return type(
-        kind.__name__,
-        (Calibrated, kind),
-        {"__call__": call, "__doc__": kind.__doc__, "__module__": kind.__module__, "plain": kind},
-    )
-
-
-def _plain(pipe: Any) -> None:
-    if isinstance(pipe, Calibrated):
-        pipe.__class__ = pipe.plain
-
-
 def _asked(
-    policy: Policy | str | None,
+    policy: Policy | Preset | str | None,
     speed: float | None,
     closeness: float | None,
     recipe: Recipe | str | Path | None,
@@ -264,8 +205,8 @@ def _asked(
     given = {name: value for name, value in calibration.items() if value is not None}
     if policy is not None and named:
         raise RecipeError(
-            f"policy={str(policy)!r} and {named[0]}={str(requests[named[0]])!r} were given; the one decides the other: "
-            "give one"
+            f"policy={as_preset(policy).name!r} and {named[0]}={str(requests[named[0]])!r} were given; the one decides "
+            "the other: give one"
         )
     check_request(speed=speed, closeness=closeness)
     if given and (not named or recipe is not None):

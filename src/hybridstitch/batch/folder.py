@@ -118,6 +118,18 @@ def begin(out: Path, jobs: Mapping[str, Job], setting: Setting, origin: Mapping[
         book.close()
 
 
+def models_in(out: Path) -> dict[str, str]:
+    """What the models' names stood for when the last batch was drawn into a folder; empty where there was none.
+
+    A batch goes on under the names it was begun with, whatever release began it: its ids rest on them.
+    """
+    try:
+        models = json.loads((out / "batch.json").read_text(encoding="utf-8"))["setting"]["models"]
+        return {str(role): str(what) for role, what in models.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+
+
 def apart(out: Path, setting: Setting) -> list[str]:
     """In what the last batch drawn into a folder differs from this one: "torch 2.12.0, now 2.13.0".
 
@@ -144,7 +156,7 @@ def says_it_is(path: Path, job_id: str) -> bool:
             return False
         with Image.open(path) as image:
             return pixel_digest(image) == recipe.pixels
-    except (HybridStitchError, OSError, ValueError, TypeError, SyntaxError):  # Pillow's word for a broken PNG
+    except (HybridStitchError, OSError, ValueError, TypeError, SyntaxError, RecursionError):  # SyntaxError is Pillow's
         return False
 
 

@@ -13,7 +13,8 @@ from typing import Any
 from ..errors import HybridStitchError
 from ..policies.methods import parse
 from ..policies.policy import Policy
-from ..report.picture import PACKAGES, Recipe
+from ..report.identity import is_content
+from ..report.picture import PACKAGES, Metadata
 
 
 class JobsError(HybridStitchError, ValueError):
@@ -59,7 +60,7 @@ class Setting:
 
     Attributes:
         pair, small: as named.
-        models: what the names stand for, see `picture.identity`.
+        models: what the names stand for, see `identity.identity`.
         device: its kind, "cpu" or "cuda": workers on several devices of a kind draw one batch.
         dtype: of the models.
         versions: see `picture.versions`.
@@ -86,7 +87,7 @@ class Setting:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
-def id_of(recipe: Recipe) -> str:
+def id_of(recipe: Metadata) -> str:
     """The id of the job that a picture with this recipe was drawn for.
 
     Raises:
@@ -95,7 +96,7 @@ def id_of(recipe: Recipe) -> str:
     return _digest({**_what(recipe, parse(recipe.policy)), **_where(recipe)})
 
 
-def _what(job: Job | Recipe, policy: Policy) -> dict[str, Any]:
+def _what(job: Job | Metadata, policy: Policy) -> dict[str, Any]:
     options = {f.name: getattr(policy, f.name) for f in fields(policy)}  # defaults too: they may change one day
     return {
         "prompt": job.prompt,
@@ -109,13 +110,12 @@ def _what(job: Job | Recipe, policy: Policy) -> dict[str, Any]:
     }
 
 
-def _where(shared: Setting | Recipe) -> dict[str, Any]:
+def _where(shared: Setting | Metadata) -> dict[str, Any]:
     names = {"large": shared.pair, "small": shared.small}
     return {
         # a folder's content says all, wherever it lies
         "models": {
-            role: what if what.startswith("files ") else f"{names.get(role)} {what}"
-            for role, what in shared.models.items()
+            role: what if is_content(what) else f"{names.get(role)} {what}" for role, what in shared.models.items()
         },
         "device": shared.device,
         "dtype": shared.dtype,

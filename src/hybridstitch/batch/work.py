@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from PIL.PngImagePlugin import PngInfo
 
 from ..disk import files as disk
-from ..report.picture import CHUNK, Recipe, pixel_digest, trace_digest
+from ..report.picture import CHUNK, Metadata, pixel_digest, trace_digest
 from .folder import name_of
 from .job import Job, Setting
 from .ledger import Ledger, Row
@@ -77,9 +77,9 @@ class Desk:
         """Somebody at this desk, with the pair opened."""
         return Worker(self, self.open(self.device))
 
-    def recipe(self, job: Job, take: "Take") -> Recipe:
+    def recipe(self, job: Job, take: "Take") -> Metadata:
         """How a picture was drawn."""
-        return Recipe(
+        return Metadata(
             prompt=job.prompt,
             negative=job.negative,
             pair=self.setting.pair,
@@ -144,7 +144,7 @@ class Worker:
         return row
 
 
-def encode(image: "Image.Image", recipe: Recipe) -> bytes:
+def encode(image: "Image.Image", recipe: Metadata) -> bytes:
     """A PNG that says how it was drawn, as `picture.write` writes it."""
     info = PngInfo()
     info.add_text("parameters", recipe.parameters)

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import diffusers
@@ -16,7 +17,7 @@ from ..measure.calls import TracedCall, call
 from ..measure.timing import GUIDED, UNGUIDED
 from ..policies.policy import Policy
 from ..recipe import Home
-from ..report.picture import identity
+from ..report.identity import known_as
 
 Picture = NDArray[np.uint8]
 _MOVING = ("shift", "use_dynamic_shifting", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
@@ -60,12 +61,13 @@ class Conditions:
         return call(pipe, prompt, policy, steps=steps, guidance=self.guidance, seed=seed, **self.size)
 
 
-def home_of(pipe: Any, conditions: Conditions) -> Home:
+def home_of(pipe: Any, conditions: Conditions, records: Mapping[str, str] = MappingProxyType({})) -> Home:
     """Where a calibration of this pipeline holds.
 
     Args:
         pipe: stitched.
         conditions: of the calls.
+        records: what the names stood for in a home to be compared with, see `identity.known_as`.
     """
     from ..mini.opened import mini_folder
 
@@ -77,7 +79,7 @@ def home_of(pipe: Any, conditions: Conditions) -> Home:
     return Home(
         pair="mini" if mini else large,
         small=None if mini else small,
-        models={role: identity(name) for role, name in names.items() if name is not None},
+        models={role: known_as(name, records.get(role)) for role, name in names.items() if name is not None},
         parameters=(_size(stitched.large), _size(stitched.small)),
         width=conditions.width,
         height=conditions.height,

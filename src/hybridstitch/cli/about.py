@@ -27,16 +27,16 @@ def inspect(
     debug: Debug = False,
 ) -> None:
     """Say how a picture was drawn."""
-    recipe = read(file)
+    metadata = read(file)
     if as_json:
-        print(json.dumps(recipe.to_json()))
+        print(json.dumps(metadata.to_json()))
         return
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for name, value in recipe.to_json().items():
+    for name, value in metadata.to_json().items():
         if isinstance(value, dict):
             value = "\n".join(f"{key} {each}" for key, each in value.items())
         if value not in (None, ""):
-            table.add_row(Text(name, "dim"), Text(str(value), overflow="fold"))
+            table.add_row(Text(name, "dim"), Text(say.visible(str(value)), overflow="fold"))
     say.out().print(table)
 
 

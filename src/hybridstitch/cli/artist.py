@@ -1,6 +1,6 @@
-"""Pictures drawn one by one, each from its own noise, with its trace and its time from prompt to picture."""
+"""Pictures, alone or several a call, each from its own noise, with its trace and its time from prompt to picture."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from time import perf_counter
 from typing import Any
@@ -32,6 +32,7 @@ class Artist:
         size: width and height in pixels.
         policy: who draws what.
         shift: of the noise levels (`levels.shifted`); None leaves them to the pipeline.
+        together: pictures of a prompt that are drawn in one call.
     """
 
     pipe: Any
@@ -41,25 +42,31 @@ class Artist:
     guidance: float
     size: tuple[int, int]
     shift: float | None = None
+    together: int = 1
 
-    def draw(
+    def draw(self, prompt: str, seed: int, **options: Any) -> Take:
+        """One picture; options as `draw_all`."""
+        [take] = self.draw_all([prompt], [seed], **options)
+        return take
+
+    def draw_all(
         self,
-        prompt: str,
-        seed: int,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
         *,
         policy: Policy | None = None,
         steps: int | None = None,
         frames: bool = False,
         on_step: OnStep = unheard,
-    ) -> Take:
-        """One picture, reproducible by itself: the noise comes from a CPU generator of its own.
+    ) -> list[Take]:
+        """Pictures of one call, each from the noise of a CPU generator of its own, with its share of the seconds.
 
         Args:
-            prompt: what to draw.
-            seed: of the noise.
+            prompts: what to draw.
+            seeds: of the noise of each.
             policy: instead of the artist's.
             steps: instead of the artist's.
-            frames: keep the picture emerging.
+            frames: keep the first picture emerging.
             on_step: called after each step.
         """
         stitched = self.pipe.transformer
@@ -77,29 +84,29 @@ class Artist:
         if self.shift is not None:
             levels["sigmas"] = shifted(steps, self.shift, own=self.pipe.scheduler.config.shift)
         start = perf_counter()
-        image: Image.Image = self.pipe(
-            prompt,
-            negative_prompt=self.negative or None,
+        images: list[Image.Image] = self.pipe(
+            list(prompts),
+            negative_prompt=[self.negative] * len(prompts) if self.negative else None,
             num_inference_steps=steps,
             guidance_scale=self.guidance,
             width=self.size[0],
             height=self.size[1],
-            generator=torch.Generator("cpu").manual_seed(seed),
+            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
             callback_on_step_end=tell,
             **levels,
-        ).images[0]
-        seconds = perf_counter() - start
-        return Take(
-            image=image,
-            seconds=seconds,
-            trace=stitched.trace,
-            frames=() if film is None else film.decode(self.pipe),
-        )
+        ).images
+        seconds = (perf_counter() - start) / len(images)
+        kept = () if film is None else film.decode(self.pipe)
+        return [
+            Take(image=image, seconds=seconds, trace=stitched.trace.alone(place), frames=() if place else kept)
+            for place, image in enumerate(images)
+        ]
 
     def warm_up(self, prompt: str) -> None:
-        """Draw a few steps of every kind, so that no first use is timed."""
+        """Draw a few steps of every kind, as many pictures as later, so that no first use is timed."""
         program = warm_up_program(self.policy)
-        self.draw(prompt, 0, policy=program, steps=len(program.program.split()))
+        texts, seeds = [prompt] * self.together, range(self.together)
+        self.draw_all(texts, seeds, policy=program, steps=len(program.program.split()))
 
     def exhibits(
         self, prompts: tuple[str, ...], seeds: range, *, compare: bool, frames: bool, on_step: OnStep = unheard
@@ -115,14 +122,16 @@ class Artist:
         """
         if compare:
             self.warm_up(prompts[0])
-        for place, (prompt, seed) in enumerate((p, s) for p in prompts for s in seeds):
-            large = None
+        calls = [(p, seeds[k : k + self.together]) for p in prompts for k in range(0, len(seeds), self.together)]
+        for place, (prompt, group) in enumerate(calls):
+            texts, large = [prompt] * len(group), None
             if compare and place % 2:
-                large = self.draw(prompt, seed, policy=LargeOnly(), on_step=on_step)
-            take = self.draw(prompt, seed, frames=frames, on_step=on_step)
+                large = self.draw_all(texts, group, policy=LargeOnly(), on_step=on_step)
+            takes = self.draw_all(texts, group, frames=frames, on_step=on_step)
             if compare and large is None:
-                large = self.draw(prompt, seed, policy=LargeOnly(), on_step=on_step)
-            yield Exhibit(prompt=prompt, seed=seed, take=take, large=large)
+                large = self.draw_all(texts, group, policy=LargeOnly(), on_step=on_step)
+            for k, (seed, take) in enumerate(zip(group, takes, strict=True)):
+                yield Exhibit(prompt=prompt, seed=seed, take=take, large=None if large is None else large[k])
 
 
 def warm_up_program(policy: Policy) -> Schedule:

@@ -10,10 +10,8 @@ from pathlib import Path
 
 from ..errors import HybridStitchError, nearest
 from ..policies.policy import Policy
-from ..policies.presets import PRESETS, policy_named
-from ..report.picture import Recipe
+from .layers import DEFAULTS, Layer, named
 
-STEPS, GUIDANCE = 50, 4.0
 DTYPES = {
     "float32": "float32",
     "fp32": "float32",
@@ -64,7 +62,7 @@ class Asked:
         cls,
         *,
         prompts: Sequence[str] = (),
-        recipe: Recipe | None = None,
+        below: Layer | None = None,
         negative: str | None = None,
         pair: str | None = None,
         small: str | None = None,
@@ -77,55 +75,49 @@ class Asked:
         device: str | None = None,
         dtype: str | None = None,
     ) -> "Asked":
-        """Put a command line together, what is left out taken from `recipe`, or else the default.
+        """Put a command line together: what is left out is what the named preset says, or `below`, or the default.
+
+        Args:
+            below: what lies below the flags: of a picture's file, or of a recipe.
 
         Raises:
             HybridStitchError: something cannot be meant.
         """
-        if recipe is not None:
-            prompts = prompts or (recipe.prompt,)
-            negative = recipe.negative if negative is None else negative
-            if pair is None:
-                pair, small = recipe.pair, small or recipe.small
-            policy = policy or recipe.policy
-            seed = recipe.seed if seed is None else seed
-            steps = recipe.steps if steps is None else steps
-            guidance = recipe.guidance if guidance is None else guidance
-            size = size or f"{recipe.width}x{recipe.height}"
-            device, dtype = device or recipe.device, dtype or recipe.dtype
-        made = PRESETS.get(policy or "")
-        if made is not None and made.steps is not None:
-            steps = made.steps if steps is None else steps
-        steps = STEPS if steps is None else steps
-        chosen = None if policy is None else policy_named(policy)
-        _check_prompts(prompts)
-        seed = 0 if seed is None else seed
+        flags = Layer(
+            prompts=tuple(prompts) or None, negative=negative, pair=pair, small=small, seed=seed, steps=steps,
+            guidance=guidance, size=None if size is None else _size(size), device=device, dtype=dtype,
+        )  # fmt: skip
+        found = flags.over(named(policy)).over(below or Layer()).over(DEFAULTS)
+        assert found.pair is not None  # nor is the rest of the defaults, for a reader of types
+        assert found.seed is not None
+        assert found.steps is not None
+        assert found.guidance is not None
+        _check_prompts(found.prompts or ())
         if count < 1:
             raise BadInput(f"--n {count} was given; at least one picture can be drawn")
-        if not 0 <= seed <= 2**63 - count:
-            raise BadInput(f"--seed {seed} was given; a seed is between 0 and {2**63 - count}")
-        if steps < 1:
-            raise BadInput(f"--steps {steps} was given; a picture takes at least one step")
-        guidance = GUIDANCE if guidance is None else guidance
-        if not isfinite(guidance):
-            raise BadInput(f"--guidance {guidance} was given; a scale is a number, 1 or less for no guidance")
-        if chosen is not None:
-            chosen.check(steps)
-        device = _device(device)
+        if not 0 <= found.seed <= 2**63 - count:
+            raise BadInput(f"--seed {found.seed} was given; a seed is between 0 and {2**63 - count}")
+        if found.steps < 1:
+            raise BadInput(f"--steps {found.steps} was given; a picture takes at least one step")
+        if not isfinite(found.guidance):
+            raise BadInput(f"--guidance {found.guidance} was given; a scale is a number, 1 or less for no guidance")
+        if found.policy is not None:
+            found.policy.check(found.steps)
+        device = _device(found.device)
         return cls(
-            prompts=tuple(prompts),
-            negative=negative or "",
-            pair=pair or "mini",
-            small=small,
-            policy=chosen,
-            seed=seed,
+            prompts=found.prompts or (),
+            negative=found.negative or "",
+            pair=found.pair,
+            small=found.small,
+            policy=found.policy,
+            seed=found.seed,
             count=count,
-            steps=steps,
-            guidance=guidance,
-            size=None if size is None else _size(size),
+            steps=found.steps,
+            guidance=found.guidance,
+            size=found.size,
             device=device,
-            dtype=_dtype(dtype, device, pair or "mini"),
-            shift=made.shift if made is not None else None if recipe is None else recipe.shift,
+            dtype=_dtype(found.dtype, device, found.pair),
+            shift=found.shift,
         )
 
 

@@ -91,8 +91,8 @@ def batch(
     found = listing.read(jobs, defaults, n=n, captions_seed=captions_seed)
     _check(found.jobs, named, limits)
     setting = Setting(
-        pair=asked.pair, small=asked.small, models=named.models, device=devices[0].partition(":")[0],
-        dtype=asked.dtype, versions=versions(),
+        pair=asked.pair, small=asked.small, models=named.known_as(folder.models_in(out)),
+        device=devices[0].partition(":")[0], dtype=asked.dtype, versions=versions(),
     )  # fmt: skip
     by_id = {setting.id_of(job): job for job in found.jobs}
     twice = len(found.jobs) - len(by_id)

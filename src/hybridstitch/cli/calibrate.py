@@ -9,8 +9,10 @@ import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from ..drawing.engine import Engine
 from . import flags, say
-from .asked import GUIDANCE, STEPS, Asked, BadInput, writable
+from .asked import Asked, BadInput, writable
+from .layers import GUIDANCE, STEPS
 from .served import tell
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ def calibrate(
     ] = None,
     device: flags.Device = None,
     dtype: flags.Dtype = None,
+    compile: flags.Compile = None,
+    offload: flags.Offload = False,
     as_json: flags.AsJson = False,
     debug: flags.Debug = False,
 ) -> None:
@@ -48,6 +52,7 @@ def calibrate(
     """
     from ..recipe import check_request
 
+    engine = flags.engine_of(compile, offload)
     check_request(speed=speed, closeness=closeness)
     if out.suffix != ".json":
         raise BadInput(f"--out {out} was given; a recipe is a .json file, its picture and page lie beside it")
@@ -67,7 +72,7 @@ def calibrate(
     state = out.with_name(f".{out.stem}{STATE}")
     if state.is_file() and not as_json:
         say.line("note", f"{state} holds an unfinished calibration; it goes on if it is of the same")
-    recipe = _search(named, asked, texts, labelled, state, speed=speed, closeness=closeness, seed=seed)
+    recipe = _search(named, asked, texts, labelled, state, engine=engine, speed=speed, closeness=closeness, seed=seed)
     command = shlex.join(["hybridstitch", *ctx.obj])
     from ..report.card import write_card
     from ..report.front import front_page, front_picture
@@ -91,6 +96,7 @@ def _search(
     labelled: dict[str, str],
     state: Path,
     *,
+    engine: Engine,
     speed: float | None,
     closeness: float | None,
     seed: int,
@@ -105,7 +111,7 @@ def _search(
     )  # fmt: skip
     with bar:
         task = bar.add_task("opening the pair", total=1.0)
-        pipe = named.open(LargeOnly(), device=asked.device, dtype=asked.dtype)
+        pipe = named.open(LargeOnly(), device=asked.device, dtype=asked.dtype, engine=engine)
         size = named.check_opened(pipe, asked.size, labelled)
 
         def on_progress(share: float, doing: str) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 
 from rich.text import Text
 
-from ..report.picture import Recipe, pixel_digest, trace_digest, versions, write
+from ..report.picture import Metadata, pixel_digest, trace_digest, versions, write
 from ..report.takes import Exhibit, Take, decibels
 from .asked import Asked, slug
+
+KINDS = ("", ".large", ".beside", ".strip")  # of pictures in the folder, by what follows their stem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,13 +21,13 @@ class Written:
 
     Attributes:
         exhibit: with the paths of its pictures.
-        recipe: of the policy's picture.
+        metadata: of the policy's picture.
         beside: large and hybrid in one picture, or None.
         strip: the film strip, or None.
     """
 
     exhibit: Exhibit
-    recipe: Recipe
+    metadata: Metadata
     beside: Path | None
     strip: Path | None
 
@@ -67,7 +69,7 @@ class Files:
         asked: what was asked for.
         models: what the pair's names stand for.
         size: width and height in pixels.
-        metadata: write recipes into the pictures.
+        metadata: write into the pictures how they were drawn.
     """
 
     out: Path
@@ -84,11 +86,11 @@ class Files:
             strip: draw the film strip too.
         """
         stem = self._free(f"{slug(exhibit.prompt)}-{exhibit.seed}")
-        recipe = self.recipe(exhibit, exhibit.take)
-        take = self._save(exhibit.take, self.out / f"{stem}.png", recipe)
+        metadata = self.about(exhibit, exhibit.take)
+        take = self._save(exhibit.take, self.out / f"{stem}.png", metadata)
         large = exhibit.large
         if large is not None:
-            large = self._save(large, self.out / f"{stem}.large.png", self.recipe(exhibit, large))
+            large = self._save(large, self.out / f"{stem}.large.png", self.about(exhibit, large))
         exhibit = replace(exhibit, take=take, large=large)
         beside = film = None
         if large is not None:
@@ -101,11 +103,11 @@ class Files:
 
             film = self.out / f"{stem}.strip.png"
             filmstrip(exhibit, film)
-        return Written(exhibit=exhibit, recipe=recipe, beside=beside, strip=film)
+        return Written(exhibit=exhibit, metadata=metadata, beside=beside, strip=film)
 
-    def recipe(self, exhibit: Exhibit, take: Take) -> Recipe:
+    def about(self, exhibit: Exhibit, take: Take) -> Metadata:
         """How a take was drawn."""
-        return Recipe(
+        return Metadata(
             prompt=exhibit.prompt,
             negative=self.asked.negative,
             pair=self.asked.pair,
@@ -125,14 +127,14 @@ class Files:
             shift=self.asked.shift,
         )
 
-    def _save(self, take: Take, path: Path, recipe: Recipe) -> Take:
-        write(take.image, path, recipe if self.metadata else None)
+    def _save(self, take: Take, path: Path, metadata: Metadata) -> Take:
+        write(take.image, path, metadata if self.metadata else None)
         return replace(take, path=path)
 
     def _free(self, stem: str) -> str:
-        """The stem, numbered if there is a picture of that name."""
+        """The stem, numbered if there is a picture of any of its names."""
         name, number = stem, 1
-        while (self.out / f"{name}.png").exists():
+        while any((self.out / f"{name}{kind}.png").exists() for kind in KINDS):
             number += 1
             name = f"{stem}-{number}"
         return name

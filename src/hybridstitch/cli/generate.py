@@ -5,18 +5,22 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperCommand
 
+from ..drawing.engine import Engine
 from ..policies.policy import Policy
 from ..policies.presets import PRESETS, outside
-from ..report.picture import Recipe, differences, read, versions
+from ..report.picture import Metadata, differences, versions
 from . import flags, say
-from .asked import Asked, writable
+from .asked import Asked, BadInput, writable
+from .layers import Layer
 from .served import Served
+from .source import picture_layer
 
 if TYPE_CHECKING:
     from .files import Written
@@ -64,6 +68,9 @@ def generate(
     out: flags.Out = Path("out"),
     device: flags.Device = None,
     dtype: flags.Dtype = None,
+    compile: flags.Compile = None,
+    offload: flags.Offload = False,
+    images_per_call: flags.ImagesPerCall = 1,
     compare: flags.Compare = False,
     explain: flags.Explain = False,
     source: flags.Source = None,
@@ -78,12 +85,16 @@ def generate(
 
     hybridstitch generate "a big dog left of a small cat on a meadow" --compare --explain
     """
-    recipe = None if source is None else read(source)
+    engine = flags.engine_of(compile, offload)
+    if explain and images_per_call > 1:
+        raise BadInput(f"--explain follows one picture at a time; leave --images-per-call {images_per_call} out")
+    drawn, below = (None, Layer()) if source is None else picture_layer(source, pair=pair, small=small)
     served = Served.of(recipe_file, speed=speed, closeness=closeness, policy=policy, source=source)
     if served is not None:
-        pair, small, policy, steps, guidance, size = served.over(pair, small, steps, guidance, size)
+        served.warn_of(pair=pair, steps=steps, guidance=guidance, size=size)
+        below = served.layer.over(below)
     asked = Asked.of(
-        prompts=prompts or (), recipe=recipe, negative=negative, pair=pair, small=small, policy=policy, seed=seed,
+        prompts=prompts or (), below=below, negative=negative, pair=pair, small=small, policy=policy, seed=seed,
         count=n, steps=steps, guidance=guidance, size=size, device=device, dtype=dtype,
     )  # fmt: skip
     say.hush()
@@ -102,11 +113,12 @@ def generate(
     if policy in PRESETS:
         _warn_of_preset(policy, asked, named)
     written = _draw(
-        asked, named, chosen, texts, served, out=out, compare=compare, explain=explain, metadata=metadata, quiet=as_json
-    )
+        asked, named, chosen, texts, served, drawn, engine=engine, together=images_per_call, out=out, compare=compare,
+        explain=explain, metadata=metadata, quiet=as_json,
+    )  # fmt: skip
     page = _page(written, out / PAGE, ctx.obj) if explain else None
-    if recipe is not None and source is not None:
-        _tell_apart(source, recipe, written)
+    if drawn is not None and source is not None:
+        _tell_apart(source, drawn, written)
     if as_json:
         from .files import result
 
@@ -121,7 +133,10 @@ def _draw(
     policy: Policy,
     texts: Mapping[str, str],
     served: Served | None,
+    drawn: Metadata | None,
     *,
+    engine: Engine,
+    together: int,
     out: Path,
     compare: bool,
     explain: bool,
@@ -134,17 +149,18 @@ def _draw(
 
     with say.progress(sys.stderr) as bar:
         task = bar.add_task("opening the pair", total=None)
-        pipe = named.open(policy, device=asked.device, dtype=asked.dtype)
+        pipe = named.open(policy, device=asked.device, dtype=asked.dtype, engine=engine)
         size = named.check_opened(pipe, asked.size, texts)
         if served is not None:
             served.check(pipe)
         artist = Artist(
             pipe=pipe, policy=policy, negative=asked.negative, steps=asked.steps, guidance=asked.guidance, size=size,
-            shift=asked.shift,
+            shift=asked.shift, together=together,
         )  # fmt: skip
-        files = Files(out=out, asked=asked, models=named.models, metadata=metadata, size=size)
-        pictures = len(asked.prompts) * asked.count * (2 if compare else 1)
-        bar.update(task, description="warming up" if compare else "drawing", total=pictures * asked.steps, completed=0)
+        models = named.known_as({} if drawn is None else drawn.models)
+        files = Files(out=out, asked=asked, models=models, metadata=metadata, size=size)
+        calls = len(asked.prompts) * ceil(asked.count / together) * (2 if compare else 1)
+        bar.update(task, description="warming up" if compare else "drawing", total=calls * asked.steps, completed=0)
         seeds = range(asked.seed, asked.seed + asked.count)
 
         def on_step(step: int) -> None:
@@ -204,16 +220,17 @@ def _warn_of_preset(name: str, asked: Asked, named: "Pair") -> None:
         say.warn(" ".join(reasons))
 
 
-def _tell_apart(source: Path, recipe: Recipe, written: Sequence["Written"]) -> None:
+def _tell_apart(source: Path, then: Metadata, written: Sequence["Written"]) -> None:
     """Whether the picture came out as it was, and if not, why it may have changed."""
-    now = written[0].recipe
+    now = written[0].metadata
     ours = {"models", "versions", "trace", "pixels"}
-    changed = [f.name for f in fields(Recipe) if f.name not in ours and getattr(now, f.name) != getattr(recipe, f.name)]
-    if now.pixels == recipe.pixels:
+    changed = [f.name for f in fields(Metadata) if f.name not in ours and getattr(now, f.name) != getattr(then, f.name)]
+    if now.pixels == then.pixels:
         say.line("note", f"the same pixels as {source}", "bold green")
     elif changed:
         say.line("note", f"a variation of {source}: another {', '.join(changed)}", "bold")
     else:
-        apart = differences(recipe, now)
-        reason = "; ".join(apart) if apart else "the same versions and models, so another machine or thread count"
+        apart = differences(then, now)
+        same = "the same versions and models, so another machine, thread count or number of pictures a call"
+        reason = "; ".join(apart) or same
         say.warn(f"not the same pixels as {source}: {reason}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..batch.heap import keep_freed_memory
+from ..drawing.engine import PLAIN, Engine
 from ..mini.opened import MINI_POLICY, is_mini, mini_folder, open_mini
 from ..pair.stitching import DEFAULT, open_pair
 from ..policies.methods import parse
@@ -121,10 +122,18 @@ class Pair:
     @property
     def models(self) -> dict[str, str]:
         """What the names stand for now."""
-        from ..report.picture import identity
+        return self.known_as({})
+
+    def known_as(self, records: Mapping[str, str]) -> dict[str, str]:
+        """What the names stand for now, as earlier records say it where they still hold.
+
+        Args:
+            records: by role, as `models` gave them, in this release or an earlier one.
+        """
+        from ..report.identity import known_as
 
         names = {"large": str(self.folder or self.large)} | ({} if self.small is None else {"small": self.small})
-        return {role: identity(name) for role, name in names.items()}
+        return {role: known_as(name, records.get(role)) for role, name in names.items()}
 
     @property
     def policy(self) -> Policy:
@@ -199,8 +208,13 @@ class Pair:
             tokenizer = AutoTokenizer.from_pretrained(self.folder / "tokenizer")
             check_tokens(tokenizer, texts, tokenizer.model_max_length)
 
-    def open(self, policy: Policy, *, device: str, dtype: str) -> Any:
+    def open(self, policy: Policy, *, device: str, dtype: str, engine: Engine = PLAIN) -> Any:
         """The stitched pipeline, quiet.
+
+        Args:
+            policy: who draws what.
+            device, dtype: of all models.
+            engine: how they are run.
 
         Raises:
             HybridStitchError: as `open_pair`.
@@ -211,12 +225,12 @@ class Pair:
         if self.mini:
             if device == "cpu":
                 keep_freed_memory()
-            pipe = open_mini(policy, device=device, dtype=kind, folder=self.folder)
+            pipe = open_mini(policy, engine=engine, device=device, dtype=kind, folder=self.folder)
         else:
             index = {} if self.folder is None else _config(self.folder, "model_index.json")
             thirds = ("text_encoder_3", "tokenizer_3")
             absent: dict[str, Any] = {name: None for name in thirds if index.get(name, [0])[0] is None}
-            pipe: Any = open_pair(self.large, self.small, policy, dtype=kind, **absent).to(device)
+            pipe: Any = open_pair(self.large, self.small, policy, engine, dtype=kind, **absent).to(device)
         pipe.set_progress_bar_config(disable=True)
         return pipe
 

@@ -36,8 +36,13 @@ def line(kind: str, message: object, style: str = "") -> None:
         message: what is to say; line breaks become blanks.
         style: of `kind`, as rich names it.
     """
-    text = Text.assemble((f"{kind}: ", style), " ".join(str(message).split()))
+    text = Text.assemble((f"{kind}: ", style), " ".join(visible(str(message)).split()))
     Console(file=sys.stderr, soft_wrap=True, highlight=False).print(text)
+
+
+def visible(text: str) -> str:
+    """A text of unknown origin without what would steer a terminal: escapes, and marks that turn the reading order."""
+    return "".join(c if c.isprintable() or c == "\n" else " " if c.isspace() else "" for c in text)
 
 
 def warn(message: object) -> None:

@@ -8,9 +8,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from ..policies.methods import parse
 from ..recipe import Point, Recipe, check_request
 from . import say
 from .asked import BadInput
+from .layers import Layer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +58,25 @@ class Served:
         recipe = Recipe.load(file)
         return cls(recipe=recipe, point=recipe.at(speed=speed, closeness=closeness))
 
-    def over(
-        self, pair: str | None, small: str | None, steps: int | None, guidance: float | None, size: str | None
-    ) -> tuple[str | None, str | None, str, int, float, str]:
-        """Pair, small, policy, steps, guidance and size to draw with; what was given stays, with a warning."""
+    @property
+    def layer(self) -> Layer:
+        """Pair, policy, steps, guidance and size to draw with."""
+        home = self.recipe.home
+        return Layer(
+            pair=home.pair,
+            small=home.small,
+            policy=parse(self.point.policy),
+            steps=self.point.steps,
+            guidance=home.guidance,
+            size=(home.width, home.height),
+        )
+
+    def warn_of(self, *, pair: str | None, steps: int | None, guidance: float | None, size: str | None) -> None:
+        """Say what was measured with other numbers than those given.
+
+        Raises:
+            BadInput: neither the recipe nor the command line names a pair.
+        """
         home, point = self.recipe.home, self.point
         ours = {"--steps": point.steps, "--guidance": home.guidance, "--size": f"{home.width}x{home.height}"}
         given = {"--steps": steps, "--guidance": guidance, "--size": size}
@@ -69,18 +86,8 @@ class Served:
                     f"{name} {value} was given; {point.name} was measured with {name} {ours[name]}, and neither its "
                     f"speed nor its closeness holds here: leave {name} out, or measure again: `{home.command}`"
                 )
-        if pair is None:
-            pair, small = home.pair, home.small
-            if pair is None:
-                raise BadInput("the recipe does not name its pair; name it: --pair LARGE SMALL")
-        return (
-            pair,
-            small,
-            point.policy,
-            point.steps if steps is None else steps,
-            home.guidance if guidance is None else guidance,
-            str(ours["--size"]) if size is None else size,
-        )
+        if pair is None and home.pair is None:
+            raise BadInput("the recipe does not name its pair; name it: --pair LARGE SMALL")
 
     def check(self, pipe: Any) -> None:
         """Refuse another pair, and warn of another machine.

@@ -22,6 +22,7 @@ from ..pair.stitched import StitchedTransformer
 from ..pair.stitching import stitch
 from ..policies.methods import HybridStitch
 from ..policies.policy import Policy
+from ..policies.presets import Preset
 from . import weights_dir
 from .parts import TEXT_TOKENS
 
@@ -82,7 +83,7 @@ def mini_folder() -> Path:
 
 
 def open_mini(
-    policy: Policy | str | None = None,
+    policy: Policy | Preset | str | None = None,
     *,
     engine: Engine = PLAIN,
     pipeline: type[diffusers.DiffusionPipeline] = diffusers.StableDiffusion3Pipeline,

@@ -14,7 +14,7 @@ from weakref import ref
 
 from torch import Tensor
 
-from ..compat import ModelMixin, Transformer2DModelOutput, grid_of
+from ..compat import ModelMixin, Transformer2DModelOutput, call_seen, grid_of
 from ..drawing.call import Models, Words
 from ..drawing.decide import ByPolicy
 from ..drawing.engine import PLAIN, Engine
@@ -25,7 +25,7 @@ from ..errors import StitchError
 from ..families.family import Inputs
 from ..families.known import family_of
 from ..policies.policy import Policy
-from ..policies.presets import as_policy
+from ..policies.presets import Preset, as_preset, warning
 from ..policies.trace import Trace
 from .facade import Facade
 from .observer import Listener, check_scheduler, measurable, unwatch, watch
@@ -42,13 +42,15 @@ class StitchedTransformer(Facade, Listener):
 
     __module__ = "hybridstitch"  # what saved pairs name, wherever this file lies
 
-    def __init__(self, large: ModelMixin, small: ModelMixin, policy: Policy | str, engine: Engine = PLAIN) -> None:
+    def __init__(
+        self, large: ModelMixin, small: ModelMixin, policy: Policy | Preset | str, engine: Engine = PLAIN
+    ) -> None:
         """Seat two models; the large one is prepared to draw parts of a picture.
 
         Args:
             large: the large transformer.
             small: the small transformer, on the same device.
-            policy: who draws what, or its string.
+            policy: who draws what, or its string; a preset is remembered, see `call`.
             engine: how the models are run; default: as they are.
 
         Raises:
@@ -59,12 +61,12 @@ class StitchedTransformer(Facade, Listener):
         super().__init__(large, small)
         self.family = family_of(large)
         self._signature = inspect.signature(inspect.unwrap(type(large).forward))
-        self._policy = as_policy(policy)
+        self._preset = as_preset(policy)
         self._prepared = Prepared(self.family, small)
         self._forget()
         self.guard: Guard | None = None
         self.words: Words | None = None
-        self.check_policy(self._policy)
+        self.check_policy(self.policy)
         self.engine = engine
         self.family.attach()  # last: what fails before leaves the model as it was
 
@@ -85,13 +87,21 @@ class StitchedTransformer(Facade, Listener):
     @property
     def policy(self) -> Policy:
         """Who draws what, from the next run on."""
-        return self._policy
+        return self._preset.policy
 
     @policy.setter
-    def policy(self, policy: Policy | str) -> None:
-        policy = as_policy(policy)
-        self.check_policy(policy)
-        self._policy = policy
+    def policy(self, policy: Policy | Preset | str) -> None:
+        preset = as_preset(policy)
+        self.check_policy(preset.policy)
+        self._preset = preset
+
+    @property
+    def call(self) -> dict[str, Any]:
+        """What the pipeline's call takes beside the prompt to draw as the policy's preset or recipe says.
+
+        `pipe(prompt, **pipe.transformer.call)`; empty where the policy is by no preset or recipe.
+        """
+        return self._preset.call(self._current_scheduler())
 
     @property
     def saved_policy(self) -> str:
@@ -165,7 +175,7 @@ class StitchedTransformer(Facade, Listener):
         """
         inputs = self.bind(args, kwargs)
         try:
-            run, decider = self._current_run()
+            run, decider = self._current_run(inputs)
             prediction = run.draw(inputs, decider)
             if self.engine.offload and decider.large_is_over(run):
                 self._prepared.rest()
@@ -231,7 +241,7 @@ class StitchedTransformer(Facade, Listener):
                 raise StitchError(what)
         return inputs
 
-    def _current_run(self) -> tuple[Run, ByPolicy]:
+    def _current_run(self, inputs: Inputs) -> tuple[Run, ByPolicy]:
         """The run this call belongs to: a new grid of timesteps, or the end of the last run, begins another."""
         scheduler = self._current_scheduler()
         if scheduler is None:
@@ -243,6 +253,9 @@ class StitchedTransformer(Facade, Listener):
         if self._run is None or self._decider is None or self._over or grid is not self._grid:
             policy = self.policy
             check_scheduler(scheduler, policy)
+            outside = warning(self._preset, steps=steps, **call_seen(self._pipe(), scheduler, inputs["hidden_states"]))
+            if outside is not None:
+                self.warn(outside)
             policy.check(steps)
             self._prepared.check(self._pipe())
             measured = policy.measured if measurable(scheduler) else None

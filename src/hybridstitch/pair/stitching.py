@@ -23,7 +23,7 @@ from ..drawing.engine import PLAIN, Engine
 from ..errors import PairError, StitchError
 from ..policies.methods import HybridStitch
 from ..policies.policy import Policy
-from ..policies.presets import as_policy
+from ..policies.presets import Preset, as_preset
 from .checks import Parts, check_pair, check_pipeline, warn_of_masks
 from .memory import check_fits, pair_needs
 from .observer import check_scheduler
@@ -39,7 +39,7 @@ SMALL_OPTIONS = (*HUB_OPTIONS, "variant", "use_safetensors", "low_cpu_mem_usage"
 def stitch(
     pipe: DiffusionPipeline,
     small: ModelMixin | DiffusionPipeline | str | Path,
-    policy: Policy | str = DEFAULT,
+    policy: Policy | Preset | str = DEFAULT,
     engine: Engine = PLAIN,
     **options: Any,
 ) -> None:
@@ -59,14 +59,15 @@ def stitch(
         EngineError: the models' device or the installation cannot serve the engine.
         SchedulerError: the pipeline's scheduler cannot serve the policy.
     """
-    policy = as_policy(policy)
+    preset = as_preset(policy)
+    policy = preset.policy
     large = check_pipeline(pipe)
     check_scheduler(pipe.scheduler, policy)
     check_installed(engine)
     module, parts = _small(small, large, options)
     check_pair(pipe, large, module, parts)
     warn_of_masks(policy, pipe, large, module)
-    stitched = StitchedTransformer(large, module, policy, engine)
+    stitched = StitchedTransformer(large, module, preset, engine)
     stitched.train(large.training)
     try:
         stitched.follow(pipe)
@@ -102,7 +103,7 @@ def unstitch(pipe: DiffusionPipeline) -> None:
 def open_pair(
     large: str | Path,
     small: str | Path | ModelMixin | DiffusionPipeline | None = None,
-    policy: Policy | str | None = None,
+    policy: Policy | Preset | str | None = None,
     engine: Engine = PLAIN,
     **options: Any,
 ) -> DiffusionPipeline:
@@ -146,7 +147,7 @@ def _check_memory(large: str | Path, small: Any, options: Mapping[str, Any]) -> 
     folders = [Path(name) for name in (large, small) if isinstance(name, str | Path)]
     if not all(folder.is_dir() for folder in folders) or len(folders) < 2 - (small is None):
         return
-    dtype, target = options.get("dtype"), options.get("device_map")
+    dtype, target = options.get("dtype", options.get("torch_dtype")), options.get("device_map")
     size = dtype.itemsize if isinstance(dtype, torch.dtype) else torch.float32.itemsize
     absent = tuple(name for name, value in options.items() if value is None)
     try:

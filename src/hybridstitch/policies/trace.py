@@ -83,6 +83,10 @@ class Trace:
         """The steps of one image, in order."""
         return tuple(step for step in self.records if step.image == image)
 
+    def alone(self, image: int) -> Self:
+        """The trace of one image by itself."""
+        return replace(self, images=1, records=tuple(replace(step, image=0) for step in self.of(image)))
+
     def plans(self, *, masks: bool = False) -> tuple[tuple[Plan, ...], ...]:
         """What was drawn, per image: ready for `policies.Replay`.
 

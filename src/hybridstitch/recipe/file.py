@@ -75,7 +75,15 @@ class Recipe:
             closeness = DEFAULT_CLOSENESS if speed is None and closeness is None else closeness
         check_request(speed=speed, closeness=closeness)
         if closeness is not None:
-            return max((p for p in self.points if p.closeness.low >= closeness), key=lambda p: p.speed)
+            close = [p for p in self.points if p.closeness.low >= closeness]
+            if not close:
+                closest = max(self.points, key=lambda p: p.closeness.low)
+                raise RecipeError(
+                    f"closeness={closeness:g} cannot be reached: the closest policy of this recipe, {closest.name}, is "
+                    f"{closest.closeness.low:.3f} close; ask for at most that, or calibrate again: "
+                    f"`{self.home.command}`"
+                )
+            return max(close, key=lambda p: p.speed)
         assert speed is not None
         fastest = max(self.points, key=lambda p: p.speed)
         if speed > fastest.speed * (1 + NEAR):
@@ -122,23 +130,27 @@ class Recipe:
                     )
 
     def presets(self) -> tuple[Preset, ...]:
-        """The points as presets, named by their speed, at home where the recipe is."""
+        """The points as presets, named by their speed."""
+        return tuple(replace(self.preset(point), name=f"{point.speed:.2f}x") for point in self.points)
+
+    def preset(self, point: Point) -> Preset:
+        """A point as a preset, at home where the recipe is."""
         setting = Setting(
             large=self.home.pair or "",
             small=self.home.small or "",
             size=(self.home.height, self.home.width),
-            steps=self.home.steps,
+            steps=point.steps,
             scheduler=self.home.scheduler.partition(" ")[0],
             guidance=self.home.guidance,
         )
-        return tuple(
-            Preset(
-                name=f"{p.speed:.2f}x",
-                policy=parse(p.policy),
-                source=f"calibrated: {p.steps} steps, closeness {p.closeness}",
-                made_for=replace(setting, steps=p.steps),
-            )
-            for p in self.points
+        return Preset(
+            name=point.name,
+            policy=parse(point.policy),
+            source=f"calibrated: {point.steps} steps, closeness {point.closeness}",
+            made_for=setting,
+            steps=point.steps,
+            guidance=self.home.guidance,
+            size=setting.size,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -187,6 +199,8 @@ class Recipe:
             )
             if not points:
                 raise ValueError("no points")
+            if not any(point.kind == "large" for point in points):
+                raise ValueError("the large model itself, which all are compared with, is not among its points")
             for point in points:
                 parse(point.policy)
             large, small = data["home"]["parameters"]

@@ -10,7 +10,7 @@ class Home:
 
     Attributes:
         pair, small: names of the models, as `open_pair` takes them; None where they came from memory.
-        models: what the names stood for, see `picture.identity`.
+        models: what the names stood for, see `identity.identity` of `report`.
         parameters: numbers of parameters of the large and the small model.
         width, height: pixels.
         steps: T of the reference.

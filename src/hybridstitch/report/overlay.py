@@ -1,9 +1,9 @@
 """Masks laid over pictures, and pictures side by side."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
@@ -15,7 +15,7 @@ TINT = 0.42  # of a model's colour over the picture in grey
 GAP, LABEL = 12, 30  # pixels
 
 
-def who_drew(image: Image.Image, step: Step, grid: tuple[int, int], *, side: int = 256) -> Image.Image:
+def who_drew(image: Image.Image, step: Step, grid: tuple[int, ...], *, side: int = 256) -> Image.Image:
     """A picture in grey, tinted by the model that drew each token, the mask outlined.
 
     Args:
@@ -108,5 +108,8 @@ def enlarged(image: Image.Image, side: int) -> Image.Image:
 
 
 def _font(points: int) -> ImageFont.FreeTypeFont:
-    """The font that matplotlib brings: Pillow's own has no ×."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), points)
+    """The font that matplotlib brings, found without importing that: Pillow's own has no ×."""
+    found = find_spec("matplotlib")
+    assert found is not None
+    assert found.origin is not None
+    return ImageFont.truetype(Path(found.origin).with_name("mpl-data") / "fonts" / "ttf" / "DejaVuSans.ttf", points)

@@ -8,13 +8,14 @@ import hashlib
 import json
 import os
 import platform
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..errors import HybridStitchError
@@ -23,7 +24,9 @@ from ..policies.trace import Trace
 CHUNK = "hybridstitch"
 VERSION = 1
 PACKAGES = ("hybridstitch", "diffusers", "torch", "transformers")
-EDGE = 1 << 20  # bytes hashed at either end of a file
+MOST_PIXELS = 1 << 26  # of a picture that is read: 8192 × 8192
+MOST_TEXT = 1 << 20  # characters of its text chunk
+MOST = 1 << 16  # steps, and pixels a side
 
 
 class PictureError(HybridStitchError, ValueError):
@@ -31,14 +34,14 @@ class PictureError(HybridStitchError, ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class Metadata:
     """How one picture was drawn.
 
     Attributes:
         prompt, negative: what was asked for, and what was not.
         pair: "mini", a folder or a hub id of the large model (or of a saved pair).
         small: the small model, where `pair` does not bring it.
-        models: what the names stood for: revision or content of each, see `identity`.
+        models: what the names stood for: revision or content of each, see `identity.identity`.
         policy: the policy, as a string.
         seed: of the CPU generator that made the noise.
         steps: T.
@@ -95,35 +98,39 @@ class Recipe:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `to_json` wrote.
+        """Read what `to_json` wrote; a stranger may have written it, so every field is checked here, once.
 
         Raises:
-            PictureError: another version, or something missing.
+            PictureError: another version, something missing, or something that it cannot be.
         """
         if data.get("version") != VERSION:
             raise PictureError(
-                f"this picture's recipe has version {data.get('version')!r}, this release reads version {VERSION}"
+                f"this picture's metadata has version {_shown(data.get('version'))}, this release reads version "
+                f"{VERSION}"
             )
-        known = {f.name for f in fields(cls)}
+        given = {f.name: data[f.name] for f in fields(cls) if f.name in data}
+        for name, value in given.items():
+            if not _can_be(name, value):
+                raise PictureError(f"this picture's metadata is damaged: its {name} is {_shown(value)}")
         try:
-            return cls(**{key: value for key, value in data.items() if key in known})
+            return cls(**given)
         except TypeError as error:
-            raise PictureError(f"this picture's recipe is incomplete ({error})") from error
+            raise PictureError(f"this picture's metadata is incomplete ({error})") from error
 
 
-def write(image: Image.Image, path: str | Path, recipe: Recipe | None = None) -> None:
+def write(image: Image.Image, path: str | Path, metadata: Metadata | None = None) -> None:
     """Save a PNG, whole or not at all.
 
     Args:
         image: the picture.
         path: where; the folder exists.
-        recipe: how it was drawn; None writes the pixels alone.
+        metadata: how it was drawn; None writes the pixels alone.
     """
     path = Path(path)
     info = PngInfo()
-    if recipe is not None:
-        info.add_text("parameters", recipe.parameters)
-        info.add_text(CHUNK, json.dumps(recipe.to_json(), ensure_ascii=True))
+    if metadata is not None:
+        info.add_text("parameters", metadata.parameters)
+        info.add_text(CHUNK, json.dumps(metadata.to_json(), ensure_ascii=True))
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         image.save(part, format="PNG", pnginfo=info)
@@ -132,7 +139,7 @@ def write(image: Image.Image, path: str | Path, recipe: Recipe | None = None) ->
         part.unlink(missing_ok=True)
 
 
-def read(path: str | Path) -> Recipe:
+def read(path: str | Path) -> Metadata:
     """How a picture was drawn.
 
     Args:
@@ -141,28 +148,21 @@ def read(path: str | Path) -> Recipe:
     Raises:
         PictureError: no such file, no picture, or one that does not say.
     """
-    try:
-        with Image.open(path) as image:
-            image.load()
-            text = image.info.get(CHUNK)
-    except FileNotFoundError as error:
-        raise PictureError(f"there is no file {path}") from error
-    except IsADirectoryError as error:
-        raise PictureError(f"{path} is a folder; name one of its PNGs") from error
-    except (UnidentifiedImageError, OSError) as error:
-        raise PictureError(f"{path} cannot be read as a picture ({error})") from error
+    text = _text_of(path)
     if text is None:
         raise PictureError(
             f"{path} does not say how it was drawn: it has no {CHUNK!r} text chunk; it was not drawn by hybridstitch, "
             "was drawn with --no-metadata, or went through a program that drops text"
         )
+    if len(text) > MOST_TEXT:
+        raise PictureError(f"the {CHUNK!r} text chunk of {path} has {len(text)} characters; none of ours is that long")
     try:
         data = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise PictureError(f"the {CHUNK!r} text chunk of {path} is damaged ({error})") from error
     if not isinstance(data, dict):
-        raise PictureError(f"the {CHUNK!r} text chunk of {path} is no recipe")
-    return Recipe.from_json(data)
+        raise PictureError(f"the {CHUNK!r} text chunk of {path} holds no metadata")
+    return Metadata.from_json(data)
 
 
 def pixel_digest(image: Image.Image) -> str:
@@ -189,49 +189,71 @@ def versions() -> dict[str, str]:
     return found
 
 
-def identity(source: str) -> str:
-    """What a name stands for now: the commit of a hub id, or a digest of a folder's files.
-
-    Args:
-        source: a folder, or a hub id that is in the local cache.
-
-    Returns:
-        "revision …", "files …" (names, sizes and both ends of each file), or "unknown".
-    """
-    folder = Path(source)
-    if folder.is_dir():
-        return f"files {_folder_digest(folder)[:16]}"
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        cached = try_to_load_from_cache(source, "model_index.json")
-    except HFValidationError:
-        return "unknown"
-    return f"revision {Path(cached).parent.name}" if isinstance(cached, str) else "unknown"
-
-
-def differences(recipe: Recipe, now: Recipe) -> tuple[str, ...]:
-    """What differs between a recipe and one drawn from it that may change pixels: "torch 2.12.0, now 2.13.0"."""
+def differences(then: Metadata, now: Metadata) -> tuple[str, ...]:
+    """What differs between a picture and one drawn from it that may change pixels: "torch 2.12.0, now 2.13.0"."""
     found = []
-    for name, then, today in (("", recipe.versions, now.versions), ("model ", recipe.models, now.models)):
-        for key in sorted(then.keys() | today.keys()):
-            before, after = then.get(key, "none"), today.get(key, "none")
+    for name, those, these in (("", then.versions, now.versions), ("model ", then.models, now.models)):
+        for key in sorted(those.keys() | these.keys()):
+            before, after = those.get(key, "none"), these.get(key, "none")
             if before != after:
                 found.append(f"{name}{key} {before}, now {after}")
     return tuple(found)
 
 
-def _folder_digest(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix in {".json", ".safetensors", ".txt"}):
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(EDGE))
-            file.seek(max(0, size - EDGE))
-            digest.update(file.read(EDGE))
-    return digest.hexdigest()
+def _text_of(path: str | Path) -> str | None:
+    """The text chunk of a PNG, wherever in the file it lies; None where there is none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # ours is the stricter limit
+            image = Image.open(path, formats=("PNG",))
+        with image:
+            if image.width * image.height > MOST_PIXELS:
+                raise PictureError(f"{path} has {image.width}×{image.height} pixels; {MOST_PIXELS} at most are read")
+            image.load()
+            return image.info.get(CHUNK)
+    except PictureError:
+        raise
+    except FileNotFoundError as error:
+        raise PictureError(f"there is no file {path}") from error
+    except IsADirectoryError as error:
+        raise PictureError(f"{path} is a folder; name one of its PNGs") from error
+    except Exception as error:  # a broken PNG makes Pillow raise nearly anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise PictureError(f"{path} cannot be read as a picture ({reason})") from error
+
+
+def _can_be(name: str, value: Any) -> bool:
+    """Whether a field of `Metadata` can have this value."""
+    match name:
+        case "models" | "versions":
+            return isinstance(value, dict) and all(map(_is_text, (*value, *value.values())))
+        case "small":
+            return value is None or _is_text(value)
+        case "seed":
+            return _is_number(value, 0, 2**63 - 1) and isinstance(value, int)
+        case "steps" | "width" | "height":
+            return _is_number(value, 1, MOST) and isinstance(value, int)
+        case "guidance":
+            return _is_number(value, -MOST, MOST)
+        case "shift":
+            return value is None or (_is_number(value, 0, MOST) and value > 0)
+        case _:
+            return _is_text(value)
+
+
+def _shown(value: Any) -> str:
+    """A value for an error, however long or deep it is."""
+    return f"{value!r:.40}" if value is None or isinstance(value, str | int | float) else f"a {type(value).__name__}"
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is text that can be printed and hashed: half of a surrogate pair cannot."""
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _is_number(value: Any, least: float, most: float) -> bool:
+    """Whether it is a number between two; NaN is not."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
 
 
 def _quoted(value: str) -> str:

@@ -1,12 +1,13 @@
 """What was drawn, as plain data: a `Take` is one picture with its trace, an `Exhibit` one beside the large model's."""
 
 from dataclasses import dataclass
-from math import inf, log10
+from math import inf
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from ..evaluate.closeness import psnr
 from ..policies.methods import HybridStitch, SRDiffusion
 from ..policies.policy import Policy
 from ..policies.trace import Trace
@@ -54,14 +55,10 @@ class Exhibit:
     @property
     def psnr(self) -> float | None:
         """Between the two pictures, in dB."""
-        return None if self.large is None else psnr(self.take.image, self.large.image)
-
-
-def psnr(first: Image.Image, second: Image.Image) -> float:
-    """Peak signal-to-noise ratio of two RGB pictures of one size, in dB; infinite for equal ones."""
-    a, b = (np.asarray(image.convert("RGB"), dtype=np.float64) for image in (first, second))
-    error = float(np.mean((a - b) ** 2))
-    return inf if error == 0 else 10 * log10(255**2 / error)
+        if self.large is None:
+            return None
+        ours, theirs = (np.asarray(take.image.convert("RGB")) for take in (self.take, self.large))
+        return psnr(ours, theirs)
 
 
 def decibels(value: float | None) -> str:

@@ -53,7 +53,7 @@ class Settings:
         pair, small: as the user named them.
         mini: whether it is a miniature pair, so that its own scores and true scenes serve.
         open: opens the stitched pipeline; can be sent to another process.
-        models: what the names stand for, see `picture.identity`.
+        models: what the names stand for, see `identity.identity`.
         prompts: of the quality part, n of them; picture k is drawn from `seed + k`.
         origin: where the prompts come from, and their hash.
         latency_n: prompts that are timed, the first of `prompts`.

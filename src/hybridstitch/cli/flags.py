@@ -1,9 +1,16 @@
-"""The options of `generate`, as typer reads them. A new knob of a method is a field of its policy, not a line here."""
+"""The options of the commands that draw, as typer reads them; a new knob of a method is a field of its policy instead.
+
+How the models are run, `--compile` and `--offload`, becomes an engine by `engine_of`.
+"""
 
 from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
+
+from ..drawing.engine import Engine
+from ..errors import nearest
+from .asked import BadInput
 
 Prompts = Annotated[list[str] | None, Argument(help="What to draw; one picture each.", show_default=False)]
 PairName = Annotated[
@@ -53,6 +60,21 @@ Dtype = Annotated[
         show_default="bfloat16, or float32 on a CPU and for mini",
     ),
 ]
+Compile = Annotated[
+    str | None,
+    Option(
+        "--compile",
+        metavar="whole | regional",
+        help="Compile the models: whole (fastest), or their blocks (quicker to compile).",
+        show_default="as they are",
+    ),
+]
+Offload = Annotated[
+    bool, Option("--offload", help="The large model leaves the GPU after its last step, until the picture is decoded.")
+]
+ImagesPerCall = Annotated[
+    int, Option("--images-per-call", metavar="N", min=1, help="Pictures of one kind that are drawn in one call.")
+]
 Compare = Annotated[bool, Option("--compare", help="Also draw with the large model alone; compare times and pictures.")]
 Explain = Annotated[bool, Option("--explain", help="Also write a film strip of each picture and one HTML page.")]
 Source = Annotated[
@@ -70,3 +92,22 @@ Closeness = Annotated[
 ]
 AsJson = Annotated[bool, Option("--json", help="Print one JSON object and nothing else.")]
 Debug = Annotated[bool, Option("--debug", help="Show the traceback of an error.")]
+
+
+def engine_of(compile: str | None, offload: bool) -> Engine:
+    """How the models are run.
+
+    Args:
+        compile: "whole", "regional", or None for models as they are.
+        offload: see `Engine`.
+
+    Raises:
+        BadInput: another word; names the nearest.
+    """
+    match compile:
+        case None:
+            return Engine(offload=offload)
+        case "whole" | "regional":
+            return Engine(compile=compile, offload=offload)
+        case _:
+            raise BadInput(f"--compile {compile} was given; {nearest(compile, ('whole', 'regional'))}")

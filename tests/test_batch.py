@@ -18,7 +18,7 @@ from hybridstitch.batch import folder, ledger, listing
 from hybridstitch.batch.drawing import TRIES, draw_all
 from hybridstitch.batch.estimate import Kind, Sample, earlier, predict, unknown
 from hybridstitch.batch.executor import Here, Processes, local
-from hybridstitch.batch.job import Job, JobsError, Setting, WorkError, id_of
+from hybridstitch.batch.job import BatchSetting, Job, JobsError, WorkError, id_of
 from hybridstitch.batch.work import Desk, Task
 from hybridstitch.disk import files as disk
 from hybridstitch.disk.lock import alone
@@ -27,7 +27,7 @@ from hybridstitch.policies.methods import HybridStitch, LargeOnly
 from hybridstitch.report.picture import PACKAGES, read
 
 JOB = Job(prompt="a dog", seed=1, width=32, height=16, steps=5, guidance=4.0, policy=HybridStitch())
-SETTING = Setting(
+SETTING = BatchSetting(
     pair="mini",
     small=None,
     models={"large": "files 0123"},

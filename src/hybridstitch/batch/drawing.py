@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 
 from .executor import Executor
 from .job import Job
-from .ledger import Row
+from .ledger import ManifestRow
 from .work import Outcome, Task
 
 TRIES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drawn:
+class BatchResult:
     """What a run did.
 
     Attributes:
@@ -21,12 +21,12 @@ class Drawn:
         hopeless: why it stopped before all jobs had their turn, or None.
     """
 
-    done: Mapping[str, Row]
-    failed: Mapping[str, Row]
+    done: Mapping[str, ManifestRow]
+    failed: Mapping[str, ManifestRow]
     hopeless: str | None
 
 
-def draw_all(jobs: Mapping[str, Job], executor: Executor, on_outcome: Callable[[Outcome], None]) -> Drawn:
+def draw_all(jobs: Mapping[str, Job], executor: Executor, on_outcome: Callable[[Outcome], None]) -> BatchResult:
     """Do jobs, each at most `TRIES` times.
 
     Args:
@@ -37,8 +37,8 @@ def draw_all(jobs: Mapping[str, Job], executor: Executor, on_outcome: Callable[[
     Raises:
         WorkError: as `Executor.map`.
     """
-    done: dict[str, Row] = {}
-    failed: dict[str, Row] = {}
+    done: dict[str, ManifestRow] = {}
+    failed: dict[str, ManifestRow] = {}
     tasks = [Task(id=key, job=job) for key, job in jobs.items()]
     try:
         while tasks:
@@ -52,10 +52,10 @@ def draw_all(jobs: Mapping[str, Job], executor: Executor, on_outcome: Callable[[
                     continue
                 failed[task.id] = row
                 if outcome.hopeless is not None:
-                    return Drawn(done=done, failed=failed, hopeless=outcome.hopeless)
+                    return BatchResult(done=done, failed=failed, hopeless=outcome.hopeless)
                 if task.attempt < TRIES:
                     again.append(replace(task, attempt=task.attempt + 1))
             tasks = again
     finally:
         executor.close()
-    return Drawn(done=done, failed=failed, hopeless=None)
+    return BatchResult(done=done, failed=failed, hopeless=None)

@@ -16,8 +16,8 @@ from PIL.PngImagePlugin import PngInfo
 from ..disk import files as disk
 from ..report.picture import CHUNK, Recipe, pixel_digest, trace_digest
 from .folder import name_of
-from .job import Job, Setting
-from .ledger import Ledger, Row
+from .job import BatchSetting, Job
+from .ledger import Ledger, ManifestRow
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -53,7 +53,7 @@ class Outcome:
     """
 
     task: Task
-    row: Row
+    row: ManifestRow
     hopeless: str | None = None
 
 
@@ -69,7 +69,7 @@ class Desk:
     """
 
     out: Path
-    setting: Setting
+    setting: BatchSetting
     device: str
     open: Callable[[str], Draw]
 
@@ -98,9 +98,9 @@ class Desk:
             pixels=pixel_digest(take.image),
         )
 
-    def error(self, task: Task, kind: str, message: str) -> Row:
+    def error(self, task: Task, kind: str, message: str) -> ManifestRow:
         """The row of a try that failed."""
-        return Row(
+        return ManifestRow(
             id=task.id, status="error", job=task.job.to_json(), setting=self.setting.digest, attempts=task.attempt,
             error_class=kind, message=message, device=self.device,
         )  # fmt: skip
@@ -129,12 +129,12 @@ class Worker:
                 self.ledger.add(row)
         return Outcome(task=task, row=row, hopeless=hopeless)
 
-    def _draw(self, task: Task) -> Row:
+    def _draw(self, task: Task) -> ManifestRow:
         desk, job = self.desk, task.job
         take = self.draw(job)
         data = encode(take.image, desk.recipe(job, take))
         disk.keep(desk.out / name_of(task.id), data)
-        row = Row(
+        row = ManifestRow(
             id=task.id, status="done", job=job.to_json(), setting=desk.setting.digest, attempts=task.attempt,
             file=name_of(task.id), file_bytes=len(data), sha256=hashlib.sha256(data).hexdigest(),
             seconds=take.seconds, denoise_seconds=take.trace.seconds, device=desk.device,

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ..measure.price import Prices
+from ..report.picture import encode
 from .call import Picture
 from .drawing import Score
 
@@ -79,9 +80,8 @@ class State:
         """
         line: dict[str, Any] = {"scores": [score.to_json() for score in scores]}
         if reference is not None:
-            file = BytesIO()
-            Image.fromarray(reference[1]).save(file, format="PNG")
-            line["reference"] = [reference[0], base64.b64encode(file.getvalue()).decode()]
+            png = encode(Image.fromarray(reference[1]))
+            line["reference"] = [reference[0], base64.b64encode(png).decode()]
         self._keep(line)
 
     def add_time(self, steps: int, policy: str, seconds: float) -> None:

@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from ..batch import folder, ledger, listing
-from ..batch.drawing import Drawn, draw_all
+from ..batch.drawing import BatchResult, draw_all
 from ..batch.estimate import Estimate, Kind, Sample, earlier, predict, unknown
 from ..batch.executor import local
-from ..batch.job import Job, Setting
+from ..batch.job import BatchSetting, Job
 from ..batch.work import Desk, Draw, Outcome, encode
 from ..disk.lock import alone
 from ..errors import StitchWarning
@@ -90,7 +90,7 @@ def batch(
     )  # fmt: skip
     found = listing.read(jobs, defaults, n=n, captions_seed=captions_seed)
     _check(found.jobs, named, limits)
-    setting = Setting(
+    setting = BatchSetting(
         pair=asked.pair, small=asked.small, models=named.models, device=devices[0].partition(":")[0],
         dtype=asked.dtype, versions=versions(),
     )  # fmt: skip
@@ -233,7 +233,7 @@ def _tell_found(found: folder.Found, out: Path, apart: Sequence[str]) -> None:
         say.warn(f"{out / folder.name_of(key)} {what}; it is drawn again")
 
 
-def _draw(jobs: Mapping[str, Job], desks: Sequence[Desk]) -> Drawn:
+def _draw(jobs: Mapping[str, Job], desks: Sequence[Desk]) -> BatchResult:
     """Draw, with a bar on a terminal."""
     console = Console(file=sys.stderr)
     with Progress(
@@ -261,7 +261,7 @@ def _draw(jobs: Mapping[str, Job], desks: Sequence[Desk]) -> Drawn:
 
 
 def _close(
-    jobs: Mapping[str, Job], before: folder.Found, drawn: Drawn, *, out: Path, seconds: float, as_json: bool
+    jobs: Mapping[str, Job], before: folder.Found, drawn: BatchResult, *, out: Path, seconds: float, as_json: bool
 ) -> None:
     """The last lines, and the exit code."""
     missing = len(jobs) - len(before.done) - len(drawn.done) - len(drawn.failed)

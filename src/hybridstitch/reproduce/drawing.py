@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..disk import files as disk
 from ..measure.lockstep import Drawn, decode, draw_together, prepare
 from ..measure.price import Prices
 from ..policies.methods import Replay
 from ..policies.policy import Policy
-from ..report.picture import pixel_digest
+from ..report.picture import pixel_digest, write
 from . import caches, lines
 from .methods import Method, resolve
 from .prices import dense
@@ -138,9 +137,7 @@ def row_of(
 def keep(path: Path, picture: Image.Image) -> None:
     """Write a PNG, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    disk.keep(path, buffer.getvalue())
+    write(picture, path)
 
 
 # --- raw.csv ---

@@ -105,7 +105,10 @@ class Flat:
             raise RuntimeError("no such device")
         if device == "deadly":
             die()
-        return self.draw
+        return self.draw_together
+
+    def draw_together(self, jobs):
+        return [self.draw(job) for job in jobs]
 
     def first(self, job):
         """Whether a job is drawn for the first time in this folder."""

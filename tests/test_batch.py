@@ -19,7 +19,7 @@ from hybridstitch.batch.drawing import TRIES, draw_all
 from hybridstitch.batch.estimate import Kind, Sample, earlier, predict, unknown
 from hybridstitch.batch.executor import Here, Processes, local
 from hybridstitch.batch.job import BatchSetting, Job, JobsError, WorkError, id_of
-from hybridstitch.batch.work import Desk, Task
+from hybridstitch.batch.work import Attempt, Desk
 from hybridstitch.disk import files as disk
 from hybridstitch.disk.lock import alone
 from hybridstitch.errors import BusyError
@@ -328,7 +328,7 @@ def test_a_job_that_fails_is_tried_again_when_all_others_had_their_turn(tmp_path
     found = folder.look(tmp_path, jobs, SETTING, verify=False)
     folder.begin(tmp_path, jobs, SETTING, {}, found)
     drawn = draw_all(jobs, Here(desks(tmp_path)[0]), heard.append)
-    tries = [(o.task.job.prompt, o.row.attempts, o.row.status) for o in heard]
+    tries = [(o.attempt.job.prompt, o.row.attempts, o.row.status) for o in heard]
     assert tries[:3] == [("fails", 1, "error"), ("b", 1, "done"), ("fails always", 1, "error")]
     assert tries[3:5] == [("fails", 2, "done"), ("fails always", 2, "error")]
     assert tries[5:] == [("fails always", 3, "error")]
@@ -469,9 +469,9 @@ def test_earlier_rows_of_the_same_setting_are_samples(tmp_path):
     assert earlier(rows, "another") == []
 
 
-def test_a_task_is_what_travels(tmp_path):
+def test_an_attempt_is_what_travels(tmp_path):
     import pickle
 
-    task = Task(id=SETTING.id_of(JOB), job=JOB)
-    assert pickle.loads(pickle.dumps(task)) == task
+    attempt = Attempt(id=SETTING.id_of(JOB), job=JOB)
+    assert pickle.loads(pickle.dumps(attempt)) == attempt
     assert pickle.loads(pickle.dumps(desks(Path("x"))[0])).setting == SETTING

@@ -18,7 +18,7 @@ import os, time
 from hybridstitch.batch.crew import Crew
 
 def work(desk, task):
-    os.write(1, b"%d\n" % os.getpid())  # in one piece
+    os.write(1, b"%d\\n" % os.getpid())  # in one piece
     time.sleep(600)
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """Jobs from a file: a list with a column for each thing a job may say, or a sample of a captions file.
 
 A list is JSONL or CSV with the columns of `COLUMNS`; only `prompt` is needed, and what a row leaves out is the
-default. A row that names a preset made for few steps takes its steps and noise levels along. A captions file has the layout of COCO's (`annotations` with `id`, `image_id`, `caption`). Of each image one
-caption is taken and of all images n, both in the order of SHA-256(seed/id): a smaller sample is the beginning of a
-larger one, on any machine. The k-th caption is drawn from seed + k, so that noise differs from picture to picture.
+default. A row that names a preset made for few steps takes its steps and noise levels along.
+
+A captions file has the layout of COCO's (`annotations` with `id`, `image_id`, `caption`). Of each image one caption is
+taken and of all images n, both in the order of SHA-256(seed/id): a smaller sample is the beginning of a larger one, on
+any machine. The k-th caption is drawn from seed + k, so that noise differs from picture to picture.
 """
 
 import csv

@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import shutil
 import signal
-import sys
 
 import pytest
 from PIL import Image
@@ -13,13 +12,13 @@ from batch_workers import POINTS, command_line, full
 from hybridstitch.batch import ledger
 from hybridstitch.cli import main
 from hybridstitch.cli.asked import BadInput
+from hybridstitch.cli.batch_input import limits_of
 from hybridstitch.cli.pairs import Pair
 from hybridstitch.disk import files as disk
 from hybridstitch.mini import opened
 from hybridstitch.report.picture import read
 from mini_folder import save
 
-batch_command = sys.modules["hybridstitch.cli.batch"]  # its name in the package is the command's
 JOBS = (
     '{"prompt": "a big dog on a meadow", "seed": 1}',
     '{"prompt": "a big dog on a meadow", "seed": 2}',
@@ -257,13 +256,13 @@ def test_a_pair_of_the_hub_is_known_before_it_is_opened(mini, tmp_path, monkeypa
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     pair = Pair.of("some/large", "some/small")
     with pytest.raises(BadInput, match="--pair some/large some/small: not all of it is in the cache or on the hub"):
-        batch_command._limits(pair)
+        limits_of(pair)
     for name, revision in (("large", "a" * 40), ("small", "b" * 40)):
         there = tmp_path / f"models--some--{name}"
         shutil.copytree(mini, there / "snapshots" / revision)
         (there / "refs").mkdir()
         (there / "refs" / "main").write_text(revision)
-    assert batch_command._limits(pair).native == Pair.of(str(mini), None).native_size()[0]
+    assert limits_of(pair).native == Pair.of(str(mini), None).native_size()[0]
     assert pair.models == {"large": f"revision {'a' * 40}", "small": f"revision {'b' * 40}"}
 
 

@@ -70,22 +70,22 @@ class Seat:
 
     Attributes:
         desk: the desk.
-        opened: whether the process has opened the pair.
         pool: of this one process.
+        opened: whether it has opened the pair.
     """
 
     def __init__(self, desk: Desk) -> None:
-        """At a desk; the process begins with its first group."""
+        """At a desk; the process begins with its first task."""
         self.desk = desk
         self._sit()
 
     def submit(self, group: AttemptGroup) -> "Future[list[Outcome]]":
-        """Draw a group; one of no attempts opens the pair."""
+        """Draw a group, or open the pair if that was not done yet."""
         try:
-            return self.pool.submit(Worker.do, group)
+            return self.pool.submit(Worker.do, group if self.opened else ())
         except BrokenProcessPool:  # it died while it had nothing to do
             self.renew()
-            return self.pool.submit(Worker.do, group)
+            return self.pool.submit(Worker.do, ())
 
     def renew(self) -> None:
         """Another process in the place of this one."""
@@ -98,23 +98,23 @@ class Seat:
 
 
 class Processes:
-    """A process a desk. One that dies costs its attempt, one that loses its device does not; another sits down in its
-    place. A desk where nobody can open the pair is given up."""
+    """A process a desk. Where one dies or loses its device, another sits down; a desk where nobody can open the pair is
+    given up."""
 
     def __init__(self, desks: Sequence[Desk]) -> None:
         """At several desks; the processes begin with the first groups."""
         self._seats = [Seat(desk) for desk in desks]
-        self._ledger = Ledger(desks[0].out)  # rows of workers that died
+        self._ledger = Ledger(desks[0].out)  # rows of workers that can write none themselves
 
     def map(self, groups: Iterable[AttemptGroup]) -> Iterator[Outcome]:
         """See `Executor`."""
         waiting = deque(groups)
         busy: dict[Future[list[Outcome]], tuple[Seat, AttemptGroup]] = {}
         while True:
-            working = {id(seat) for seat, _ in busy.values()}
-            for seat in self._seats:
-                if waiting and id(seat) not in working:
-                    group = waiting.popleft() if seat.opened else ()
+            working = [seat for seat, _ in busy.values()]
+            for seat in [seat for seat in self._seats if seat not in working]:
+                if waiting:
+                    group = waiting.popleft()
                     busy[seat.submit(group)] = seat, group
             if not busy:
                 return
@@ -122,18 +122,27 @@ class Processes:
                 seat, group = busy.pop(future)
                 try:
                     outcomes = future.result()
-                    seat.opened = True
                 except WorkError as error:
-                    waiting.extendleft([group] if group else [])
+                    waiting.appendleft(group)
                     self._give_up(seat, str(error))
-                    continue
-                except (BrokenProcessPool, DeviceLost) as error:
-                    if not group:
-                        how = f"died ({seat.pool.ended()}) before it had opened the pair"
-                        self._give_up(seat, f"{how}; is there memory enough for one pair a device?")
-                        continue
-                    outcomes = self._lost(seat, group, error)
-                yield from outcomes
+                except DeviceLost as error:
+                    yield from self._replace(seat, group, error, spared=True)
+                except BrokenProcessPool:
+                    how = seat.pool.ended()
+                    if seat.opened:
+                        error = WorkerDied(f"the process that drew it ended with {how}")
+                        yield from self._replace(seat, group, error, spared=len(group) > 1)  # nobody knows whose fault
+                    else:
+                        waiting.appendleft(group)
+                        why = (
+                            f"died ({how}) before it had opened the pair; is there memory enough for one pair a device?"
+                        )
+                        self._give_up(seat, why)
+                else:
+                    if not seat.opened:
+                        seat.opened = True
+                        busy[seat.submit(group)] = seat, group
+                    yield from outcomes
 
     def close(self) -> None:
         """See `Executor`."""
@@ -141,19 +150,18 @@ class Processes:
             seat.pool.close()
         self._ledger.close()
 
-    def _lost(self, seat: Seat, group: AttemptGroup, error: BrokenProcessPool | DeviceLost) -> list[Outcome]:
-        """What became of a group whose process ended, or must end; another one sits down."""
-        if isinstance(error, BrokenProcessPool):
-            error = WorkerDied(f"the process that drew it ended with {seat.pool.ended()}")
+    def _replace(
+        self, seat: Seat, group: AttemptGroup, error: DeviceLost | WorkerDied, *, spared: bool
+    ) -> list[Outcome]:
+        """Another process at a desk, and what became of the group that the last one had in hand."""
         seat.renew()
-        # of a group of several nobody knows whose fault it was
-        return lost(seat.desk, self._ledger, group, error, spared=isinstance(error, DeviceLost) or len(group) > 1)
+        return lost(seat.desk, self._ledger, group, error, spared=spared)
 
     def _give_up(self, seat: Seat, why: str) -> None:
-        """Nobody sits here any more.
+        """Nobody sits at a desk any more.
 
         Raises:
-            WorkError: nor anywhere else.
+            WorkError: nor at any other.
         """
         seat.pool.close()
         self._seats.remove(seat)

@@ -12,7 +12,7 @@ import typer
 
 from .. import __version__
 from ..batch.job import JobsError
-from ..errors import BusyError, HybridStitchError, PairError, PolicyError, SchedulerError, TraceError
+from ..errors import BusyError, EngineError, HybridStitchError, PairError, PolicyError, SchedulerError, TraceError
 from ..evaluate.pictures import ScoreError
 from ..recipe import RecipeError
 from ..report.picture import PictureError
@@ -27,7 +27,7 @@ from .reproduce import reproduce
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 BAD = (BadInput, BusyError, JobsError, PolicyError, PairError, SchedulerError, TraceError, PictureError, ScoreError)
-BAD = (*BAD, ReproductionError, RecipeError)
+BAD = (*BAD, EngineError, ReproductionError, RecipeError)
 USAGE_ERROR = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 IDEA = "Draw with two diffusion models at once: the large one where it matters, the small one everywhere else."

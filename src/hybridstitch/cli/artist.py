@@ -1,7 +1,7 @@
 """Pictures drawn one by one, each from its own noise, with its trace and its time from prompt to picture."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from time import perf_counter
 from typing import Any
 
@@ -12,6 +12,7 @@ from ..policies.levels import shifted
 from ..policies.methods import HybridStitch, LargeOnly, Schedule
 from ..policies.policy import MaskedPolicy, Policy
 from ..policies.program import segments
+from ..policies.trace import Trace
 from ..report.frames import Frames
 from ..report.takes import Exhibit, Take
 
@@ -73,21 +74,8 @@ class Artist:
             on_step(step)
             return tensors
 
-        levels = {}
-        if self.shift is not None:
-            levels["sigmas"] = shifted(steps, self.shift, own=self.pipe.scheduler.config.shift)
         start = perf_counter()
-        image: Image.Image = self.pipe(
-            prompt,
-            negative_prompt=self.negative or None,
-            num_inference_steps=steps,
-            guidance_scale=self.guidance,
-            width=self.size[0],
-            height=self.size[1],
-            generator=torch.Generator("cpu").manual_seed(seed),
-            callback_on_step_end=tell,
-            **levels,
-        ).images[0]
+        (image,) = self._call([(prompt, self.negative, seed)], steps, callback_on_step_end=tell)
         seconds = perf_counter() - start
         return Take(
             image=image,
@@ -95,6 +83,42 @@ class Artist:
             trace=stitched.trace,
             frames=() if film is None else film.decode(self.pipe),
         )
+
+    def draw_together(self, wanted: Sequence[tuple[str, str, int]]) -> list[Take]:
+        """Several pictures in one call, each from a CPU generator of its own, as if it were drawn alone.
+
+        Args:
+            wanted: prompt, negative prompt (in place of the artist's) and seed of each.
+
+        Returns:
+            in the same order, each with its own trace and its share of the time.
+        """
+        stitched = self.pipe.transformer
+        stitched.policy = self.policy
+        start = perf_counter()
+        images = self._call(wanted, self.steps)
+        seconds = (perf_counter() - start) / len(images)
+        trace = stitched.trace
+        return [
+            Take(image=image, seconds=seconds, trace=_alone(trace, place, self.policy))
+            for place, image in enumerate(images)
+        ]
+
+    def _call(self, wanted: Sequence[tuple[str, str, int]], steps: int, **options: Any) -> list[Image.Image]:
+        """The pipeline's call: prompts, negative prompts and seeds to pictures."""
+        prompts, negatives, seeds = zip(*wanted, strict=True)
+        if self.shift is not None:
+            options["sigmas"] = shifted(steps, self.shift, own=self.pipe.scheduler.config.shift)
+        return self.pipe(
+            list(prompts),
+            negative_prompt=list(negatives) if any(negatives) else None,
+            num_inference_steps=steps,
+            guidance_scale=self.guidance,
+            width=self.size[0],
+            height=self.size[1],
+            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+            **options,
+        ).images
 
     def warm_up(self, prompt: str) -> None:
         """Draw a few steps of every kind, so that no first use is timed."""
@@ -123,6 +147,13 @@ class Artist:
             if compare and large is None:
                 large = self.draw(prompt, seed, policy=LargeOnly(), on_step=on_step)
             yield Exhibit(prompt=prompt, seed=seed, take=take, large=large)
+
+
+def _alone(trace: Trace, image: int, policy: Policy) -> Trace:
+    """What was decided and drawn of one image, as a run of its own would say it."""
+    records = tuple(replace(step, image=0) for step in trace.of(image))
+    mine = replace(trace, images=1, records=records, flags=())
+    return replace(mine, flags=mine.notes(policy))
 
 
 def warm_up_program(policy: Policy) -> Schedule:

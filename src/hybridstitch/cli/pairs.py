@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..batch.heap import keep_freed_memory
+from ..drawing.engine import PLAIN, Engine
 from ..mini.opened import MINI_POLICY, is_mini, mini_folder, open_mini
 from ..pair.stitching import DEFAULT, open_pair
 from ..policies.methods import parse
@@ -199,8 +200,13 @@ class Pair:
             tokenizer = AutoTokenizer.from_pretrained(self.folder / "tokenizer")
             check_tokens(tokenizer, texts, tokenizer.model_max_length)
 
-    def open(self, policy: Policy, *, device: str, dtype: str) -> Any:
+    def open(self, policy: Policy, *, device: str, dtype: str, engine: Engine = PLAIN) -> Any:
         """The stitched pipeline, quiet.
+
+        Args:
+            policy: who draws what.
+            device, dtype: where, and in what precision.
+            engine: how the models are run.
 
         Raises:
             HybridStitchError: as `open_pair`.
@@ -211,12 +217,12 @@ class Pair:
         if self.mini:
             if device == "cpu":
                 keep_freed_memory()
-            pipe = open_mini(policy, device=device, dtype=kind, folder=self.folder)
+            pipe = open_mini(policy, engine=engine, device=device, dtype=kind, folder=self.folder)
         else:
             index = {} if self.folder is None else _config(self.folder, "model_index.json")
             thirds = ("text_encoder_3", "tokenizer_3")
             absent: dict[str, Any] = {name: None for name in thirds if index.get(name, [0])[0] is None}
-            pipe: Any = open_pair(self.large, self.small, policy, dtype=kind, **absent).to(device)
+            pipe: Any = open_pair(self.large, self.small, policy, engine, dtype=kind, **absent).to(device)
         pipe.set_progress_bar_config(disable=True)
         return pipe
 

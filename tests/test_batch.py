@@ -511,6 +511,7 @@ def test_a_job_in_whose_hands_every_device_is_lost_is_given_up(tmp_path):
     _, drawn = run(tmp_path, jobs, Processes(desks(tmp_path, "cpu")))
     assert [jobs[key].prompt for key in drawn.failed] == ["loses always"]
     assert len(drawn.done) == 2
+    assert calls(tmp_path).count(["loses always"]) == TRIES
 
 
 def test_a_device_lost_in_this_process_ends_the_batch_and_the_next_goes_on(tmp_path):

@@ -60,7 +60,7 @@ def draw_all(
                 failed[attempt.id] = row
                 if outcome.hopeless is not None:
                     return BatchResult(done=done, failed=failed, hopeless=outcome.hopeless)
-                if outcome.spared and attempt.spared < TRIES:
+                if outcome.spared and attempt.spared + 1 < TRIES:
                     again.append((replace(attempt, spared=attempt.spared + 1),))
                 elif not outcome.spared and attempt.number < TRIES:
                     again.append((replace(attempt, number=attempt.number + 1),))

@@ -149,8 +149,8 @@ def test_a_preset_for_few_steps_is_drawn_as_generate_draws_it(run, tmp_path, cap
 MIXED = (
     *({"prompt": f"a {size} dog", "seed": seed, "policy": "mini-few-4"} for seed, size in enumerate(("big", "small"))),
     *({"prompt": "a cat", "seed": seed, "policy": "reuse:bound=0.5,first=2,of=large", "steps": 6} for seed in range(3)),
-    *({"prompt": "a big cat", "negative": "a cat" * (seed % 2), "seed": seed, "policy": "hybrid-stitch:thresholds=0.9/0.9",
-       "steps": 6} for seed in range(3)),
+    *({"prompt": "a big cat", "negative": "a cat" * (seed % 2), "seed": seed, "steps": 6,
+       "policy": "hybrid-stitch:thresholds=0.9/0.9"} for seed in range(3)),
     {"prompt": "a small dog"},
 )  # fmt: skip
 

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import torch
 from PIL import Image
 
 from hybridstitch.batch.executor import Processes
@@ -95,7 +96,8 @@ def command_line(words, environment, point):
 
 
 class Flat:
-    """Draws without models. The prompt says what goes wrong: a point of `POINTS`, "dies" or "fails", once a folder."""
+    """Draws without models. The prompt says what goes wrong: a point of `POINTS`, "dies", "fails" or "loses", once a
+    folder; with "in company" only beside others. Each call leaves a line in DIR/calls."""
 
     def __init__(self, out):
         self.out = Path(out)
@@ -105,7 +107,23 @@ class Flat:
             raise RuntimeError("no such device")
         if device == "deadly":
             die()
-        return self.draw
+        if device == "once":
+            mark = self.out / "opened"
+            if mark.exists():
+                raise RuntimeError("no such device any more")
+            mark.touch()
+        return self.draw_together
+
+    def draw_together(self, jobs):
+        with (self.out / "calls").open("a") as file:
+            file.write(",".join(job.prompt for job in jobs) + "\n")
+        if len(jobs) > 1:
+            for job in jobs:
+                if job.prompt == "fails in company":
+                    raise ValueError("not together")
+                if job.prompt == "dies in company":
+                    die()
+        return [self.draw(job) for job in jobs]
 
     def first(self, job):
         """Whether a job is drawn for the first time in this folder."""
@@ -121,6 +139,12 @@ class Flat:
             die()
         if job.prompt == "fails always" or (job.prompt == "fails" and self.first(job)):
             raise ValueError("a bad\nday")
+        if job.prompt == "loses always" or (job.prompt == "loses" and self.first(job)):
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nand advice")
+        if job.prompt == "loses in words" and self.first(job):
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        if job.prompt == "has no room" and self.first(job):
+            raise torch.AcceleratorError("CUDA error: out of memory")
         if job.prompt == "slow":
             (self.out / f"pid-{os.getpid()}").touch()
             time.sleep(0.2)

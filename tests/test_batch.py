@@ -1,6 +1,7 @@
 """Batches without models: lists of jobs, ids, manifests, and who does the work."""
 
 import hashlib
+import io
 import json
 import os
 import subprocess
@@ -12,22 +13,25 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from batch_workers import POINTS, Flat, full, torn
 from hybridstitch.batch import folder, ledger, listing
-from hybridstitch.batch.drawing import TRIES, draw_all
+from hybridstitch.batch.drawing import TRIES, alike, draw_all, together
 from hybridstitch.batch.estimate import Kind, Sample, earlier, predict, unknown
 from hybridstitch.batch.executor import Here, Processes, local
-from hybridstitch.batch.job import Job, JobsError, Setting, WorkError, id_of
-from hybridstitch.batch.work import Desk, Task
+from hybridstitch.batch.job import BatchSetting, Job, JobsError, WorkError, id_of
+from hybridstitch.batch.work import Attempt, Desk
 from hybridstitch.disk import files as disk
 from hybridstitch.disk.lock import alone
-from hybridstitch.errors import BusyError
-from hybridstitch.policies.methods import HybridStitch, LargeOnly
+from hybridstitch.errors import BusyError, StitchWarning
+from hybridstitch.policies.methods import HybridStitch, LargeOnly, parse
+from hybridstitch.policies.presets import preset
+from hybridstitch.policies.reuse import Reuse
 from hybridstitch.report.picture import PACKAGES, read
 
 JOB = Job(prompt="a dog", seed=1, width=32, height=16, steps=5, guidance=4.0, policy=HybridStitch())
-SETTING = Setting(
+SETTING = BatchSetting(
     pair="mini",
     small=None,
     models={"large": "files 0123"},
@@ -81,12 +85,24 @@ OTHERS = {
     "steps": 6,
     "guidance": 1.0,
     "policy": HybridStitch(masks=(0.2,)),
+    "shift": 5.0,
 }
 
 
 @pytest.mark.parametrize("field", OTHERS)
 def test_whatever_decides_the_picture_decides_the_id(field):
     assert SETTING.id_of(replace(JOB, **{field: OTHERS[field]})) != SETTING.id_of(JOB)
+
+
+def test_ids_of_before_there_were_shifts_are_those_of_today():
+    assert SETTING.id_of(JOB) == "8c52720ca21f5d868c40ea2d1f463ee510223eef990a75cdf7a03255c249d2b5"
+    program = replace(JOB, policy=parse("L2 H@0.3 S"), negative="rain", guidance=1)
+    assert SETTING.id_of(program) == "0f3d6d1119508593f0cecf9cf95cf3cca4d97f438629421700c45d72810c1ff3"
+
+
+def test_a_wrapped_policy_decides_the_id_with_all_its_fields():
+    policies = (Reuse(JOB.policy), Reuse(JOB.policy, bound=0.1), Reuse(HybridStitch(masks=(0.2,))), Reuse(LargeOnly()))
+    assert len({SETTING.id_of(replace(JOB, policy=policy)) for policy in (JOB.policy, *policies)}) == 5
 
 
 def test_where_a_job_comes_from_and_how_its_guidance_is_written_decide_nothing():
@@ -116,9 +132,13 @@ def test_of_hub_ids_name_and_revision_decide():
 
 
 def test_a_picture_tells_the_id_of_its_job(tmp_path):
-    (key,) = jobs = some("a dog")
-    run(tmp_path, jobs)
-    assert id_of(read(tmp_path / folder.name_of(key))) == key
+    wrapped = replace(JOB, policy=Reuse(HybridStitch(masks=(0.2,)), bound=0.1))
+    for job in (JOB, replace(JOB, shift=5), wrapped, replace(wrapped, shift=2.5)):
+        key = SETTING.id_of(job)
+        run(tmp_path, {key: job})
+        assert id_of(read(tmp_path / folder.name_of(key))) == key
+        (row,) = [row for row in ledger.read(tmp_path)[0] if row.id == key]
+        assert row.job.get("shift") == job.shift
 
 
 # --- lists ---
@@ -138,6 +158,27 @@ def test_a_row_says_what_differs_from_the_defaults(tmp_path):
     assert (str(second.policy), second.negative) == ("schedule:program=L S*", "x")
 
 
+def test_a_row_takes_the_steps_and_levels_of_its_preset_along_unless_it_says_otherwise(tmp_path):
+    rows = [{}, {"steps": 7}, {"shift": 2}, {"steps": None, "shift": None}]
+    text = "\n".join(json.dumps({"prompt": "a dog", "policy": "mini-few-4", **row}) for row in rows)
+    jobs = listed(tmp_path, text).jobs
+    assert [(job.steps, job.shift) for job in jobs] == [(7, 5.0), (7, 5.0), (7, 2.0), (7, 5.0)]
+    assert {job.policy for job in jobs} == {preset("mini-few-4").policy}
+    table = "prompt,policy,steps,shift\na dog,mini-few-4,,\na dog,mini-few-4,7,\na dog,mini-few-4,,2\n"
+    assert listed(tmp_path, table, "jobs.csv").jobs == jobs[:3]
+    with pytest.raises(JobsError, match="fills 7 steps, this run has 8"):
+        listed(tmp_path, '{"prompt": "a dog", "policy": "mini-few-4", "steps": 8}')
+
+
+def test_the_levels_of_the_command_line_belong_to_its_policy(tmp_path):
+    shifted = replace(DEFAULTS, shift=5.0)
+    path = tmp_path / "jobs.jsonl"
+    path.write_text('{"prompt": "a dog"}\n{"prompt": "a dog", "policy": "small"}')
+    assert [job.shift for job in listing.read(path, shifted).jobs] == [5.0, None]
+    (tmp_path / "c.json").write_text(json.dumps(CAPTIONS))
+    assert {job.shift for job in listing.read(tmp_path / "c.json", shifted).jobs} == {5.0}
+
+
 def test_csv_and_jsonl_say_the_same(tmp_path):
     rows = '{"prompt": "a dog, wet", "seed": 1, "size": 32}\n{"prompt": "a cat", "policy": "small"}\n'
     table = 'prompt,seed,size,policy\r\n"a dog, wet",1,32,\r\na cat,,,small\r\n'
@@ -155,6 +196,7 @@ BAD = {
     "steps": ('{"prompt": "a", "steps": true}', "steps is True"),
     "size": ('{"prompt": "a", "size": "big"}', "size is 'big'"),
     "guidance": ('{"prompt": "a", "guidance": "high"}', "guidance is 'high'"),
+    "shift": ('{"prompt": "a", "shift": 0}', "shift is 0; it is a number above 0"),
     "policy": (
         '{"prompt": "a", "policy": "lage"}',
         "line 1: there is no preset or policy 'lage'; did you mean 'large'?",
@@ -276,6 +318,38 @@ def test_a_picture_of_another_job_is_no_picture_of_this_one(tmp_path):
     assert folder.look(tmp_path, some("b"), SETTING, verify=False).broken == {other: "is not what was drawn"}
 
 
+def hostile(key, **changes):
+    """A PNG in the place of a job's picture that says something strange of how it was drawn."""
+    info = PngInfo()
+    recipe = {"version": 1, "models": {}, "seed": 1, "steps": 5, "width": 32, "height": 16, "guidance": 4.0}
+    recipe |= dict.fromkeys(("prompt", "pair", "policy", "device", "dtype", "trace", "pixels"), "large")
+    info.add_text("hybridstitch", changes.get("text") or json.dumps({**recipe, "versions": {}, **changes}))
+    file = io.BytesIO()
+    Image.new("RGB", (32, 16)).save(file, format="PNG", pnginfo=info)
+    return file.getvalue()
+
+
+STRANGE = {
+    "policy": {"policy": "no-such-policy:x=1"},
+    "policy no text": {"policy": 3},
+    "options": {"policy": "hybrid-stitch:masks=x"},
+    "models": {"models": ["large"]},
+    "versions": {"versions": 4},
+    "guidance": {"guidance": "high"},
+    "huge": {"guidance": 10**400},
+    "deep": {"text": "[" * 100_000},
+}
+
+
+@pytest.mark.parametrize("case", STRANGE)
+def test_a_strange_picture_in_the_place_of_one_is_drawn_again(case, tmp_path):
+    first, second = jobs = some("a", "b")
+    (tmp_path / folder.name_of(first)).write_bytes(hostile(first, **STRANGE[case]))
+    found, drawn = run(tmp_path, jobs)
+    assert (found.broken, set(drawn.done)) == ({first: "is not what was drawn"}, {first, second})
+    check(tmp_path, jobs)
+
+
 def test_pictures_speak_for_themselves_when_the_manifest_is_lost(tmp_path):
     jobs = some("a", "b")
     run(tmp_path, jobs)
@@ -328,7 +402,7 @@ def test_a_job_that_fails_is_tried_again_when_all_others_had_their_turn(tmp_path
     found = folder.look(tmp_path, jobs, SETTING, verify=False)
     folder.begin(tmp_path, jobs, SETTING, {}, found)
     drawn = draw_all(jobs, Here(desks(tmp_path)[0]), heard.append)
-    tries = [(o.task.job.prompt, o.row.attempts, o.row.status) for o in heard]
+    tries = [(o.attempt.job.prompt, o.row.attempts, o.row.status) for o in heard]
     assert tries[:3] == [("fails", 1, "error"), ("b", 1, "done"), ("fails always", 1, "error")]
     assert tries[3:5] == [("fails", 2, "done"), ("fails always", 2, "error")]
     assert tries[5:] == [("fails always", 3, "error")]
@@ -370,6 +444,90 @@ def test_a_row_that_cannot_be_written_costs_a_try_and_tears_no_other(tmp_path, m
     assert set(drawn.done) == set(jobs)
     assert ledger.read(tmp_path)[1] == 0
     check(tmp_path, jobs)
+
+
+# --- several in one call ---
+
+
+def calls(folder):
+    return [line.split(",") for line in (folder / "calls").read_text().splitlines()]
+
+
+def test_jobs_that_are_alike_are_put_together():
+    other = [{"policy": LargeOnly()}, {"shift": 5.0}, {"width": 64}, {"steps": 6}, {"guidance": 1.0}]
+    jobs = [replace(JOB, seed=seed, **change) for change in ({}, *other) for seed in range(3)]
+    attempts = [Attempt(id=str(place), job=job) for place, job in enumerate(jobs)]
+    for most in (1, 2, 3, 8):
+        groups = together(attempts, most)
+        assert sorted(int(attempt.id) for group in groups for attempt in group) == list(range(len(jobs)))
+        assert max(map(len, groups)) == min(most, 3)
+        assert all(len({alike(attempt.job) for attempt in group}) == 1 for group in groups)
+    assert together(attempts, 1) == [[attempt] for attempt in attempts]
+    different = [replace(JOB, prompt="b", negative="c", seed=9, source={"image_id": 1}), JOB]
+    assert len({alike(job) for job in different}) == 1
+
+
+def test_a_call_of_several_that_fails_is_drawn_one_by_one(tmp_path):
+    jobs = some("a", "fails in company", "c", "fails always", "e", "f")
+    found = folder.look(tmp_path, jobs, SETTING, verify=False)
+    folder.begin(tmp_path, jobs, SETTING, {}, found)
+    drawn = draw_all(jobs, Here(desks(tmp_path)[0]), lambda outcome: None, images_per_call=3)
+    assert [jobs[key].prompt for key in drawn.failed] == ["fails always"]
+    assert calls(tmp_path)[:4] == [["a", "fails in company", "c"], ["a"], ["fails in company"], ["c"]]
+    assert calls(tmp_path)[4:8] == [["fails always", "e", "f"], ["fails always"], ["e"], ["f"]]
+    check(tmp_path, {key: jobs[key] for key in drawn.done})
+    assert {row.attempts for row in drawn.done.values()} == {1}
+
+
+def test_a_process_killed_over_several_costs_no_job_a_try_but_its_own(tmp_path):
+    jobs = some("a", "dies in company", "c", "dies always")
+    found = folder.look(tmp_path, jobs, SETTING, verify=False)
+    folder.begin(tmp_path, jobs, SETTING, {}, found)
+    drawn = draw_all(jobs, Processes(desks(tmp_path, "cpu")), lambda outcome: None, images_per_call=4)
+    assert {jobs[key].prompt: row.attempts for key, row in drawn.done.items()} == dict.fromkeys(
+        ("a", "dies in company", "c"), 1
+    )
+    assert [(jobs[key].prompt, row.attempts) for key, row in drawn.failed.items()] == [("dies always", TRIES)]
+
+
+# --- devices that are lost ---
+
+
+@pytest.mark.parametrize("how", ["loses", "loses in words"])
+def test_a_lost_device_costs_its_worker_and_no_job_a_try(how, tmp_path):
+    jobs = some("a", how, "c")
+    _, drawn = run(tmp_path, jobs, Processes(desks(tmp_path, "cpu")))
+    assert {row.attempts for row in drawn.done.values()} == {1}
+    assert set(drawn.done) == set(jobs)
+    check(tmp_path, jobs)
+    (row,) = [row for row in ledger.read(tmp_path)[0] if row.status == "error"]
+    assert (row.error_class, row.attempts) == ("DeviceLost", 1)
+    assert "CUDA error: " in row.message
+    assert "advice" not in row.message
+
+
+def test_a_job_in_whose_hands_every_device_is_lost_is_given_up(tmp_path):
+    jobs = some("a", "loses always", "c")
+    _, drawn = run(tmp_path, jobs, Processes(desks(tmp_path, "cpu")))
+    assert [jobs[key].prompt for key in drawn.failed] == ["loses always"]
+    assert len(drawn.done) == 2
+    assert calls(tmp_path).count(["loses always"]) == TRIES
+
+
+def test_a_device_lost_in_this_process_ends_the_batch_and_the_next_goes_on(tmp_path):
+    jobs = some("a", "loses", "c")
+    _, drawn = run(tmp_path, jobs)
+    assert ([jobs[key].prompt for key in drawn.done], len(drawn.failed)) == (["a"], 1)
+    assert "CUDA error: an illegal memory access" in drawn.hopeless
+    _, drawn = run(tmp_path, jobs)
+    assert len(drawn.done) == 2
+    check(tmp_path, jobs)
+
+
+def test_a_lack_of_memory_is_an_error_like_others(tmp_path):
+    jobs = some("has no room", "b")
+    _, drawn = run(tmp_path, jobs)
+    assert sorted(row.attempts for row in drawn.done.values()) == [1, 2]
 
 
 # --- processes ---
@@ -444,6 +602,26 @@ def test_a_worker_that_does_not_come_up(device, said, tmp_path):
         run(tmp_path, some("a", "b"), Processes(desks(tmp_path, device)))
 
 
+def test_a_worker_that_does_not_come_up_leaves_the_work_to_others(tmp_path):
+    jobs = some("a", "b", "c", "d")
+    with pytest.warns(StitchWarning, match="the worker on nowhere cannot open the pair: .*the others go on"):
+        _, drawn = run(tmp_path, jobs, Processes(desks(tmp_path, "nowhere", "cpu")))
+    assert set(drawn.done) == set(jobs)
+    check(tmp_path, jobs)
+
+
+def test_a_worker_that_does_not_come_up_again_leaves_the_work_to_others(tmp_path):
+    jobs = some("dies", "dies", "slow", "slow", "slow", "slow", "slow", "slow")
+    with pytest.warns(StitchWarning, match="the worker on once cannot open the pair: .*no such device any more"):
+        _, drawn = run(tmp_path, jobs, Processes(desks(tmp_path, "once", "cpu")))
+    assert set(drawn.done) == set(jobs)
+
+
+def test_where_nobody_comes_up_again_the_batch_ends(tmp_path):
+    with pytest.raises(WorkError, match="the worker on once cannot open the pair"):
+        run(tmp_path, some("dies", "b"), Processes(desks(tmp_path, "once")))
+
+
 # --- time and disk ---
 
 
@@ -469,9 +647,9 @@ def test_earlier_rows_of_the_same_setting_are_samples(tmp_path):
     assert earlier(rows, "another") == []
 
 
-def test_a_task_is_what_travels(tmp_path):
+def test_an_attempt_is_what_travels(tmp_path):
     import pickle
 
-    task = Task(id=SETTING.id_of(JOB), job=JOB)
-    assert pickle.loads(pickle.dumps(task)) == task
+    attempt = Attempt(id=SETTING.id_of(JOB), job=JOB)
+    assert pickle.loads(pickle.dumps(attempt)) == attempt
     assert pickle.loads(pickle.dumps(desks(Path("x"))[0])).setting == SETTING

@@ -4,22 +4,27 @@ import json
 import multiprocessing
 import shutil
 import signal
-import sys
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from batch_workers import POINTS, command_line, full
 from hybridstitch.batch import ledger
+from hybridstitch.batch.job import Job
 from hybridstitch.cli import main
 from hybridstitch.cli.asked import BadInput
+from hybridstitch.cli.batch_input import limits_of
+from hybridstitch.cli.batch_studio import JobStudio
 from hybridstitch.cli.pairs import Pair
 from hybridstitch.disk import files as disk
+from hybridstitch.drawing.engine import Engine
 from hybridstitch.mini import opened
+from hybridstitch.policies.methods import LargeOnly
+from hybridstitch.policies.presets import policy_named
 from hybridstitch.report.picture import read
 from mini_folder import save
 
-batch_command = sys.modules["hybridstitch.cli.batch"]  # its name in the package is the command's
 JOBS = (
     '{"prompt": "a big dog on a meadow", "seed": 1}',
     '{"prompt": "a big dog on a meadow", "seed": 2}',
@@ -124,6 +129,75 @@ def test_a_batch_draws_what_generate_draws(run, whole, capsys):
     assert Image.open(path).tobytes() in pixels(whole).values()
 
 
+def test_a_preset_for_few_steps_is_drawn_as_generate_draws_it(run, tmp_path, capsys):
+    (tmp_path / "jobs.jsonl").write_text('{"prompt": "a big dog", "seed": 3, "policy": "mini-few-4"}')
+    run("--out", "by-row")
+    (tmp_path / "jobs.jsonl").write_text('{"prompt": "a big dog", "seed": 3}')
+    main(["batch", "jobs.jsonl", "--size", "16", "--policy", "mini-few-4", "--out", "by-option"])
+    size = ("--size", "16", "--seed", "3")
+    assert main(["generate", "a big dog", *size, "--policy", "mini-few-4", "--out", "one"]) == 0
+    capsys.readouterr()
+    (one,), (row,), (option,) = ([*(tmp_path / name).glob("*.png")] for name in ("one", "by-row", "by-option"))
+    assert row.name == option.name
+    assert (read(one).shift, read(row).shift, read(row).steps) == (5.0, 5.0, 7)
+    assert read(one).pixels == read(row).pixels == read(option).pixels
+    run("--out", "without", "--policy", read(row).policy, "--steps", "7")  # the last of an option counts
+    (without,) = (tmp_path / "without").glob("*.png")
+    assert read(without).pixels != read(row).pixels
+
+
+MIXED = (
+    *({"prompt": f"a {size} dog", "seed": seed, "policy": "mini-few-4"} for seed, size in enumerate(("big", "small"))),
+    *({"prompt": "a cat", "seed": seed, "policy": "reuse:bound=0.5,first=2,of=large", "steps": 6} for seed in range(3)),
+    *({"prompt": "a big cat", "negative": "a cat" * (seed % 2), "seed": seed, "steps": 6,
+       "policy": "hybrid-stitch:thresholds=0.9/0.9"} for seed in range(3)),
+    {"prompt": "a small dog"},
+)  # fmt: skip
+
+
+def test_several_in_one_call_are_decided_as_singles(mini, monkeypatch):
+    monkeypatch.setenv(opened.FOLDER, str(mini))
+    studio = JobStudio(named=Pair.of("mini", None), policy=LargeOnly(), dtype="float32", engine=Engine())
+    draw = studio("cpu")
+    kinds = [policy_named(job["policy"]) for job in (MIXED[0], MIXED[2], MIXED[5])]
+    for policy, steps, shift in zip(kinds, (7, 6, 6), (5.0, None, None), strict=True):
+        jobs = [
+            Job(
+                prompt=prompt, negative=negative, seed=seed, width=24, height=16, steps=steps, guidance=4.0,
+                policy=policy, shift=shift,
+            )
+            for seed, (prompt, negative) in enumerate((("a big dog", ""), ("a cat", "a dog"), ("a small bird", "")))
+        ]  # fmt: skip
+        beside = draw(jobs)
+        assert len({take.trace.policy for take in beside}) == 1
+        for job, take in zip(jobs, beside, strict=True):
+            (alone,) = draw([job])
+            decided = [[(s.index, s.image, s.plan, s.drawn, s.mask) for s in t.trace.records] for t in (take, alone)]
+            assert decided[0] == decided[1]
+            assert (take.trace.images, take.trace.steps, take.trace.flags) == (1, job.steps, alone.trace.flags)
+            apart = np.asarray(take.image, dtype=int) - np.asarray(alone.image, dtype=int)
+            assert abs(apart).max() <= 1
+            assert take.trace.seconds > 0
+
+
+@pytest.mark.parametrize("point", ["before the rename", "before the row"])
+def test_a_mixed_list_drawn_together_killed_and_resumed(point, run, server, mini, tmp_path):
+    (tmp_path / "jobs.jsonl").write_text("\n".join(map(json.dumps, MIXED)))
+    together = ("--images-per-call", "2")
+    words = ["batch", str(tmp_path / "jobs.jsonl"), *SHORT, "--out", str(tmp_path / "out"), *together]
+    process = server.Process(target=command_line, args=(words, {opened.FOLDER: str(mini)}, point))
+    process.start()
+    process.join(300)
+    assert process.exitcode == -signal.SIGKILL
+    code, out, _ = run("--json", *together)
+    found = json.loads(out)
+    assert code == 0
+    assert (found["there"], found["drawn"]) == (POINTS[point], len(MIXED) - POINTS[point])
+    assert json.loads(run("--json", "--verify")[1])["there"] == len(MIXED)  # the ids are those of singles
+    shifts = [read(tmp_path / "out" / row["file"]).shift for row in found["rows"]]
+    assert shifts == [5.0, 5.0, *[None] * (len(MIXED) - 2)]
+
+
 def test_jobs_asked_for_twice_are_drawn_once(run, tmp_path):
     (tmp_path / "jobs.jsonl").write_text("\n".join((JOBS[0], JOBS[0])))
     code, out, err = run("--json")
@@ -175,6 +249,26 @@ def test_a_job_that_fails_is_told_and_the_others_are_drawn(run, monkeypatch):
     assert [row["status"] for row in found["rows"]] == ["done", "error", "done"]
 
 
+def test_a_job_that_fails_beside_others_costs_only_itself(run, monkeypatch):
+    from hybridstitch.cli import artist
+
+    called = []
+    call = artist.Artist._call
+
+    def fails(self, wanted, steps, **options):
+        called.append([seed for *_, seed in wanted])
+        if any(seed == 2 for *_, seed in wanted):
+            raise RuntimeError("no luck")
+        return call(self, wanted, steps, **options)
+
+    monkeypatch.setattr(artist.Artist, "_call", fails)
+    code, out, err = run("--json", "--images-per-call", "4")
+    found = json.loads(out)
+    assert (code, found["drawn"], found["failed"]) == (1, 2, 1)
+    assert err == ["error: 'a big dog on a meadow', seed 2: RuntimeError: no luck (3 tries)"]
+    assert called == [[1, 2], [1], [2], [0], [2], [2]]
+
+
 def test_a_dry_run_writes_nothing_and_predicts(run, tmp_path):
     code, out, err = run("--dry-run", "--json")
     found = json.loads(out)
@@ -214,6 +308,9 @@ BAD = {
     "devices": (("--device", "cpu,cuda"), JOBS[0], "a batch is drawn on one kind of device"),
     "device": (("--device", "cpu,cpuu"), JOBS[0], "a batch is drawn on one kind of device"),
     "n": (("--n", "3"), JOBS[0], "it samples a captions file"),
+    "compile": (("--compile", "hole"), JOBS[0], "--compile hole was given; did you mean 'whole'?"),
+    "offload": (("--offload",), JOBS[0], "offload=True moves the large model off a GPU, the models are on cpu"),
+    "per call": (("--images-per-call", "0"), JOBS[0], "Invalid value for '--images-per-call'"),
     "folder": (("--out", "jobs.jsonl/x"), JOBS[0], "--out jobs.jsonl/x cannot be written to (Not a directory)"),
 }
 
@@ -257,13 +354,13 @@ def test_a_pair_of_the_hub_is_known_before_it_is_opened(mini, tmp_path, monkeypa
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     pair = Pair.of("some/large", "some/small")
     with pytest.raises(BadInput, match="--pair some/large some/small: not all of it is in the cache or on the hub"):
-        batch_command._limits(pair)
+        limits_of(pair)
     for name, revision in (("large", "a" * 40), ("small", "b" * 40)):
         there = tmp_path / f"models--some--{name}"
         shutil.copytree(mini, there / "snapshots" / revision)
         (there / "refs").mkdir()
         (there / "refs" / "main").write_text(revision)
-    assert batch_command._limits(pair).native == Pair.of(str(mini), None).native_size()[0]
+    assert limits_of(pair).native == Pair.of(str(mini), None).native_size()[0]
     assert pair.models == {"large": f"revision {'a' * 40}", "small": f"revision {'b' * 40}"}
 
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from hybridstitch.batch.crew import Crew
 from hybridstitch.errors import RunError
@@ -17,11 +18,12 @@ import os, time
 from hybridstitch.batch.crew import Crew
 
 def work(desk, task):
-    print(os.getpid(), flush=True)
+    os.write(1, b"%d\\n" % os.getpid())  # in one piece
     time.sleep(600)
 
-with Crew(int, 2) as crew:
-    list(crew.map(work, [0, 1]))
+if __name__ == "__main__":
+    with Crew(int, 2, START) as crew:
+        list(crew.map(work, [0, 1]))
 """
 
 
@@ -30,7 +32,13 @@ def _double(desk, number):
         raise ValueError("unlucky")
     if number == 99:
         os.kill(os.getpid(), signal.SIGKILL)
+    if number == 600:
+        time.sleep(number)
     return desk * number
+
+
+def _ignores_interruptions_with_one_thread(desk, task):
+    return signal.getsignal(signal.SIGINT) is signal.SIG_IGN, torch.get_num_threads()
 
 
 def test_a_crew_does_all_tasks_and_passes_errors_on():
@@ -38,7 +46,27 @@ def test_a_crew_does_all_tasks_and_passes_errors_on():
         with Crew(lambda: 2, count) as crew:
             assert sorted(crew.map(_double, [1, 2, 3, 4, 5])) == [(0, 2), (1, 4), (2, 6), (3, 8), (4, 10)]
             with pytest.raises(ValueError, match="unlucky"):
-                list(crew.map(_double, [1, 13]))
+                list(crew.map(_double, [1, 13, 3, 4]))
+            assert sorted(crew.map(_double, [1, 2])) == [(0, 2), (1, 4)]
+
+
+def test_an_error_shows_where_it_happened_in_its_process():
+    with Crew(lambda: 2, 2) as crew, pytest.raises(ValueError, match="unlucky") as error:
+        list(crew.map(_double, [13]))
+    assert 'raise ValueError("unlucky")' in str(error.value.__cause__)
+
+
+def test_members_leave_interruptions_to_their_caller():
+    with Crew(lambda: 2, 2) as crew:
+        assert list(crew.map(_ignores_interruptions_with_one_thread, [0])) == [(0, (True, 1))]
+
+
+def test_members_are_let_go_in_the_middle_of_a_task(monkeypatch):
+    monkeypatch.setattr("hybridstitch.batch.pool.PATIENCE_SECONDS", 0.1)
+    start = time.monotonic()
+    with Crew(lambda: 2, 2) as crew, pytest.raises(ValueError, match="unlucky"):
+        list(crew.map(_double, [600, 13]))
+    assert time.monotonic() - start < 30
 
 
 def test_a_killed_process_is_told():
@@ -48,8 +76,11 @@ def test_a_killed_process_is_told():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl")
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_members_do_not_outlive_a_killed_parent(how):
-    parent = subprocess.Popen([sys.executable, "-c", ENDLESS], stdout=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_members_do_not_outlive_a_killed_parent(how, start, tmp_path):
+    script = tmp_path / "endless.py"
+    script.write_text(ENDLESS.replace("START", repr(start)))
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     members = [int(parent.stdout.readline()) for _ in range(2)]
     assert all(Path(f"/proc/{member}").exists() for member in members)

@@ -7,10 +7,14 @@ be done twice, and the result is there once:
     listing   jobs from a list (JSONL, CSV) or a sample of a captions file
     ledger    a manifest: one shard a worker, one row a try
     folder    which jobs have a valid picture already
-    work      one job: draw, keep the picture, write its row; an error becomes a row
+    work      a few jobs: draw, keep the pictures, write their rows; an error becomes a row
     executor  who does the jobs: this process, or one process a device
-    drawing   all jobs, those that fail tried again, three times at most
+    drawing   all jobs, put together for few calls; those that fail tried again, three times at most
     estimate  time and disk before anything is drawn
 
-Nothing here imports torch; what opens a pair is handed in.
+What opens a pair is handed in. Beside it, for whoever shares out work or draws for long:
+
+    pool      the one place that makes processes
+    crew      tasks side by side, a process a core
+    heap      freed memory stays with the process
 """

@@ -1,18 +1,22 @@
-"""All jobs of a batch: each tried, those that failed tried again when all others had their turn."""
+"""All jobs of a batch: each tried, those that failed tried again when all others had their turn.
 
-from collections.abc import Callable, Mapping
+Jobs that one call of a pipeline can draw are put together, if asked for; what comes back is tried alone.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
-from .executor import Executor
+from .executor import AttemptGroup, Executor
 from .job import Job
-from .ledger import Row
-from .work import Outcome, Task
+from .ledger import ManifestRow
+from .work import Attempt, Outcome
 
 TRIES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drawn:
+class BatchResult:
     """What a run did.
 
     Attributes:
@@ -21,41 +25,63 @@ class Drawn:
         hopeless: why it stopped before all jobs had their turn, or None.
     """
 
-    done: Mapping[str, Row]
-    failed: Mapping[str, Row]
+    done: Mapping[str, ManifestRow]
+    failed: Mapping[str, ManifestRow]
     hopeless: str | None
 
 
-def draw_all(jobs: Mapping[str, Job], executor: Executor, on_outcome: Callable[[Outcome], None]) -> Drawn:
+def draw_all(
+    jobs: Mapping[str, Job], executor: Executor, on_outcome: Callable[[Outcome], None], *, images_per_call: int = 1
+) -> BatchResult:
     """Do jobs, each at most `TRIES` times.
 
     Args:
         jobs: by id.
         executor: who does them; is closed at the end.
         on_outcome: called after every try.
+        images_per_call: drawn together at most.
 
     Raises:
         WorkError: as `Executor.map`.
     """
-    done: dict[str, Row] = {}
-    failed: dict[str, Row] = {}
-    tasks = [Task(id=key, job=job) for key, job in jobs.items()]
+    done: dict[str, ManifestRow] = {}
+    failed: dict[str, ManifestRow] = {}
+    groups: Iterable[AttemptGroup] = together((Attempt(id=key, job=job) for key, job in jobs.items()), images_per_call)
     try:
-        while tasks:
-            again: list[Task] = []
-            for outcome in executor.map(tasks):
-                task, row = outcome.task, outcome.row
+        while groups:
+            again: list[AttemptGroup] = []
+            for outcome in executor.map(groups):
+                attempt, row = outcome.attempt, outcome.row
                 on_outcome(outcome)
                 if row.status == "done":
-                    done[task.id] = row
-                    failed.pop(task.id, None)
+                    done[attempt.id] = row
+                    failed.pop(attempt.id, None)
                     continue
-                failed[task.id] = row
+                failed[attempt.id] = row
                 if outcome.hopeless is not None:
-                    return Drawn(done=done, failed=failed, hopeless=outcome.hopeless)
-                if task.attempt < TRIES:
-                    again.append(replace(task, attempt=task.attempt + 1))
-            tasks = again
+                    return BatchResult(done=done, failed=failed, hopeless=outcome.hopeless)
+                if outcome.spared and attempt.spared + 1 < TRIES:
+                    again.append((replace(attempt, spared=attempt.spared + 1),))
+                elif not outcome.spared and attempt.number < TRIES:
+                    again.append((replace(attempt, number=attempt.number + 1),))
+            groups = again
     finally:
         executor.close()
-    return Drawn(done=done, failed=failed, hopeless=None)
+    return BatchResult(done=done, failed=failed, hopeless=None)
+
+
+def together(attempts: Iterable[Attempt], most: int) -> list[AttemptGroup]:
+    """Attempts that one call can draw, `most` at a time, in the order in which groups are full."""
+    groups: list[AttemptGroup] = []
+    begun: dict[Any, list[Attempt]] = {}
+    for attempt in attempts:
+        kind = alike(attempt.job)
+        begun.setdefault(kind, []).append(attempt)
+        if len(begun[kind]) == most:
+            groups.append(begun.pop(kind))
+    return [*groups, *begun.values()]
+
+
+def alike(job: Job) -> Any:
+    """What jobs drawn in one call share; prompts, negative prompts and seeds are their own."""
+    return job.width, job.height, job.steps, job.guidance, job.policy, job.shift

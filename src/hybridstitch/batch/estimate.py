@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 from .job import Job
-from .ledger import Row
+from .ledger import ManifestRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +57,12 @@ class Estimate:
     guessed: int
 
 
-def earlier(rows: Iterable[Row], setting: str) -> list[Sample]:
+def earlier(rows: Iterable[ManifestRow], setting: str) -> list[Sample]:
     """Pictures drawn before in the same setting.
 
     Args:
         rows: of the manifest.
-        setting: `Setting.digest`.
+        setting: `BatchSetting.digest`.
     """
     return [
         Sample(Kind.of(row.job), row.seconds, row.file_bytes)

@@ -1,26 +1,30 @@
 """Who does the work: this process, or one process a device. Another engine needs no more than `Executor`."""
 
-import multiprocessing
-import signal
+import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from typing import Any, Literal, Protocol
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from typing import Protocol
 
+from ..errors import StitchWarning
 from .job import WorkError
 from .ledger import Ledger
-from .work import Desk, Outcome, Task, Worker
+from .pool import Pool
+from .work import Attempt, Desk, DeviceLost, Outcome, Worker, WorkerDied, lost
 
-PATIENCE_SECONDS = 10  # for a worker to end by itself
+AttemptGroup = Sequence[Attempt]  # drawn together
 
 
 class Executor(Protocol):
-    """Does tasks, each once, in any order, at any place that sees the folder."""
+    """Does attempts, each once, in any order, at any place that sees the folder."""
 
-    def map(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
-        """What became of each task, as it is known. May be called again.
+    def map(self, groups: Iterable[AttemptGroup]) -> Iterator[Outcome]:
+        """What became of each attempt, as it is known. May be called again.
+
+        Args:
+            groups: attempts that one call of a pipeline can draw together.
 
         Raises:
             WorkError: nobody can work.
@@ -28,7 +32,7 @@ class Executor(Protocol):
         ...
 
     def close(self) -> None:
-        """Let the workers go, in the middle of a task too."""
+        """Let the workers go, in the middle of a group too."""
         ...
 
 
@@ -41,15 +45,19 @@ class Here:
     """One worker, in this process."""
 
     def __init__(self, desk: Desk) -> None:
-        """At a desk; the pair is opened for the first task."""
+        """At a desk; the pair is opened for the first group."""
         self.desk = desk
         self._worker: Worker | None = None
 
-    def map(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
+    def map(self, groups: Iterable[AttemptGroup]) -> Iterator[Outcome]:
         """See `Executor`. Errors of opening the pair are raised as they are."""
-        for task in tasks:
+        for group in groups:
             self._worker = self._worker or self.desk.worker()
-            yield self._worker.do(task)
+            try:
+                outcomes = self._worker.do(group)
+            except DeviceLost as error:  # so is this process, and with it all that is left to do
+                outcomes = lost(self.desk, self._worker.ledger, group, error, hopeless=str(error))
+            yield from outcomes
 
     def close(self) -> None:
         """See `Executor`."""
@@ -57,113 +65,113 @@ class Here:
             self._worker.ledger.close()
 
 
-@dataclass(slots=True)
 class Seat:
-    """A desk with a process at it; `ready` once it has opened the pair."""
+    """A desk, and the process at it that opens the pair and draws.
 
-    desk: Desk
-    process: BaseProcess
-    line: Connection
-    ready: bool = False
+    Attributes:
+        desk: the desk.
+        pool: of this one process.
+        opened: whether it has opened the pair.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        """At a desk; the process begins with its first task."""
+        self.desk = desk
+        self._sit()
+
+    def submit(self, group: AttemptGroup) -> "Future[list[Outcome]]":
+        """Draw a group, or open the pair if that was not done yet."""
+        try:
+            return self.pool.submit(Worker.do, group if self.opened else ())
+        except BrokenProcessPool:  # it died while it had nothing to do
+            self.renew()
+            return self.pool.submit(Worker.do, ())
+
+    def renew(self) -> None:
+        """Another process in the place of this one."""
+        self.pool.close()
+        self._sit()
+
+    def _sit(self) -> None:
+        self.pool = Pool(partial(_open, self.desk), 1, "spawn")  # CUDA does not survive a fork
+        self.opened = False
 
 
 class Processes:
-    """A process a desk. One that dies costs its task a try; another sits down in its place."""
+    """A process a desk. Where one dies or loses its device, another sits down; a desk where nobody can open the pair is
+    given up."""
 
     def __init__(self, desks: Sequence[Desk]) -> None:
-        """At several desks; the processes begin with the first tasks."""
-        self.desks = desks
-        self._seats: list[Seat] = []
-        self._ledger = Ledger(desks[0].out)  # rows of workers that died
+        """At several desks; the processes begin with the first groups."""
+        self._seats = [Seat(desk) for desk in desks]
+        self._ledger = Ledger(desks[0].out)  # rows of workers that can write none themselves
 
-    def map(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
+    def map(self, groups: Iterable[AttemptGroup]) -> Iterator[Outcome]:
         """See `Executor`."""
-        self._seats = self._seats or [_sit(desk) for desk in self.desks]
-        waiting = iter(tasks)
-        busy: dict[Any, tuple[int, Task]] = {}  # by line
-
-        def give(place: int) -> None:
-            task = next(waiting, None)
-            if task is not None:
-                seat = self._seats[place]
-                busy[seat.line] = place, task
-                with suppress(BrokenPipeError):  # it died; `wait` will tell
-                    seat.line.send(task)
-
-        for place in range(len(self._seats)):
-            give(place)
-        while busy:
-            for line in wait(list(busy)):
-                place, task = busy[line]
-                outcome = self._hear(place, task)
-                if outcome is not None:
-                    del busy[line]
-                    give(place)
-                    yield outcome
+        waiting = deque(groups)
+        busy: dict[Future[list[Outcome]], tuple[Seat, AttemptGroup]] = {}
+        while True:
+            working = [seat for seat, _ in busy.values()]
+            for seat in [seat for seat in self._seats if seat not in working]:
+                if waiting:
+                    group = waiting.popleft()
+                    busy[seat.submit(group)] = seat, group
+            if not busy:
+                return
+            for future in wait(busy, return_when=FIRST_COMPLETED).done:
+                seat, group = busy.pop(future)
+                try:
+                    outcomes = future.result()
+                except WorkError as error:
+                    waiting.appendleft(group)
+                    self._give_up(seat, str(error))
+                except DeviceLost as error:
+                    yield from self._replace(seat, group, error, spared=True)
+                except BrokenProcessPool:
+                    how = seat.pool.ended()
+                    if seat.opened:
+                        error = WorkerDied(f"the process that drew it ended with {how}")
+                        yield from self._replace(seat, group, error, spared=len(group) > 1)  # nobody knows whose fault
+                    else:
+                        waiting.appendleft(group)
+                        why = f"died ({how}) before it had opened the pair"
+                        self._give_up(seat, f"{why}; is there memory enough for one pair a device?")
+                else:
+                    if not seat.opened:
+                        seat.opened = True
+                        busy[seat.submit(group)] = seat, group
+                    yield from outcomes
 
     def close(self) -> None:
         """See `Executor`."""
         for seat in self._seats:
-            seat.line.close()
-        for seat in self._seats:
-            seat.process.join(PATIENCE_SECONDS)
-            if seat.process.is_alive():
-                seat.process.kill()
-                seat.process.join()
-        self._seats = []
+            seat.pool.close()
         self._ledger.close()
 
-    def _hear(self, place: int, task: Task) -> Outcome | None:
-        """What a worker has to say: an outcome, or None when it is only ready."""
-        seat = self._seats[place]
-        try:
-            said: Outcome | Literal["ready"] | str = seat.line.recv()
-        except (EOFError, ConnectionResetError):
-            return self._died(place, task)
-        if isinstance(said, Outcome):
-            return said
-        if said != "ready":
-            raise WorkError(f"the worker on {seat.desk.device} cannot open the pair: {said}")
-        seat.ready = True
-        return None
+    def _replace(
+        self, seat: Seat, group: AttemptGroup, error: DeviceLost | WorkerDied, *, spared: bool
+    ) -> list[Outcome]:
+        """Another process at a desk, and what became of the group that the last one had in hand."""
+        seat.renew()
+        return lost(seat.desk, self._ledger, group, error, spared=spared)
 
-    def _died(self, place: int, task: Task) -> Outcome:
-        seat = self._seats[place]
-        seat.line.close()
-        seat.process.join()
-        code = seat.process.exitcode or 0
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        if not seat.ready:
-            raise WorkError(
-                f"the worker on {seat.desk.device} died ({how}) before it had opened the pair; "
-                "is there memory enough for one pair a device?"
-            )
-        row = seat.desk.error(task, "WorkerDied", f"the process that drew it ended with {how}")
-        with suppress(OSError):
-            self._ledger.add(row)
-        self._seats[place] = _sit(seat.desk)
-        return Outcome(task=task, row=row)
+    def _give_up(self, seat: Seat, why: str) -> None:
+        """Nobody sits at a desk any more.
+
+        Raises:
+            WorkError: nor at any other.
+        """
+        seat.pool.close()
+        self._seats.remove(seat)
+        said = f"the worker on {seat.desk.device} {why}"
+        if not self._seats:
+            raise WorkError(said)
+        warnings.warn(f"{said}; the others go on without it", StitchWarning, stacklevel=2)
 
 
-def _sit(desk: Desk) -> Seat:
-    """A new process at a desk."""
-    spawn = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
-    ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=_work, args=(desk, theirs), daemon=True)
-    process.start()
-    theirs.close()  # so that its death closes the line
-    return Seat(desk, process, ours)
-
-
-def _work(desk: Desk, line: Connection) -> None:
-    """The life of a worker process: it ends when nobody listens any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interruption is the caller's to handle
+def _open(desk: Desk) -> Worker:
+    """Somebody at a desk; whatever goes wrong with that is an error that any process understands."""
     try:
-        worker = desk.worker()
+        return desk.worker()
     except Exception as error:
-        line.send(f"{type(error).__name__}: {error}")
-        return
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        line.send("ready")
-        while True:
-            line.send(worker.do(line.recv()))
+        raise WorkError(f"cannot open the pair: {type(error).__name__}: {error}") from error

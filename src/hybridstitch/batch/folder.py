@@ -17,12 +17,11 @@ from typing import Any
 from PIL import Image
 
 from ..disk import files as disk
-from ..errors import HybridStitchError
 from ..report.picture import PACKAGES, pixel_digest
 from ..report.picture import read as recipe_in
 from . import ledger
-from .job import Job, Setting, id_of
-from .ledger import Ledger, Row
+from .job import BatchSetting, Job, id_of
+from .ledger import Ledger, ManifestRow
 
 END = b"IEND\xaeB`\x82"  # of a whole PNG
 
@@ -38,8 +37,8 @@ class Found:
         damaged_lines: of the manifest.
     """
 
-    done: Mapping[str, Row]
-    unlisted: tuple[Row, ...]
+    done: Mapping[str, ManifestRow]
+    unlisted: tuple[ManifestRow, ...]
     broken: Mapping[str, str]
     damaged_lines: int
 
@@ -49,7 +48,7 @@ def name_of(job_id: str) -> str:
     return f"{job_id}.png"
 
 
-def look(out: Path, jobs: Mapping[str, Job], setting: Setting, *, verify: bool) -> Found:
+def look(out: Path, jobs: Mapping[str, Job], setting: BatchSetting, *, verify: bool) -> Found:
     """Which jobs are done. Writes nothing.
 
     Args:
@@ -59,12 +58,12 @@ def look(out: Path, jobs: Mapping[str, Job], setting: Setting, *, verify: bool) 
         verify: hash every picture, instead of comparing its size with the manifest.
     """
     rows, damaged = ledger.read(out)
-    listed: defaultdict[str, list[Row]] = defaultdict(list)
+    listed: defaultdict[str, list[ManifestRow]] = defaultdict(list)
     for row in rows:
         if row.status == "done":
             listed[row.id].append(row)
-    done: dict[str, Row] = {}
-    unlisted: list[Row] = []
+    done: dict[str, ManifestRow] = {}
+    unlisted: list[ManifestRow] = []
     broken: dict[str, str] = {}
     for key, job in jobs.items():
         path = out / name_of(key)
@@ -81,7 +80,7 @@ def look(out: Path, jobs: Mapping[str, Job], setting: Setting, *, verify: bool) 
             done[key] = match[-1]
         elif says_it_is(path, key):
             unlisted.append(
-                Row(
+                ManifestRow(
                     id=key, status="done", job=job.to_json(), setting=setting.digest,
                     file=path.name, file_bytes=size, sha256=sha256(path), device=setting.device,
                 )
@@ -92,7 +91,7 @@ def look(out: Path, jobs: Mapping[str, Job], setting: Setting, *, verify: bool) 
     return Found(done=done, unlisted=tuple(unlisted), broken=broken, damaged_lines=damaged)
 
 
-def begin(out: Path, jobs: Mapping[str, Job], setting: Setting, origin: Mapping[str, Any], found: Found) -> None:
+def begin(out: Path, jobs: Mapping[str, Job], setting: BatchSetting, origin: Mapping[str, Any], found: Found) -> None:
     """Write down what is asked for, and tidy up behind a kill.
 
     Args:
@@ -130,7 +129,7 @@ def models_in(out: Path) -> dict[str, str]:
         return {}
 
 
-def apart(out: Path, setting: Setting) -> list[str]:
+def apart(out: Path, setting: BatchSetting) -> list[str]:
     """In what the last batch drawn into a folder differs from this one: "torch 2.12.0, now 2.13.0".
 
     Args:
@@ -156,11 +155,14 @@ def says_it_is(path: Path, job_id: str) -> bool:
             return False
         with Image.open(path) as image:
             return pixel_digest(image) == recipe.pixels
-    except (HybridStitchError, OSError, ValueError, TypeError, SyntaxError, RecursionError):  # SyntaxError is Pillow's
+    except Exception:  # a stranger's file may be broken in any way; whatever it is, it is not this picture
         return False
 
 
-def sha256(path: Path) -> str:
-    """Of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256(path: Path) -> str | None:
+    """Of a file's bytes; None where they cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None

@@ -35,6 +35,7 @@ class Job:
         width, height: pixels.
         steps, guidance: T, and the scale of classifier-free guidance.
         policy: who draws what.
+        shift: of the noise levels (`levels.shifted`); None leaves them to the pipeline.
         source: where the job comes from (ids of a captions file); decides nothing.
     """
 
@@ -46,16 +47,19 @@ class Job:
     steps: int
     guidance: float
     policy: Policy
+    shift: float | None = None
     source: Mapping[str, int | str] = field(default_factory=dict, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """For lists and manifests."""
-        shown = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in {"policy", "source"}}
-        return {**shown, "policy": str(self.policy), **({"source": dict(self.source)} if self.source else {})}
+        shown = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in {"policy", "shift", "source"}}
+        shift = {} if self.shift is None else {"shift": self.shift}
+        source = {"source": dict(self.source)} if self.source else {}
+        return {**shown, "policy": str(self.policy), **shift, **source}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class BatchSetting:
     """What all jobs of a batch share.
 
     Attributes:
@@ -97,7 +101,7 @@ def id_of(recipe: Metadata) -> str:
 
 
 def _what(job: Job | Metadata, policy: Policy) -> dict[str, Any]:
-    options = {f.name: getattr(policy, f.name) for f in fields(policy)}  # defaults too: they may change one day
+    shift = {} if job.shift is None else {"shift": float(job.shift)}  # left out, ids are those of before there were any
     return {
         "prompt": job.prompt,
         "negative": job.negative,
@@ -106,11 +110,19 @@ def _what(job: Job | Metadata, policy: Policy) -> dict[str, Any]:
         "height": job.height,
         "steps": job.steps,
         "guidance": float(job.guidance),
-        "policy": {"name": policy.name, **options},
+        "policy": _options(policy),
+        **shift,
     }
 
 
-def _where(shared: Setting | Metadata) -> dict[str, Any]:
+def _options(policy: Policy) -> dict[str, Any]:
+    """All fields of a policy, defaults too, as they may change one day; of a policy that it wraps likewise."""
+    values = {f.name: getattr(policy, f.name) for f in fields(policy)}
+    wrapped = {name: _options(value) for name, value in values.items() if isinstance(value, Policy)}
+    return {"name": policy.name, **values, **wrapped}
+
+
+def _where(shared: BatchSetting | Metadata) -> dict[str, Any]:
     names = {"large": shared.pair, "small": shared.small}
     return {
         # a folder's content says all, wherever it lies

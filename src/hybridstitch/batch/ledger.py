@@ -25,14 +25,14 @@ def now() -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class ManifestRow:
     """One try of one job.
 
     Attributes:
         id: of the job.
         status: "done" or "error".
         job: what was to be drawn.
-        setting: `Setting.digest`.
+        setting: `BatchSetting.digest`.
         attempts: tries so far in that run, this one included.
         file, file_bytes, sha256: the picture's name, size and hash; None after an error.
         seconds: from the prompt to the picture; None where it was found, not drawn.
@@ -73,7 +73,7 @@ class Ledger:
         self.folder = out / FOLDER
         self._file: int | None = None
 
-    def add(self, row: Row) -> None:
+    def add(self, row: ManifestRow) -> None:
         """Write a row, to the disk.
 
         Raises:
@@ -101,14 +101,14 @@ class Ledger:
         return file
 
 
-def read(out: Path) -> tuple[list[Row], int]:
+def read(out: Path) -> tuple[list[ManifestRow], int]:
     """All rows below a folder, shard by shard, and how many lines are damaged (a torn last one is not counted).
 
     Raises:
         JobsError: a shard cannot be read.
     """
-    known = {f.name for f in fields(Row)}
-    rows: list[Row] = []
+    known = {f.name for f in fields(ManifestRow)}
+    rows: list[ManifestRow] = []
     damaged = 0
     for shard in sorted((out / FOLDER).glob("*.jsonl")):
         try:
@@ -118,7 +118,7 @@ def read(out: Path) -> tuple[list[Row], int]:
         for line in filter(None, lines):
             try:
                 row = json.loads(line)
-                rows.append(Row(**{key: value for key, value in row.items() if key in known}))
+                rows.append(ManifestRow(**{key: value for key, value in row.items() if key in known}))
             except (ValueError, TypeError, AttributeError):
                 damaged += 1
     return rows, damaged

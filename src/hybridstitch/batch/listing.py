@@ -1,9 +1,11 @@
 """Jobs from a file: a list with a column for each thing a job may say, or a sample of a captions file.
 
 A list is JSONL or CSV with the columns of `COLUMNS`; only `prompt` is needed, and what a row leaves out is the
-default. A captions file has the layout of COCO's (`annotations` with `id`, `image_id`, `caption`). Of each image one
-caption is taken and of all images n, both in the order of SHA-256(seed/id): a smaller sample is the beginning of a
-larger one, on any machine. The k-th caption is drawn from seed + k, so that noise differs from picture to picture.
+default. A row that names a preset made for few steps takes its steps and noise levels along.
+
+A captions file has the layout of COCO's (`annotations` with `id`, `image_id`, `caption`). Of each image one caption is
+taken and of all images n, both in the order of SHA-256(seed/id): a smaller sample is the beginning of a larger one, on
+any machine. The k-th caption is drawn from seed + k, so that noise differs from picture to picture.
 """
 
 import csv
@@ -19,10 +21,10 @@ from typing import Any
 
 from ..errors import PolicyError, nearest
 from ..policies.policy import Policy
-from ..policies.presets import policy_named
+from ..policies.presets import PRESETS, policy_named
 from .job import Job, JobsError
 
-COLUMNS = ("prompt", "negative", "seed", "size", "steps", "guidance", "policy")
+COLUMNS = ("prompt", "negative", "seed", "size", "steps", "guidance", "policy", "shift")
 SUFFIXES = (".jsonl", ".csv", ".json")
 
 
@@ -31,7 +33,7 @@ class Defaults:
     """What a row means that leaves something out.
 
     Attributes:
-        negative, seed, steps, guidance, policy: see `Job`.
+        negative, seed, steps, guidance, policy, shift: see `Job`.
         size: width and height in pixels.
     """
 
@@ -41,6 +43,7 @@ class Defaults:
     steps: int
     guidance: float
     policy: Policy
+    shift: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,17 +138,21 @@ def _job(where: str, row: Mapping[str, Any], defaults: Defaults) -> Job:
             raise JobsError(f"{where}: {name} is {value!r}; it is a text")
     if not prompt.strip():
         raise JobsError(f"{where} has no prompt; say what to draw")
-    size, policy = row.get("size"), row.get("policy")
+    size = row.get("size")
     width, height = defaults.size if size is None else _size(where, size)
+    policy, steps, shift = defaults.policy, defaults.steps, defaults.shift
+    if "policy" in row:
+        policy, steps, shift = _named(where, str(row["policy"]), steps)
     job = Job(
         prompt=prompt,
         negative=negative,
         seed=_whole(where, "seed", row.get("seed", defaults.seed), 0),
         width=width,
         height=height,
-        steps=_whole(where, "steps", row.get("steps", defaults.steps), 1),
-        guidance=_number(where, row.get("guidance", defaults.guidance)),
-        policy=defaults.policy if policy is None else _policy(where, policy),
+        steps=_whole(where, "steps", row.get("steps", steps), 1),
+        guidance=_number(where, "guidance", row.get("guidance", defaults.guidance)),
+        policy=policy,
+        shift=_shift(where, row["shift"]) if "shift" in row else shift,
     )
     try:
         job.policy.check(job.steps)
@@ -168,21 +175,33 @@ def _whole(where: str, name: str, value: Any, least: int) -> int:
     return int(text)
 
 
-def _number(where: str, value: Any) -> float:
+def _number(where: str, name: str, value: Any) -> float:
     try:
         number = float("nan" if isinstance(value, bool) else value)
     except (TypeError, ValueError):
         number = float("nan")
     if not isfinite(number):
-        raise JobsError(f"{where}: guidance is {value!r}; it is a number")
+        raise JobsError(f"{where}: {name} is {value!r}; it is a number")
     return number
 
 
-def _policy(where: str, value: Any) -> Policy:
+def _shift(where: str, value: Any) -> float:
+    shift = _number(where, "shift", value)
+    if shift <= 0:
+        raise JobsError(f"{where}: shift is {value!r}; it is a number above 0")
+    return shift
+
+
+def _named(where: str, text: str, steps: int) -> tuple[Policy, int, float | None]:
+    """The policy that a row names, with the steps (else `steps`) and noise levels that belong to it."""
     try:
-        return policy_named(str(value))
+        policy = policy_named(text)
     except PolicyError as error:
         raise JobsError(f"{where}: {error}") from error
+    made = PRESETS.get(text.strip())
+    if made is None:
+        return policy, steps, None
+    return policy, made.steps or steps, made.shift
 
 
 def _captions(path: Path, text: str, defaults: Defaults, n: int | None, seed: int) -> Iterator[Job]:
@@ -220,6 +239,7 @@ def _captions(path: Path, text: str, defaults: Defaults, n: int | None, seed: in
             steps=defaults.steps,
             guidance=defaults.guidance,
             policy=defaults.policy,
+            shift=defaults.shift,
             source={"image_id": image, "caption_id": caption_id},
         )
 

@@ -1,59 +1,67 @@
-"""One job done: draw, keep the picture, write its row. An error becomes a row, never a raised batch."""
+"""Jobs done: draw, keep the pictures, write their rows. An error becomes a row, never a raised batch."""
 
 import errno
 import hashlib
-import io
-import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL.PngImagePlugin import PngInfo
-
 from ..disk import files as disk
-from ..report.picture import CHUNK, Metadata, pixel_digest, trace_digest
+from ..errors import HybridStitchError
+from ..report.picture import Metadata, encode, pixel_digest, trace_digest
 from .folder import name_of
-from .job import Job, Setting
-from .ledger import Ledger, Row
+from .job import BatchSetting, Job
+from .ledger import Ledger, ManifestRow
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from ..report.takes import Take
 
-Draw = Callable[[Job], "Take"]
+Draw = Callable[[Sequence[Job]], "Sequence[Take]"]  # jobs that are alike, in one call
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # no further picture can be kept either
 
 
+class DeviceLost(HybridStitchError, RuntimeError):
+    """A device that answers nothing any more, until the process that uses it has ended."""
+
+
+class WorkerDied(HybridStitchError, RuntimeError):
+    """A process that was killed while it drew."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class Attempt:
     """A job to do now.
 
     Attributes:
         id, job: what.
-        attempt: 1, or more after an error.
+        number: 1, or more after an error.
+        spared: tries before this one that failed for another reason than the job.
     """
 
     id: str
     job: Job
-    attempt: int = 1
+    number: int = 1
+    spared: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of a task.
+    """What became of an attempt.
 
     Attributes:
-        task: what was to do.
+        attempt: what was to do.
         row: as in the manifest.
-        hopeless: why no other task can succeed now, or None.
+        spared: whether it failed for another reason than the job, and costs it no try.
+        hopeless: why no other job can succeed now, or None.
     """
 
-    task: Task
-    row: Row
+    attempt: Attempt
+    row: ManifestRow
+    spared: bool = False
     hopeless: str | None = None
 
 
@@ -69,7 +77,7 @@ class Desk:
     """
 
     out: Path
-    setting: Setting
+    setting: BatchSetting
     device: str
     open: Callable[[str], Draw]
 
@@ -91,6 +99,7 @@ class Desk:
             width=job.width,
             height=job.height,
             guidance=job.guidance,
+            shift=job.shift,
             device=self.setting.device,
             dtype=self.setting.dtype,
             versions=self.setting.versions,
@@ -98,16 +107,16 @@ class Desk:
             pixels=pixel_digest(take.image),
         )
 
-    def error(self, task: Task, kind: str, message: str) -> Row:
+    def error(self, attempt: Attempt, error: BaseException) -> ManifestRow:
         """The row of a try that failed."""
-        return Row(
-            id=task.id, status="error", job=task.job.to_json(), setting=self.setting.digest, attempts=task.attempt,
-            error_class=kind, message=message, device=self.device,
+        return ManifestRow(
+            id=attempt.id, status="error", job=attempt.job.to_json(), setting=self.setting.digest,
+            attempts=attempt.number, error_class=type(error).__name__, message=_in_one_line(error), device=self.device,
         )  # fmt: skip
 
 
 class Worker:
-    """Does one task after the other, and keeps a shard of the manifest."""
+    """Does one call after the other, and keeps a shard of the manifest."""
 
     def __init__(self, desk: Desk, draw: Draw) -> None:
         """At a desk, with what draws."""
@@ -115,28 +124,49 @@ class Worker:
         self.draw = draw
         self.ledger = Ledger(desk.out)
 
-    def do(self, task: Task) -> Outcome:
-        """Draw a picture, or say why not."""
+    def do(self, call: Sequence[Attempt]) -> list[Outcome]:
+        """Draw pictures in one call, or say why not; where that fails, one by one, so that a bad job costs only itself.
+
+        Args:
+            call: of jobs that are alike.
+
+        Raises:
+            DeviceLost: no other call can succeed in this process.
+        """
+        if len(call) > 1:
+            try:
+                takes = self.draw([attempt.job for attempt in call])
+            except Exception as error:
+                _check_device(error)
+            else:
+                return [self._do(attempt, lambda take=take: take) for attempt, take in zip(call, takes, strict=True)]
+        return [self._do(attempt, partial(self._alone, attempt.job)) for attempt in call]
+
+    def _alone(self, job: Job) -> "Take":
+        (take,) = self.draw([job])
+        return take
+
+    def _do(self, attempt: Attempt, draw: "Callable[[], Take]") -> Outcome:
         hopeless = None
         try:
-            row = self._draw(task)
+            row = self._keep(attempt, draw())
         except Exception as error:  # whatever it is, the other jobs are not to blame
-            first = " ".join(str(error).split()) or "no message"
+            _check_device(error)
             if isinstance(error, OSError) and error.errno in FULL:
-                first = hopeless = f"{self.desk.out} takes no more pictures ({os.strerror(error.errno)})"
-            row = self.desk.error(task, type(error).__name__, first)
+                hopeless = f"{self.desk.out} takes no more pictures ({os.strerror(error.errno)})"
+                error = OSError(hopeless)
+            row = self.desk.error(attempt, error)
             with suppress(OSError):  # a full disk takes no row either; the caller still hears of it
                 self.ledger.add(row)
-        return Outcome(task=task, row=row, hopeless=hopeless)
+        return Outcome(attempt=attempt, row=row, hopeless=hopeless)
 
-    def _draw(self, task: Task) -> Row:
-        desk, job = self.desk, task.job
-        take = self.draw(job)
+    def _keep(self, attempt: Attempt, take: "Take") -> ManifestRow:
+        desk, job = self.desk, attempt.job
         data = encode(take.image, desk.recipe(job, take))
-        disk.keep(desk.out / name_of(task.id), data)
-        row = Row(
-            id=task.id, status="done", job=job.to_json(), setting=desk.setting.digest, attempts=task.attempt,
-            file=name_of(task.id), file_bytes=len(data), sha256=hashlib.sha256(data).hexdigest(),
+        disk.keep(desk.out / name_of(attempt.id), data)
+        row = ManifestRow(
+            id=attempt.id, status="done", job=job.to_json(), setting=desk.setting.digest, attempts=attempt.number,
+            file=name_of(attempt.id), file_bytes=len(data), sha256=hashlib.sha256(data).hexdigest(),
             seconds=take.seconds, denoise_seconds=take.trace.seconds, device=desk.device,
             flags=take.trace.flags if job.policy.adaptive else (),
         )  # fmt: skip
@@ -144,11 +174,40 @@ class Worker:
         return row
 
 
-def encode(image: "Image.Image", recipe: Metadata) -> bytes:
-    """A PNG that says how it was drawn, as `picture.write` writes it."""
-    info = PngInfo()
-    info.add_text("parameters", recipe.parameters)
-    info.add_text(CHUNK, json.dumps(recipe.to_json(), ensure_ascii=True))
-    file = io.BytesIO()
-    image.save(file, format="PNG", pnginfo=info)
-    return file.getvalue()
+def lost(
+    desk: Desk, ledger: Ledger, call: Sequence[Attempt], error: DeviceLost | WorkerDied, *, spared: bool = True,
+    hopeless: str | None = None,
+) -> list[Outcome]:  # fmt: skip
+    """What became of a call whose worker can do nothing any more.
+
+    Args:
+        desk: where it was.
+        ledger: takes the rows.
+        call: what it had in hand.
+        error: what became of the worker.
+        spared, hopeless: see `Outcome`.
+    """
+    outcomes = []
+    for attempt in call:
+        row = desk.error(attempt, error)
+        with suppress(OSError):
+            ledger.add(row)
+        outcomes.append(Outcome(attempt=attempt, row=row, spared=spared, hopeless=hopeless))
+    return outcomes
+
+
+def _check_device(error: Exception) -> None:
+    """CUDA's errors stick to the process they happen in, but for a lack of memory.
+
+    Raises:
+        DeviceLost: it is such an error.
+    """
+    import torch
+
+    said = str(error)
+    if (isinstance(error, torch.AcceleratorError) or "CUDA error:" in said) and "out of memory" not in said:
+        raise DeviceLost(f"its device answers nothing any more ({said.splitlines()[0]})") from error
+
+
+def _in_one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or "no message"

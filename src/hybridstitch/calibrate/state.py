@@ -22,6 +22,7 @@ from PIL import Image
 from ..disk import files as disk
 from ..disk.lock import LOCK, alone
 from ..measure.price import Prices
+from ..report.picture import encode
 from .compare import Score
 from .conditions import Picture
 
@@ -103,9 +104,8 @@ class State:
         """
         line: dict[str, Any] = {"scores": [score.to_json() for score in scores]}
         if reference is not None:
-            file = BytesIO()
-            Image.fromarray(reference[1]).save(file, format="PNG")
-            line["reference"] = [reference[0], base64.b64encode(file.getvalue()).decode()]
+            png = encode(Image.fromarray(reference[1]))
+            line["reference"] = [reference[0], base64.b64encode(png).decode()]
         self._keep(line)
 
     def add_time(self, steps: int, policy: str, turn: int, seconds: float) -> None:

@@ -54,6 +54,7 @@ class Artist:
         prompts: Sequence[str],
         seeds: Sequence[int],
         *,
+        negatives: Sequence[str] | None = None,
         policy: Policy | None = None,
         steps: int | None = None,
         frames: bool = False,
@@ -64,6 +65,7 @@ class Artist:
         Args:
             prompts: what to draw.
             seeds: of the noise of each.
+            negatives: what not, of each, instead of the artist's.
             policy: instead of the artist's.
             steps: instead of the artist's.
             frames: keep the first picture emerging.
@@ -80,13 +82,14 @@ class Artist:
             on_step(step)
             return tensors
 
+        avoided = [self.negative] * len(prompts) if negatives is None else list(negatives)
         levels = {}
         if self.shift is not None:
             levels["sigmas"] = shifted(steps, self.shift, own=self.pipe.scheduler.config.shift)
         start = perf_counter()
         images: list[Image.Image] = self.pipe(
             list(prompts),
-            negative_prompt=[self.negative] * len(prompts) if self.negative else None,
+            negative_prompt=avoided if any(avoided) else None,
             num_inference_steps=steps,
             guidance_scale=self.guidance,
             width=self.size[0],
@@ -96,9 +99,15 @@ class Artist:
             **levels,
         ).images
         seconds = (perf_counter() - start) / len(images)
+        trace = stitched.trace
         kept = () if film is None else film.decode(self.pipe)
         return [
-            Take(image=image, seconds=seconds, trace=stitched.trace.alone(place), frames=() if place else kept)
+            Take(
+                image=image,
+                seconds=seconds,
+                trace=trace.alone(place).noted(stitched.policy),
+                frames=() if place else kept,
+            )
             for place, image in enumerate(images)
         ]
 

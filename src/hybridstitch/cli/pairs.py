@@ -213,8 +213,8 @@ class Pair:
 
         Args:
             policy: who draws what.
-            device, dtype: of all models.
-            engine: how they are run.
+            device, dtype: where, and in what precision.
+            engine: how the models are run.
 
         Raises:
             HybridStitchError: as `open_pair`.

@@ -1,9 +1,11 @@
 """Writes that survive a kill: a file is there whole or not at all, and a line is on the disk before work goes on."""
 
+import errno
 import os
 from pathlib import Path
 
 PART = ".part"
+LACKING = {errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # a file system that cannot do it
 
 
 def keep(path: Path, data: bytes) -> None:
@@ -56,12 +58,15 @@ def rename(part: Path, path: Path) -> None:
 
 
 def settle_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk."""
+    """Wait until the names in a folder are on the disk, where that can be waited for."""
     if os.name == "nt":  # folders cannot be opened there
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in LACKING:
+            raise
     finally:
         os.close(descriptor)
 

@@ -84,8 +84,9 @@ class Trace:
         return tuple(step for step in self.records if step.image == image)
 
     def alone(self, image: int) -> Self:
-        """The trace of one image by itself."""
-        return replace(self, images=1, records=tuple(replace(step, image=0) for step in self.of(image)))
+        """The trace of one image by itself, as if it had been drawn alone; `noted` says its flags."""
+        records = tuple(replace(step, image=0) for step in self.of(image))
+        return replace(self, images=1, records=records, flags=())
 
     def plans(self, *, masks: bool = False) -> tuple[tuple[Plan, ...], ...]:
         """What was drawn, per image: ready for `policies.Replay`.

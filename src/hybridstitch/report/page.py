@@ -6,7 +6,6 @@ The page is one file with everything inside it: no script, font, style or pictur
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +17,7 @@ from ..policies.trace import Trace
 from .colours import KINDS, NAMES, kind
 from .filmstrip import filmstrip
 from .overlay import difference, who_drew
+from .picture import encode
 from .takes import Exhibit, decibels
 
 
@@ -127,9 +127,7 @@ def _strip(exhibit: Exhibit) -> str:
 
 
 def _inline(image: Image.Image) -> str:
-    file = BytesIO()
-    image.save(file, format="PNG")
-    return _address(file.getvalue())
+    return _address(encode(image))
 
 
 def _address(png: bytes) -> str:

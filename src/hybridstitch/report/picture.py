@@ -6,18 +6,19 @@ JSON object with everything needed to draw the same pixels again. Nothing here n
 
 import hashlib
 import json
-import os
 import platform
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Self
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from ..disk import files as disk
 from ..errors import HybridStitchError
 from ..policies.trace import Trace
 
@@ -118,6 +119,22 @@ class Metadata:
             raise PictureError(f"this picture's metadata is incomplete ({error})") from error
 
 
+def encode(image: Image.Image, metadata: Metadata | None = None) -> bytes:
+    """A PNG, as a file's bytes.
+
+    Args:
+        image: the picture.
+        metadata: how it was drawn; None keeps the pixels alone.
+    """
+    info = PngInfo()
+    if metadata is not None:
+        info.add_text("parameters", metadata.parameters)
+        info.add_text(CHUNK, json.dumps(metadata.to_json(), ensure_ascii=True))
+    file = BytesIO()
+    image.save(file, format="PNG", pnginfo=info)
+    return file.getvalue()
+
+
 def write(image: Image.Image, path: str | Path, metadata: Metadata | None = None) -> None:
     """Save a PNG, whole or not at all.
 
@@ -126,17 +143,7 @@ def write(image: Image.Image, path: str | Path, metadata: Metadata | None = None
         path: where; the folder exists.
         metadata: how it was drawn; None writes the pixels alone.
     """
-    path = Path(path)
-    info = PngInfo()
-    if metadata is not None:
-        info.add_text("parameters", metadata.parameters)
-        info.add_text(CHUNK, json.dumps(metadata.to_json(), ensure_ascii=True))
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        image.save(part, format="PNG", pnginfo=info)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    disk.keep(Path(path), encode(image, metadata))
 
 
 def read(path: str | Path) -> Metadata:

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..disk import files as disk
 from ..evaluate.pictures import read
-from ..report.picture import pixel_digest
+from ..report.picture import pixel_digest, write
 from . import lines
 from .lines import CsvRow
 from .methods import Method
@@ -53,9 +52,7 @@ def row_of(
 def keep(path: Path, picture: Image.Image) -> None:
     """Write a PNG, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    disk.keep(path, buffer.getvalue())
+    write(picture, path)
 
 
 def read_rows(settings: Settings) -> Rows:

@@ -1,0 +1,112 @@
+"""Processes that work for this one; the only place that makes any.
+
+    pool = Pool(open_desk, 4, "spawn")
+    future = pool.submit(work, task)        work(desk, task) in one of four processes, each at a desk of its own
+    pool.close()
+
+`concurrent.futures` carries it: an error comes with the traceback of the process it happened in, and a process that is
+killed breaks its pool (`BrokenProcessPool`). What that leaves open is settled here: members leave interruptions to
+their caller, end when it ends, however it ends, and can be let go in the middle of a task.
+"""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextvars import ContextVar
+from copy import copy
+from functools import cache
+from multiprocessing.process import BaseProcess
+from threading import Thread
+from time import monotonic
+from typing import Any, Generic, Literal, TypeVar
+
+PATIENCE_SECONDS = 5  # for members to end by themselves
+DIES_WITH_ITS_PARENT = 1  # PR_SET_PDEATHSIG of prctl.h
+Place = TypeVar("Place")
+Result = TypeVar("Result")
+Start = Literal["fork", "spawn"]
+_DESK: ContextVar[Callable[[], Any]] = ContextVar("_DESK")  # of a member, made at its first task
+
+
+class Pool(Generic[Place]):
+    """Members, each at a desk that it keeps from task to task."""
+
+    def __init__(self, desk: Callable[[], Place], count: int, start: Start) -> None:
+        """A pool; its processes begin with the first tasks.
+
+        Args:
+            desk: makes what a member works at, in its process; importable by name for "spawn".
+            count: processes at most.
+            start: how a process begins. A forked one shares the models of this process; CUDA survives no fork.
+        """
+        self._members: list[BaseProcess] = []
+        context: Any = copy(multiprocessing.get_context(start))
+        process = context.Process
+
+        def member(*args: Any, **kwargs: Any) -> BaseProcess:
+            self._members.append(process(*args, **kwargs))
+            return self._members[-1]
+
+        context.Process = member
+        self._pool = ProcessPoolExecutor(count, context, initializer=_begin, initargs=(desk, os.getpid()))
+
+    def submit(self, work: Callable[[Place, Any], Result], task: Any) -> "Future[Result]":
+        """Do a task. Members live no longer than the thread that first calls this.
+
+        Args:
+            work: importable by name, called with a desk and the task.
+            task: what can be sent to a process, as what work returns.
+
+        Returns:
+            what work returns or raises; `BrokenProcessPool` if a member was killed.
+
+        Raises:
+            BrokenProcessPool: a member was killed before.
+        """
+        with warnings.catch_warnings():  # torch's idle threads are no danger to a fork that uses one thread
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return self._pool.submit(_do, work, task)
+
+    def ended(self) -> str:
+        """How the member of a broken pool of one ended: "signal SIGKILL"."""
+        self._pool.shutdown()  # from here on its exit code is known
+        code = self._members[0].exitcode or 0
+        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+    def close(self) -> None:
+        """Let the members go, in the middle of a task too; what was not begun is cancelled."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        deadline = monotonic() + PATIENCE_SECONDS
+        for member in self._members:
+            member.join(max(0.0, deadline - monotonic()))
+            if member.is_alive():
+                member.kill()
+                member.join()
+
+
+def _begin(desk: Callable[[], Any], parent: int) -> None:
+    """The first thing in a member's life."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interruption is the caller's to handle
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(DIES_WITH_ITS_PARENT, signal.SIGKILL)
+        if os.getppid() != parent:  # it ended before that
+            os._exit(1)
+    else:
+        Thread(target=_end_with_the_parent, daemon=True).start()
+    _DESK.set(cache(desk))
+
+
+def _end_with_the_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _do(work: Callable[[Any, Any], Result], task: Any) -> Result:
+    return work(_DESK.get()(), task)

@@ -1,0 +1,88 @@
+"""What draws the jobs of a batch: the pair opened on a device, and a few pictures of it timed for a dry run."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ..batch import folder, ledger
+from ..batch.drawing import alike
+from ..batch.estimate import Estimate, Kind, Sample, earlier, predict, unknown
+from ..batch.job import Job
+from ..batch.work import Desk, Draw
+from ..drawing.engine import Engine
+from ..errors import StitchWarning
+from ..policies.policy import Policy
+from ..report.picture import encode
+from . import say
+
+if TYPE_CHECKING:
+    from ..report.takes import Take
+    from .pairs import Pair
+
+KINDS = 6  # kinds of pictures a dry run times
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStudio:
+    """Opens the pair on a device; can be sent to a process.
+
+    Attributes:
+        named: the pair.
+        policy: it is opened with; every job brings its own.
+        dtype: of the models.
+        engine: how they are run.
+    """
+
+    named: "Pair"
+    policy: Policy
+    dtype: str
+    engine: Engine
+
+    def __call__(self, device: str) -> Draw:
+        """What draws there."""
+        say.hush()
+        from .artist import Artist
+
+        with say.plain_warnings():  # a process of its own has not made them plain yet
+            pipe = self.named.open(self.policy, device=device, dtype=self.dtype, engine=self.engine)
+
+        def draw(jobs: Sequence[Job]) -> "Sequence[Take]":
+            job = jobs[0]
+            size = (job.width, job.height)
+            if self.named.folder is None:  # its tokenizer was not known before
+                for each in jobs:
+                    texts = {"the prompt": each.prompt, "the negative prompt": each.negative}
+                    self.named.check_opened(pipe, size, texts)
+            artist = Artist(
+                pipe=pipe, policy=job.policy, negative=job.negative, steps=job.steps, guidance=job.guidance, size=size,
+                shift=job.shift,
+            )  # fmt: skip
+            with say.plain_warnings():
+                warnings.simplefilter("ignore", StitchWarning)  # its row says it
+                return artist.draw_all(
+                    [job.prompt for job in jobs], [job.seed for job in jobs], negatives=[job.negative for job in jobs]
+                )
+
+        return draw
+
+
+def estimate(jobs: Mapping[str, Job], desks: Sequence[Desk], images_per_call: int) -> tuple[Estimate, int]:
+    """What the missing pictures will take, and how many they are; kinds never drawn are timed here."""
+    desk = desks[0]
+    there = folder.look(desk.out, jobs, desk.setting, verify=False)
+    missing = [job for key, job in jobs.items() if key not in there.done]
+    samples = earlier(ledger.read(desk.out)[0], desk.setting.digest)
+    new = unknown(missing, samples)[:KINDS]
+    if new:
+        from .artist import warm_up_program
+
+        draw = desk.open(desk.device)
+        for job in new:
+            program = warm_up_program(job.policy)
+            count = min(images_per_call, sum(alike(other) == alike(job) for other in missing))
+            draw([replace(job, policy=program, steps=len(program.program.split()))] * count)
+            take, *_ = draw([job] * count)
+            size = len(encode(take.image, desk.recipe(job, take)))
+            samples.append(Sample(Kind.of(job.to_json()), take.seconds, size))
+    return predict(missing, samples, len(desks)), len(missing)

@@ -134,12 +134,12 @@ def test_a_point_s_noise_levels_go_into_pictures_and_batches_and_come_back(calib
     assert of(one[0]["path"])[1] != without[1]
     for name in (one[0]["path"], one[0]["large"]):
         assert of(drawn("generate", "--from", name, "--out", "again")["images"][0]["path"]) == of(name)
-    again = drawn("generate", "--from", one[0]["path"], "--out", "again", "--policy", "L2 S")["images"][0]["path"]
+    again = drawn("generate", "--from", one[0]["path"], "--out", "again", "--policy", "L2 S2")["images"][0]["path"]
     assert of(again)[0] == (None, None)
     pair = drawn("generate", PROMPTS[0], *by, "--seed", 3, "--n", 2, "--images-per-call", 2, "--out", "two")["images"]
     assert [of(image["path"])[0] for image in pair] == [wanted, wanted]
 
-    rows = [{"prompt": PROMPTS[0], "seed": 3}, {"prompt": PROMPTS[0], "seed": 4, "policy": "L2 S"}]
+    rows = [{"prompt": PROMPTS[0], "seed": 3}, {"prompt": PROMPTS[0], "seed": 4, "policy": "L2 S2"}]
     (here / "jobs.jsonl").write_text("\n".join(map(json.dumps, rows[:1])))
     batch = ("batch", "jobs.jsonl", *by, "--out", "pictures")
     assert drawn(*batch)["drawn"] == 1

@@ -1,6 +1,6 @@
 """What all tests share: the device and dtype they run with, and the drop-in table a run ends with.
 
-Nothing here imports torch before a test asks for it, so the tests of floors 0-1 run in milliseconds.
+Nothing here imports torch before a test asks for it, so the tests of rooms without it run in milliseconds.
 """
 
 import os

@@ -59,7 +59,7 @@ check: $(STAMP)
 	$(BIN)/python -m pytest -q tests/test_rooms.py
 
 fmt: $(STAMP)
-	$(BIN)/ruff check --fix .
+	$(BIN)/ruff check --fix --quiet --exit-zero .
 	$(BIN)/ruff format .
 
 coverage: $(STAMP)

@@ -1,6 +1,6 @@
 """What all tests share: the device and dtype they run with, and the drop-in table a run ends with.
 
-Nothing here imports torch before a test asks for it, so the tests of floors 0-1 run in milliseconds.
+Nothing here imports torch before a test asks for it, so the tests of rooms without it run in milliseconds.
 """
 
 import os
@@ -92,9 +92,9 @@ def pytest_terminal_summary(terminalreporter, config):
     if not outcomes:
         return
     rows = [("drop-in: feature", "test", "outcome")]
-    rows += [
-        (feature, test, outcome) for (feature, test), outcome in sorted(outcomes.items(), key=lambda row: row[0][1])
-    ]
+    order = {row: place for place, row in enumerate(config.stash[COLLECTED])}  # empty where workers collect
+    ordered = sorted(outcomes, key=lambda row: (order.get(row, 0), row[1]))
+    rows += [(feature, test, outcomes[feature, test]) for feature, test in ordered]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     terminalreporter.section("drop-in")
     for feature, test, outcome in rows:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from hybridstitch.calibrate.call import Call, home_of
+from hybridstitch.calibrate.conditions import Conditions, home_of
 from hybridstitch.cli import main
 from hybridstitch.mini import opened
 from hybridstitch.opening import check_recipe
@@ -119,6 +119,6 @@ def test_a_batch_begun_by_an_earlier_release_goes_on(tmp_path, monkeypatch, caps
 def test_a_recipe_of_an_earlier_release_holds(tmp_path):
     folder = save(tmp_path / "mini")
     pipe = opened.open_mini("large", folder=folder)
-    home = home_of(pipe, Call(width=128, height=128, steps=50, guidance=4.0))
+    home = home_of(pipe, Conditions(width=128, height=128, steps=50, guidance=4.0))
     assert home.models["large"].startswith("content ")
     check_recipe(pipe, replace(RECIPE, home=replace(home, models={"large": f"files {ends_of(folder)[:16]}"})))

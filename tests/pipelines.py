@@ -258,7 +258,17 @@ PIPELINES: dict[str, Piped] = {
         sizes=heads(),
         scheduler=unipc,
         inputs=lambda n: {**text(n), **CLIP},
-        absent="text_encoder tokenizer vae",
+        grid=(3, 2, 3),
+    ),
+    "wan-2.2": Piped(
+        pipeline="WanPipeline",
+        kind="WanTransformer3DModel",
+        config=WAN,
+        sizes=heads(),
+        scheduler=unipc,
+        parts=lambda: {"transformer_2": PIPELINES["wan"].transformer(0, seed=9)},
+        inputs=lambda n: {**text(n), **CLIP, "guidance_scale_2": 3.0},
+        settings={"boundary_ratio": 0.8},
         grid=(3, 2, 3),
     ),
     "wan-i2v": Piped(
@@ -551,6 +561,8 @@ PIPELINES: dict[str, Piped] = {
 
 class Harmless(torch.nn.Module):
     """In place of Cosmos' safety checker, whose weights nobody has here."""
+
+    device, dtype = torch.device("cpu"), torch.float32
 
     def check_text_safety(self, prompt: str) -> bool:
         """Always."""

@@ -7,7 +7,7 @@ import torch
 from diffusers import ZImagePipeline, ZImageTransformer2DModel
 
 from hybridstitch import open_pair, stitch, unstitch
-from hybridstitch.errors import StitchError
+from hybridstitch.errors import PairError, StitchError
 from pipelines import PIPELINES, euler
 from seen import same
 
@@ -30,6 +30,12 @@ def stitched(piped, policy="large"):
     return pipe
 
 
+def found(pipe):
+    """What stitching touches in a pipeline."""
+    parts = (pipe.scheduler, getattr(pipe, "transformer_2", None))
+    return dict(pipe.config), [None if part is None else sorted(vars(part)) for part in parts]
+
+
 def letters(pipe):
     """Which model was called, call by call, in a list that fills."""
     called = []
@@ -41,21 +47,21 @@ def letters(pipe):
 def test_large_only_is_the_plain_pipeline_and_unstitching_restores_it(piped):
     pipe, images = piped.build(), 2 if piped.batches else 1
     plain = piped.draw(pipe, images)
-    before, step = dict(pipe.config), vars(pipe.scheduler).get("step")
+    before = found(pipe)
     stitch(pipe, piped.transformer(1), "large")
     assert torch.equal(piped.draw(pipe, images), plain)
     pipe.transformer.policy = "small"
     assert not torch.equal(piped.draw(pipe, images), plain)
     unstitch(pipe)
-    assert dict(pipe.config) == before
-    assert vars(pipe.scheduler).get("step") is step
+    assert found(pipe) == before
     assert torch.equal(piped.draw(pipe, images), plain)
 
 
 def test_small_only_is_the_plain_pipeline_of_the_small_one(piped):
     if piped.kind == "WanVACETransformer3DModel":
         pytest.skip("the pipeline asks its own transformer how many control layers there are")
-    plain = piped.draw(piped.build(transformer=piped.transformer(1)))
+    seats = [name for name in ("transformer", "transformer_2") if name in piped.build().components]
+    plain = piped.draw(piped.build(**{seat: piped.transformer(1) for seat in seats}))
     assert torch.equal(piped.draw(stitched(piped, "small")), plain)
 
 
@@ -75,7 +81,7 @@ def test_whole_steps(piped, policy):
     assert [(step.index, step.image) for step in trace.records] == [(s, i) for s in range(STEPS) for i in range(images)]
     drawn = [{str(step.drawn) for step in trace.records if step.index == index} for index in range(STEPS)]
     assert all(step.large_tokens == (trace.tokens if str(step.drawn) == "L" else 0) for step in trace.records)
-    if all(len(kinds) == 1 for kinds in drawn):
+    if all(len(kinds) == 1 for kinds in drawn) and getattr(pipe, "transformer_2", None) is None:
         assert [*dict.fromkeys(called)] == [*dict.fromkeys(kind[0] for [kind] in drawn if kind[0] in "LS")]
     if policy == "L2 S*":
         assert drawn == [{"L"}, {"L"}, {"S"}, {"S"}]
@@ -118,5 +124,37 @@ def test_a_class_that_cannot_be_caught_is_refused_by_name():
         axes_dims=[8, 8, 8], axes_lens=[8, 8, 8],
     )  # fmt: skip
     pipe = ZImagePipeline(scheduler=euler(), vae=None, text_encoder=None, tokenizer=None, transformer=model)
-    with pytest.raises(StitchError, match="ZImageTransformer2DModel cannot be stitched: it takes its pictures as a list"):
+    with pytest.raises(
+        StitchError, match="ZImageTransformer2DModel cannot be stitched: it takes its pictures as a list"
+    ):
         stitch(pipe, model, "L2 S*")
+
+
+def test_two_experts_and_one_small_model_are_one_run():
+    piped = PIPELINES["wan-2.2"]
+    pipe = piped.build()
+    high, low, tiny = pipe.transformer, pipe.transformer_2, piped.transformer(1)
+    plain = {
+        "S2 L*": piped.draw(piped.build(transformer=tiny, transformer_2=low), 2),
+        "L2 S*": piped.draw(piped.build(transformer=high, transformer_2=tiny), 2),
+    }
+    stitch(pipe, tiny, "large")
+    for program, expected in plain.items():
+        pipe.transformer.policy = program
+        assert torch.equal(piped.draw(pipe, 2), expected)
+    assert piped.draw(copy.deepcopy(pipe), 2).equal(expected)
+    assert type(pipe.transformer_2) is type(high)
+    unstitch(pipe)
+    assert "forward" not in vars(pipe.transformer_2)
+
+
+def test_two_experts_of_two_kinds_are_refused():
+    piped = PIPELINES["wan-2.2"]
+    pipe = piped.build(transformer_2=PIPELINES["wan-vace"].transformer(0))
+    with pytest.raises(PairError, match="the large one WanVACETransformer3DModel; give two of a kind"):
+        stitch(pipe, piped.transformer(1), "large")
+    assert type(pipe.transformer).__name__ == piped.kind
+    other = stitched(piped)
+    other.transformer_2 = pipe.transformer_2
+    with pytest.raises(StitchError, match="its transformer_2 WanVACETransformer3DModel; two experts of one kind"):
+        other.transformer.follow(other)

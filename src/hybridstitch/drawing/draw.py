@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..families.family import bare
 from ..families.rows import Rows
 from ..policies.plan import Plan, Stroke, large
 from .call import Call, Models
@@ -136,7 +137,7 @@ def stacked(tokens: Tokens, images: Sequence[int]) -> Tensor:
 
 def _small(stroke: Stroke, rows: Rows, call: Call, models: Models, previous: Tensor | None) -> Tensor:
     """The small model, with the last prediction carried on if the stroke says so."""
-    drawn = models.small(**call.take(rows, "S"), return_dict=False)[0]
+    drawn = bare(models.small(**call.take(rows, "S"), return_dict=False))
     if not stroke.carries:
         return drawn
     before, call.last = call.last, renewed(call.last, drawn, rows, len(call.latent))

@@ -64,6 +64,11 @@ class Facts:
     scaled: bool = False
 
 
+def bare(returned: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The prediction that a forward returned with `return_dict=False`: in a tuple, or by itself (Kandinsky 5)."""
+    return returned if isinstance(returned, Tensor) else returned[0]
+
+
 class Family(Protocol):
     """One large transformer, drawing all or part of a picture.
 

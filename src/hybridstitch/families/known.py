@@ -27,9 +27,7 @@ def unknown(transformer: Any) -> str:
     for kind in type(transformer).__mro__:
         if kind.__name__ in REFUSED:
             return f"{kind.__name__} cannot be stitched: {REFUSED[kind.__name__]}"
-    return (
-        f"{type(transformer).__name__} belongs to no family this release can stitch; it stitches {', '.join(NAMES)}"
-    )
+    return f"{type(transformer).__name__} belongs to no family this release can stitch; it stitches {', '.join(NAMES)}"
 
 
 def facts_of(name: str) -> Facts | None:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import StitchError
-from .family import Facts, Inputs, KeysValues
+from .family import Facts, Inputs, KeysValues, bare
 from .layout import Layout
 from .rows import Rows
+
 
 @dataclass(slots=True)
 class Whole:
@@ -72,7 +73,7 @@ class Whole:
         self, inputs: Inputs, *, memory: KeysValues | None = None, rows: Rows | None = None, whole: bool = False
     ) -> tuple[Tensor, bool]:
         """See `family.Family`."""
-        return self.call(**inputs, return_dict=False)[0], False
+        return bare(self.call(**inputs, return_dict=False)), False
 
     def masked(self, inputs: Inputs, tokens: Tensor, memory: KeysValues, rows: Rows | None, *, text: str) -> Tensor:
         """Refused; policies that would ask for it are refused before."""

@@ -22,11 +22,12 @@ from ..drawing.guard import Guard
 from ..drawing.run import Run
 from ..drawing.stepped import Stepped
 from ..errors import StitchError
-from ..families.family import Inputs
+from ..families.family import Family, Inputs
 from ..families.known import family_of
 from ..policies.policy import Policy
 from ..policies.presets import Preset, as_preset, warning
 from ..policies.trace import Trace
+from .expert import seat, second, unseat
 from .facade import Facade
 from .observer import Listener, check_scheduler, measurable, unwatch, watch
 from .prepared import Prepared
@@ -157,6 +158,9 @@ class StitchedTransformer(Facade, Listener):
             SchedulerError: its scheduler cannot serve the policy.
         """
         check_scheduler(pipe.scheduler, self.policy)
+        other = second(pipe)
+        if other is not None:
+            seat(self, other)
         self._watch(pipe.scheduler)
         self._pipe = ref(pipe)
 
@@ -165,6 +169,9 @@ class StitchedTransformer(Facade, Listener):
         for scheduler in (self._scheduler(), self._current_scheduler()):
             if scheduler is not None:
                 unwatch(scheduler, self)
+        other = second(self._pipe())
+        if other is not None:
+            unseat(other)
         self._prepared.undo()
         self.family.detach()
 
@@ -177,16 +184,30 @@ class StitchedTransformer(Facade, Listener):
         Raises:
             HybridStitchError: the run cannot work, with the way out; the next run starts afresh.
         """
-        inputs = self.bind(args, kwargs)
+        prediction = self.draw(self.bind(args, kwargs), self.family)
+        return Transformer2DModelOutput(sample=prediction) if return_dict else (prediction,)
+
+    def draw(self, inputs: Inputs, large: Family) -> Tensor:
+        """Draw one call of a step.
+
+        Args:
+            inputs: of the call, see `bind`.
+            large: the large model of this step: the pair's own, or its pipeline's second.
+
+        Returns:
+            the prediction, of the latent's shape.
+        """
         try:
             run, decider = self._current_run(inputs)
+            if run.models.large is not large:
+                run.models = replace(run.models, large=large)
             prediction = run.draw(inputs, decider)
             if self.engine.offload and decider.large_is_over(run):
                 self._prepared.rest()
         except BaseException:
             self._break_off()
             raise
-        return Transformer2DModelOutput(sample=prediction) if return_dict else (prediction,)
+        return prediction
 
     def observe(self, step: Stepped) -> None:
         """The scheduler made a step; see `run.Run.observe`. Steps of other runs are not ours to count."""

@@ -25,6 +25,7 @@ from ..policies.methods import HybridStitch
 from ..policies.policy import Policy
 from ..policies.presets import Preset, as_preset
 from .checks import Parts, check_pair, check_pipeline, warn_of_masks
+from .expert import second
 from .memory import check_fits, pair_needs
 from .observer import check_scheduler
 from .prepared import check_installed
@@ -65,7 +66,9 @@ def stitch(
     check_scheduler(pipe.scheduler, policy)
     check_installed(engine)
     module, parts = _small(small, large, options)
-    check_pair(pipe, large, module, parts)
+    for expert in (large, second(pipe)):
+        if expert is not None:
+            check_pair(pipe, expert, module, parts)
     warn_of_masks(policy, pipe, large, module)
     stitched = StitchedTransformer(large, module, preset, engine)
     stitched.train(large.training)

@@ -123,6 +123,7 @@ def heads(large: int = 4, small: int = 2, **more: Any) -> tuple[Numbers, Numbers
     return {"num_attention_heads": large, **more}, {"num_attention_heads": small, **more}
 
 
+UNBINNED = {"negative_prompt": None, "use_resolution_binning": False}
 SMALL = {"height": 16, "width": 12}
 SQUARE = {"height": 64, "width": 48}
 CLIP = {"height": 32, "width": 48, "num_frames": 9}
@@ -433,7 +434,10 @@ PIPELINES: dict[str, Piped] = {
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
         ),
         inputs=lambda n: {
-            **text(n, mask="attention_mask"), "negative_prompt": None, "use_resolution_binning": False, "height": 256, "width": 192,
+            **text(n, mask="attention_mask"),
+            **UNBINNED,
+            "height": 256,
+            "width": 192,
             "complex_human_instruction": None,
         },
         grid=(8, 6),
@@ -493,7 +497,7 @@ PIPELINES: dict[str, Piped] = {
         },
         sizes=tuple({"num_attention_heads": n, "cross_attention_dim": 8 * n} for n in (6, 3)),
         scheduler=diffusers.DPMSolverMultistepScheduler,
-        inputs=lambda n: {**text(n, mask="attention_mask"), "negative_prompt": None, "use_resolution_binning": False, **SQUARE},
+        inputs=lambda n: {**text(n, mask="attention_mask"), **UNBINNED, **SQUARE},
         grid=(4, 3),
     ),
     "chroma": Piped(
@@ -556,7 +560,7 @@ PIPELINES: dict[str, Piped] = {
         inputs=lambda n: {**text(n, mask="attention_mask"), **SQUARE},
         grid=(4, 3),
     ),
-}  # fmt: skip
+}
 
 
 class Harmless(torch.nn.Module):

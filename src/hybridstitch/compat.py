@@ -15,10 +15,12 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pag.pag_utils import PAGMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 __all__ = [
     "ModelMixin",
     "Transformer2DModelOutput",
+    "WeakTensorKeyDictionary",
     "attention",
     "backends",
     "blocks",

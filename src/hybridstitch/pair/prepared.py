@@ -79,8 +79,8 @@ class Prepared:
             raise StitchError("context parallelism is on; a masked step would split the wrong tokens: switch it off")
         if pipe is not None and second(pipe) is not None and is_offloaded(pipe):
             raise StitchError(
-                "CPU offloading moves the second expert by itself, away from the small model it is stitched with; leave "
-                "it off, or `unstitch(pipe)`"
+                "CPU offloading moves the second expert by itself, away from the small model it is stitched with; "
+                "leave it off, or `unstitch(pipe)`"
             )
         if self._engine.offload and pipe is not None and is_offloaded(pipe):
             raise EngineError("offload=True and diffusers' CPU offloading move the same weights; use one of them")

@@ -7,10 +7,8 @@ draws; the pipeline guides and calls `scheduler.step`, which an observer reports
 import copy
 import inspect
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Self
-from weakref import ref
 
 from torch import Tensor
 
@@ -27,10 +25,10 @@ from ..families.known import family_of
 from ..policies.policy import Policy
 from ..policies.presets import Preset, as_preset, warning
 from ..policies.trace import Trace
-from .expert import seat, second, unseat
 from .facade import Facade
-from .observer import Listener, check_scheduler, measurable, unwatch, watch
+from .observer import Listener, check_scheduler, measurable
 from .prepared import Prepared
+from .seats import Seats
 
 
 class StitchedTransformer(Facade, Listener):
@@ -106,11 +104,15 @@ class StitchedTransformer(Facade, Listener):
 
         `pipe(prompt, **pipe.transformer.call)`; empty where the policy is by no preset or recipe.
         """
-        return self._preset.call(self._current_scheduler())
+        return self._preset.call(self._seats.scheduler)
 
     @property
     def saved_policy(self) -> str:
         """See `Facade`."""
+        if self.words is not None:
+            raise StitchError(
+                "the small model's text encoders have no place in a folder yet; save both pipelines apart"
+            )
         return str(self.policy)
 
     @property
@@ -144,9 +146,8 @@ class StitchedTransformer(Facade, Listener):
                 f"{policy.name} asks for parts of a picture, and {self.family.facts.name} draws whole steps only; use "
                 "a program of L, S and -, t-stitch, sr-diffusion or skip"
             )
-        scheduler = self._current_scheduler()
-        if scheduler is not None:
-            check_scheduler(scheduler, policy)
+        if self._seats.scheduler is not None:
+            check_scheduler(self._seats.scheduler, policy)
 
     def follow(self, pipe: Any) -> None:
         """Observe this pipeline's scheduler from now on (weakly; found again at each run).
@@ -158,20 +159,11 @@ class StitchedTransformer(Facade, Listener):
             SchedulerError: its scheduler cannot serve the policy.
         """
         check_scheduler(pipe.scheduler, self.policy)
-        other = second(pipe)
-        if other is not None:
-            seat(self, other)
-        self._watch(pipe.scheduler)
-        self._pipe = ref(pipe)
+        self._seats.take(pipe, self)
 
     def leave(self) -> None:
         """Let the large model and the scheduler be as they were found."""
-        for scheduler in (self._scheduler(), self._current_scheduler()):
-            if scheduler is not None:
-                unwatch(scheduler, self)
-        other = second(self._pipe())
-        if other is not None:
-            unseat(other)
+        self._seats.leave(self)
         self._prepared.undo()
         self.family.detach()
 
@@ -213,7 +205,7 @@ class StitchedTransformer(Facade, Listener):
         """The scheduler made a step; see `run.Run.observe`. Steps of other runs are not ours to count."""
         if self._run is None or self._over or not self._run.pending:
             return
-        if grid_of(self._current_scheduler())[1] is not self._grid:  # another pair's run, after ours was broken off
+        if grid_of(self._seats.scheduler)[1] is not self._grid:  # another pair's run, after ours was broken off
             self._break_off()
             return
         try:
@@ -234,13 +226,13 @@ class StitchedTransformer(Facade, Listener):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """A pair of its own that has drawn nothing yet; in the copy of a pipeline it follows that copy."""
-        pipe = memo.get(id(self._pipe()))
+        pipe = memo.get(id(self._seats.pipe))
         copied = memo[id(self)] = type(self).__new__(type(self))
-        ours = {"_run", "_decider", "_trace", "_grid", "_scheduler", "_pipe", "_over"}
+        ours = {"_run", "_decider", "_trace", "_grid", "_seats", "_over"}
         copied.__setstate__({k: copy.deepcopy(v, memo) for k, v in self.__dict__.items() if k not in ours})
         copied._forget()
         if pipe is not None:
-            copied._pipe = ref(pipe)
+            copied._seats.found_in(pipe)
         return copied
 
     def _forget(self) -> None:
@@ -250,8 +242,7 @@ class StitchedTransformer(Facade, Listener):
         self._trace: Trace | None = None
         self._grid: Tensor | None = None
         self._over = True
-        self._pipe: Callable[[], Any] = _nobody
-        self._scheduler: Callable[[], Any] = _nobody
+        self._seats = Seats()
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
         """Arguments of a call by name, as the large model's forward has them.
@@ -268,7 +259,7 @@ class StitchedTransformer(Facade, Listener):
 
     def _current_run(self, inputs: Inputs) -> tuple[Run, ByPolicy]:
         """The run this call belongs to: a new grid of timesteps, or the end of the last run, begins another."""
-        scheduler = self._current_scheduler()
+        scheduler = self._seats.scheduler
         if scheduler is None:
             raise StitchError(
                 "this stitched transformer follows no pipeline, so it cannot see the scheduler's steps; call "
@@ -278,29 +269,20 @@ class StitchedTransformer(Facade, Listener):
         if self._run is None or self._decider is None or self._over or grid is not self._grid:
             policy = self.policy
             check_scheduler(scheduler, policy)
-            outside = warning(self._preset, steps=steps, **call_seen(self._pipe(), scheduler, inputs["hidden_states"]))
+            outside = warning(
+                self._preset, steps=steps, **call_seen(self._seats.pipe, scheduler, inputs["hidden_states"])
+            )
             if outside is not None:
                 self.warn(outside)
             policy.check(steps)
-            self._prepared.check(self._pipe())
+            self._prepared.check(self._seats.pipe)
             measured = policy.measured if measurable(scheduler) else None
             self._run = Run(
                 self.models, steps, measured=measured, keep=policy.can_mask, images=policy.images, guard=self.guard
             )
             self._decider, self._trace, self._grid, self._over = ByPolicy(policy), None, grid, False
-            self._watch(scheduler)
+            self._seats.watch(scheduler, self)
         return self._run, self._decider
-
-    def _current_scheduler(self) -> Any:
-        pipe = self._pipe()
-        return self._scheduler() if pipe is None else pipe.scheduler
-
-    def _watch(self, scheduler: Any) -> None:
-        before = self._scheduler()
-        if before is not None and before is not scheduler:
-            unwatch(before, self)
-        watch(scheduler, self)
-        self._scheduler = ref(scheduler)
 
     def _break_off(self) -> None:
         """After an error: the next call begins a run, and this one holds no memory until then."""
@@ -316,7 +298,3 @@ class StitchedTransformer(Facade, Listener):
 
 
 sys.modules["hybridstitch.stitched"] = sys.modules[__name__]  # what pairs saved by release 0.1.0 name
-
-
-def _nobody() -> None:
-    """No pipeline or scheduler is followed."""

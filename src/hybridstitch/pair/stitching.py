@@ -30,6 +30,7 @@ from .memory import check_fits, pair_needs
 from .observer import check_scheduler
 from .prepared import check_installed
 from .stitched import StitchedTransformer
+from .words import words_of
 
 DEFAULT = HybridStitch()
 READERS = {"vae": AutoencoderKL, "scheduler": FlowMatchEulerDiscreteScheduler}  # of configurations, of any class
@@ -66,11 +67,13 @@ def stitch(
     check_scheduler(pipe.scheduler, policy)
     check_installed(engine)
     module, parts = _small(small, large, options)
+    words = words_of(large, module, small)
     for expert in (large, second(pipe)):
         if expert is not None:
-            check_pair(pipe, expert, module, parts)
+            check_pair(pipe, expert, module, parts, words=words is not None)
     warn_of_masks(policy, pipe, large, module)
     stitched = StitchedTransformer(large, module, preset, engine)
+    stitched.words = words
     stitched.train(large.training)
     try:
         stitched.follow(pipe)

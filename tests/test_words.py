@@ -1,6 +1,7 @@
 """A small model with text encoders of its own is told every prompt in its own words, and nothing else changes."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from flux_models import POOLED, TEXT, generate, pipeline, transformer
 from hybridstitch import Replay, stitch, unstitch
 from hybridstitch.errors import PairError, StitchError
 from hybridstitch.policies.plan import Plan, Region, Stroke
+from pipelines import PIPELINES, words
 
 LETTERS = [*map(chr, range(ord("a"), ord("z") + 1))]
 VOCABULARY = [*LETTERS, *(f"{letter}</w>" for letter in LETTERS), "<|startoftext|>", "<|endoftext|>"]
@@ -48,9 +50,9 @@ def pair():
 
 def draw(pipe, prompt=PROMPTS, **call):
     """Latents by prompts, with guidance by two calls."""
-    words = {"prompt": prompt, "negative_prompt": ["fog"] * len(PROMPTS), "true_cfg_scale": 2.0}
+    asked = {"prompt": prompt, "negative_prompt": ["fog"] * len(PROMPTS), "true_cfg_scale": 2.0}
     absent = {"prompt_embeds": None, "pooled_prompt_embeds": None, "max_sequence_length": TEXT}
-    return generate(pipe, **{**absent, **words, **call})
+    return generate(pipe, **{**absent, **asked, **call})
 
 
 def test_each_model_is_told_in_its_own_words_bit_for_bit():
@@ -105,3 +107,30 @@ def test_words_of_its_own_come_with_a_pipeline_and_stay_with_it(tmp_path):
     stitch(large, small, "L2 S*")
     with pytest.raises(StitchError, match="save both pipelines"):
         large.save_pretrained(tmp_path)
+
+
+def test_flux2_dev_and_klein_whose_texts_differ_in_width_and_length():
+    dev, klein = PIPELINES["flux2"], PIPELINES["flux2-klein"]
+    if dev.lacking or klein.lacking:
+        pytest.skip(dev.lacking or klein.lacking)
+    large = dev.build()
+    small = replace(klein, config={**klein.config, "joint_attention_dim": 16}).build(vae=large.vae, is_distilled=True)
+    mine, its = words(2, 7, 24), words(2, 5, 16)
+    call = {"num_inference_steps": 4, "output_type": "latent", "height": 16, "width": 12}
+
+    def drawn(pipe, embeds):  # klein unpacks what it returns
+        last = {}
+        pipe(
+            prompt_embeds=embeds,
+            generator=torch.Generator().manual_seed(7),
+            callback_on_step_end=lambda pipe, step, time, given: last.update(given) or {},
+            **call,
+        )
+        return last["latents"]
+
+    own = drawn(small, its)
+    stitch(large, small, "L2 S*")
+    large.transformer.words.remember(mine, its)
+    assert drawn(large, mine).isfinite().all()
+    large.transformer.policy = "small"
+    assert torch.equal(drawn(large, mine), own)

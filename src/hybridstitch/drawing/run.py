@@ -7,6 +7,7 @@ observe   the scheduler made its step: guided prediction, both latents and what 
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -197,7 +198,8 @@ class Run:
                 self.images = rows if rows % 2 else rows // 2
             self._grid = large.grid(inputs)
             if large.facts.stepped is not None:
-                self._stepped = large.facts.stepped(inputs, large.module().config)
+                transformer: Any = large.module()
+                self._stepped = large.facts.stepped(inputs, transformer.config)
             self._masks.tokens = large.layout.count(latent)
         self.look(latent)
         plans = list(decider.plans(self))

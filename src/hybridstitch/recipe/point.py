@@ -6,9 +6,10 @@ from math import floor
 from typing import Any, NamedTuple
 
 from ..measure.intervals import Interval
-from ..policies.methods import LargeOnly, Schedule, Skip, SmallOnly
+from ..policies.methods import LargeOnly, Schedule, SmallOnly
 from ..policies.policy import Policy
 from ..policies.program import fill, segments
+from ..policies.skip import Skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ observe   the scheduler made its step: guided prediction, both latents and what 
 """
 
 import copy
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -64,6 +65,7 @@ class Run:
         self.pending = False
         self._keep, self._guard = keep, guard
         self._grid: tuple[int, ...] | Tensor = ()
+        self._stepped: Callable[[Tensor], Tensor] | None = None
         self._meter = None if measured is None else Meter(*measured, models.large.layout)
         self._caches: dict[Kind, KVCache] = {} if models.caches is None else models.caches
         self._predictions: dict[Kind, Tensor] = {}
@@ -111,7 +113,10 @@ class Run:
         Raises:
             RunError: the batch changed, or the run's last output is not finite.
         """
+        step = step.drawn_as(self._stepped)
         self._settle(len(step.latent))
+        if len(self.drawn) == 1:
+            self._masks.tokens = self.models.large.layout.count(step.latent)  # references are drawn, but not stepped
         self.pending = False
         self.drawn[-1].sigma = step.sigma
         if self._meter is not None:
@@ -147,7 +152,8 @@ class Run:
             latent: the model's input, images first.
         """
         if self._meter is not None and self._meter.output is not None and self.drawn[-1].measured is None:
-            self._meter.receive(latent)
+            if not self.models.large.facts.scaled:
+                self._meter.receive(latent)
             self.drawn[-1].measured = self._meter.read()
 
     def distances(self) -> list[tuple[float | None, ...]]:
@@ -191,6 +197,8 @@ class Run:
             if rows not in (self.images, 2 * self.images):  # guidance has two branches at most
                 self.images = rows if rows % 2 else rows // 2
             self._grid = large.grid(inputs)
+            if large.facts.stepped is not None:
+                self._stepped = large.facts.stepped(inputs, large.module().config)
             self._masks.tokens = large.layout.count(latent)
         self.look(latent)
         plans = list(decider.plans(self))

@@ -82,7 +82,11 @@ class StitchedTransformer(Facade, Listener):
     @property
     def models(self) -> Models:
         """Both models, made ready as the engine says; whoever draws without the pipeline begins here."""
-        return replace(self._prepared.models(), words=self.words)
+        fit, words = self.family.facts.fit, self.words
+        if fit is not None:
+            config = self.small.config
+            return replace(self._prepared.models(), words=lambda told: fit(words(told) if words else told, config))
+        return replace(self._prepared.models(), words=words)
 
     @property
     def policy(self) -> Policy:

@@ -1,8 +1,9 @@
 # `make test` and `make check` set up what they need in .venv; nothing but Python 3.11+ has to be there.
 # `make demo` draws three pictures with as little installed as that takes.
-# `make test PYTEST_ARGS="-k kv -x"` passes options on; `make test DIFFUSERS=0.40.0` runs against that release.
+# `make test PYTEST_ARGS="-k kv -x"` passes options on, `JOBS=1` runs tests in turn; `make test DIFFUSERS=0.40.0` runs against that release.
 PYTHON      ?= python3
 PYTEST_ARGS ?=
+JOBS        ?= auto
 
 # The two ends of the supported range, and a huggingface_hub that every release between them accepts
 # (diffusers 0.40 wants <2, transformers 5.23 wants >=1.31).
@@ -49,7 +50,7 @@ demo: $(DRAWS)
 	@$(BIN)/hybridstitch generate $(DEMO_PROMPTS) --compare --explain --out $(DEMO_OUT)
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -58,7 +59,7 @@ check: $(STAMP)
 	$(BIN)/python -m pytest -q tests/test_rooms.py
 
 fmt: $(STAMP)
-	$(BIN)/ruff check --fix .
+	$(BIN)/ruff check --fix --quiet --exit-zero .
 	$(BIN)/ruff format .
 
 coverage: $(STAMP)

@@ -1,6 +1,6 @@
 """What all tests share: the device and dtype they run with, and the drop-in table a run ends with.
 
-Nothing here imports torch before a test asks for it, so the tests of floors 0-1 run in milliseconds.
+Nothing here imports torch before a test asks for it, so the tests of rooms without it run in milliseconds.
 """
 
 import os
@@ -20,7 +20,7 @@ settings.load_profile("hybridstitch")
 
 DTYPES = ("float32", "bfloat16", "float16")
 COLLECTED = pytest.StashKey[dict[tuple[str, str], None]]()  # (feature, test), in order
-OUTCOMES = pytest.StashKey[dict[tuple[str, str], str]]()
+ROW = "dropin"  # a report's property: (feature, test)
 
 
 def pytest_addoption(parser):
@@ -56,7 +56,6 @@ def dropin_rows(item):
 
 def pytest_configure(config):
     config.stash[COLLECTED] = {}
-    config.stash[OUTCOMES] = {}
 
 
 @pytest.hookimpl(tryfirst=True)  # before -k and -m take tests away
@@ -73,20 +72,29 @@ def dropin_table(request):
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
-    outcomes = item.config.stash[OUTCOMES]
-    if report.when == "call" or report.outcome != "passed":  # a broken set-up or tear-down is a failure too
-        worst = ("failed", "skipped", "passed")
-        for row in dropin_rows(item):
-            outcomes[row] = min(outcomes.get(row, "passed"), report.outcome, key=worst.index)
+    report.user_properties += [(ROW, list(row)) for row in dropin_rows(item)]  # they travel with it from a worker
     return report
 
 
+def outcomes_of(reports):
+    """The worst outcome of each row; a broken set-up or tear-down is a failure too."""
+    worst, outcomes = ("failed", "skipped", "passed"), {}
+    for report in reports:
+        if getattr(report, "when", None) == "call" or report.outcome != "passed":
+            for row in (tuple(row) for name, row in getattr(report, "user_properties", ()) if name == ROW):
+                outcomes[row] = min(outcomes.get(row, "passed"), report.outcome, key=worst.index)
+    return outcomes
+
+
 def pytest_terminal_summary(terminalreporter, config):
-    outcomes = config.stash[OUTCOMES]
+    kinds = ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
+    outcomes = outcomes_of(report for kind in kinds for report in terminalreporter.getreports(kind))
     if not outcomes:
         return
     rows = [("drop-in: feature", "test", "outcome")]
-    rows += [(feature, test, outcome) for (feature, test), outcome in outcomes.items()]
+    order = {row: place for place, row in enumerate(config.stash[COLLECTED])}  # empty where workers collect
+    ordered = sorted(outcomes, key=lambda row: (order.get(row, 0), row[1]))
+    rows += [(feature, test, outcomes[feature, test]) for feature, test in ordered]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     terminalreporter.section("drop-in")
     for feature, test, outcome in rows:

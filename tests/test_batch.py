@@ -31,6 +31,7 @@ from hybridstitch.policies.reuse import Reuse
 from hybridstitch.report.picture import PACKAGES, read
 
 JOB = Job(prompt="a dog", seed=1, width=32, height=16, steps=5, guidance=4.0, policy=HybridStitch())
+LEVELLED = replace(JOB, steps=3, levels=(1.0, 0.6, 0.2))
 SETTING = BatchSetting(
     pair="mini",
     small=None,
@@ -86,6 +87,7 @@ OTHERS = {
     "guidance": 1.0,
     "policy": HybridStitch(masks=(0.2,)),
     "shift": 5.0,
+    "levels": (1.0, 0.6, 0.2),
 }
 
 
@@ -133,12 +135,13 @@ def test_of_hub_ids_name_and_revision_decide():
 
 def test_a_picture_tells_the_id_of_its_job(tmp_path):
     wrapped = replace(JOB, policy=Reuse(HybridStitch(masks=(0.2,)), bound=0.1))
-    for job in (JOB, replace(JOB, shift=5), wrapped, replace(wrapped, shift=2.5)):
+    for job in (JOB, replace(JOB, shift=5), wrapped, replace(wrapped, shift=2.5), LEVELLED):
         key = SETTING.id_of(job)
         run(tmp_path, {key: job})
         assert id_of(read(tmp_path / folder.name_of(key))) == key
         (row,) = [row for row in ledger.read(tmp_path)[0] if row.id == key]
         assert row.job.get("shift") == job.shift
+        assert row.job.get("levels") == (None if job.levels is None else [*job.levels])
 
 
 # --- lists ---
@@ -179,6 +182,17 @@ def test_the_levels_of_the_command_line_belong_to_its_policy(tmp_path):
     assert {job.shift for job in listing.read(tmp_path / "c.json", shifted).jobs} == {5.0}
 
 
+def test_a_row_s_free_levels_are_a_list_or_text_and_belong_to_its_steps(tmp_path):
+    levels = (1.0, 0.75, 0.5)
+    rows = [{}, {"steps": 2}, {"policy": "small"}, {"shift": 2}, {"steps": 2, "levels": [1, 0.4]}]
+    path = tmp_path / "jobs.jsonl"
+    path.write_text("\n".join(json.dumps({"prompt": "a dog", **row}) for row in rows))
+    jobs = listing.read(path, replace(DEFAULTS, steps=3, levels=levels)).jobs
+    assert [job.levels for job in jobs] == [levels, None, None, None, (1.0, 0.4)]
+    (job,) = listed(tmp_path, "prompt,steps,levels\na dog,3,1 .75 .5\n", "jobs.csv").jobs
+    assert (job.levels, job.shift) == (levels, None)
+
+
 def test_csv_and_jsonl_say_the_same(tmp_path):
     rows = '{"prompt": "a dog, wet", "seed": 1, "size": 32}\n{"prompt": "a cat", "policy": "small"}\n'
     table = 'prompt,seed,size,policy\r\n"a dog, wet",1,32,\r\na cat,,,small\r\n'
@@ -197,6 +211,10 @@ BAD = {
     "size": ('{"prompt": "a", "size": "big"}', "size is 'big'"),
     "guidance": ('{"prompt": "a", "guidance": "high"}', "guidance is 'high'"),
     "shift": ('{"prompt": "a", "shift": 0}', "shift is 0; it is a number above 0"),
+    "levels": ('{"prompt": "a", "levels": 1}', "levels is 1; it is a list of numbers, one a step"),
+    "levels of text": ('{"prompt": "a", "steps": 1, "levels": ["x"]}', "levels is 'x'; it is a number"),
+    "levels of other steps": ('{"prompt": "a", "steps": 3, "levels": [1, 0.5]}', "2 noise levels were given for 3"),
+    "shift and levels": ('{"prompt": "a", "steps": 1, "shift": 1, "levels": [1]}', "give one"),
     "policy": (
         '{"prompt": "a", "policy": "lage"}',
         "line 1: there is no preset or policy 'lage'; did you mean 'large'?",
@@ -454,7 +472,14 @@ def calls(folder):
 
 
 def test_jobs_that_are_alike_are_put_together():
-    other = [{"policy": LargeOnly()}, {"shift": 5.0}, {"width": 64}, {"steps": 6}, {"guidance": 1.0}]
+    other = [
+        {"policy": LargeOnly()},
+        {"shift": 5.0},
+        {"levels": (1.0, 0.8, 0.6, 0.4, 0.2)},
+        {"width": 64},
+        {"steps": 6},
+        {"guidance": 1.0},
+    ]
     jobs = [replace(JOB, seed=seed, **change) for change in ({}, *other) for seed in range(3)]
     attempts = [Attempt(id=str(place), job=job) for place, job in enumerate(jobs)]
     for most in (1, 2, 3, 8):

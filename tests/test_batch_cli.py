@@ -234,14 +234,14 @@ def test_a_full_disk(run, tmp_path, monkeypatch):
 def test_a_job_that_fails_is_told_and_the_others_are_drawn(run, monkeypatch):
     from hybridstitch.cli import artist
 
-    draw = artist.Artist.draw
+    draw = artist.Artist.draw_all
 
-    def fails(self, prompt, seed, **how):
-        if seed == 2:
+    def fails(self, prompts, seeds, **how):
+        if 2 in seeds:
             raise RuntimeError("no\nluck")
-        return draw(self, prompt, seed, **how)
+        return draw(self, prompts, seeds, **how)
 
-    monkeypatch.setattr(artist.Artist, "draw", fails)
+    monkeypatch.setattr(artist.Artist, "draw_all", fails)
     code, out, err = run("--json")
     found = json.loads(out)
     assert (code, found["drawn"], found["failed"]) == (1, 2, 1)
@@ -253,15 +253,15 @@ def test_a_job_that_fails_beside_others_costs_only_itself(run, monkeypatch):
     from hybridstitch.cli import artist
 
     called = []
-    call = artist.Artist._call
+    draw = artist.Artist.draw_all
 
-    def fails(self, wanted, steps, **options):
-        called.append([seed for *_, seed in wanted])
-        if any(seed == 2 for *_, seed in wanted):
+    def fails(self, prompts, seeds, **how):
+        called.append(list(seeds))
+        if 2 in seeds:
             raise RuntimeError("no luck")
-        return call(self, wanted, steps, **options)
+        return draw(self, prompts, seeds, **how)
 
-    monkeypatch.setattr(artist.Artist, "_call", fails)
+    monkeypatch.setattr(artist.Artist, "draw_all", fails)
     code, out, err = run("--json", "--images-per-call", "4")
     found = json.loads(out)
     assert (code, found["drawn"], found["failed"]) == (1, 2, 1)

@@ -105,6 +105,51 @@ def test_no_name_and_no_number_is_cut(capsys):
     assert all(f"{point.name} " in out and f" {point.speed:.2f}× " in out for point in Recipe.load(path).points)
 
 
+@pytest.mark.parametrize("noise", [{"shift": 5.0}, {"levels": (1.0, 0.8, 0.5, 0.2)}])
+def test_a_point_s_noise_levels_go_into_pictures_and_batches_and_come_back(calibrated, here, capsys, noise):
+    recipe = Recipe.load(calibrated[0] / "recipe.json")
+    large, last = recipe.points[0], recipe.points[-1]
+    policy = "schedule:program=L2 R@0.3 S,text=cached"
+    served = replace(last, policy=policy, steps=4, predicted=9.0, measured=None, shift=None, levels=None, distances=())
+    plain, served = served, replace(served, **noise)
+    wanted = (noise.get("shift"), noise.get("levels"))
+
+    def drawn(*words):
+        assert main([*map(str, words), "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    def of(path):
+        found = picture.read(path)
+        return (found.shift, found.levels), found.pixels
+
+    by = ("--recipe", "recipe.json", "--speed", "9")
+    replace(recipe, points=(large, plain)).save(here / "recipe.json")
+    without = of(drawn("generate", PROMPTS[0], *by, "--seed", 3)["images"][0]["path"])
+    replace(recipe, points=(large, served)).save(here / "recipe.json")
+    assert main(["policies", "--recipe", "recipe.json"]) == 0
+    assert served.name in " ".join(capsys.readouterr().out.split())
+
+    one = drawn("generate", PROMPTS[0], *by, "--seed", 3, "--n", 2, "--compare")["images"]
+    assert (of(one[0]["path"])[0], of(one[0]["large"])[0], without[0]) == (wanted, wanted, (None, None))
+    assert of(one[0]["path"])[1] != without[1]
+    for name in (one[0]["path"], one[0]["large"]):
+        assert of(drawn("generate", "--from", name, "--out", "again")["images"][0]["path"]) == of(name)
+    again = drawn("generate", "--from", one[0]["path"], "--out", "again", "--policy", "L2 S2")["images"][0]["path"]
+    assert of(again)[0] == (None, None)
+    pair = drawn("generate", PROMPTS[0], *by, "--seed", 3, "--n", 2, "--images-per-call", 2, "--out", "two")["images"]
+    assert [of(image["path"])[0] for image in pair] == [wanted, wanted]
+
+    rows = [{"prompt": PROMPTS[0], "seed": 3}, {"prompt": PROMPTS[0], "seed": 4, "policy": "L2 S2"}]
+    (here / "jobs.jsonl").write_text("\n".join(map(json.dumps, rows[:1])))
+    batch = ("batch", "jobs.jsonl", *by, "--out", "pictures")
+    assert drawn(*batch)["drawn"] == 1
+    (path,) = (here / "pictures").glob("*.png")
+    assert of(path) == of(one[0]["path"])
+    (here / "jobs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert drawn(*batch)["drawn"] == 1  # it goes on, and the other row has levels of its own policy
+    assert {of(path)[0] for path in (here / "pictures").glob("*.png")} == {wanted, (None, None)}
+
+
 def test_pictures_are_drawn_by_a_recipe(calibrated, here, capsys):
     """By predicted speeds: of so small a pair measured ones follow whatever else the machine does."""
     recipe = Recipe.load(calibrated[0] / "recipe.json")

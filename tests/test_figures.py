@@ -151,7 +151,8 @@ def test_what_the_models_differ_in_is_measured_once_and_kept(tmp_path):
     way = follow(opened[0], "a small cat at night", steps=3, guidance=4.0, seed=6, width=128, height=128)
     apart = (way.large - way.small).numpy()  # (T, C, 16 p, 16 p)
     assert found[1].values == pytest.approx(np.abs(apart).reshape(3, -1), abs=1e-6)
-    tokens = (apart[1] ** 2).reshape(apart.shape[1], 16, way.patch, 16, way.patch).sum((0, 2, 4))
+    tokens = (apart[1] ** 2).reshape(apart.shape[1], 16, 2, 16, 2).sum((0, 2, 4))
+    assert way.layout.patch == (2, 2)
     assert found[1].tokens[1] == pytest.approx(tokens, rel=1e-4)
     assert found[1].picture.shape == (128, 128, 3)
     assert len(opened) == 1

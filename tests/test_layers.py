@@ -1,5 +1,7 @@
 """Settings laid over one another."""
 
+from dataclasses import replace
+
 import pytest
 
 from hybridstitch.cli.asked import Asked
@@ -44,6 +46,13 @@ def test_a_small_model_goes_with_the_pair_that_names_it():
 )
 def test_a_shift_goes_with_its_policy_and_steps(upper, shift):
     assert upper.over(named("mini-few-4")).shift == shift
+
+
+def test_of_a_shift_and_free_levels_the_upper_layer_s_one_counts():
+    free, shifted = Layer(levels=(1.0, 0.5)), Layer(shift=3.0)
+    assert (free.over(shifted), shifted.over(free)) == (free, shifted)
+    assert Layer(steps=3).over(replace(free, steps=2)).levels is None
+    assert Layer(policy=LargeOnly(), seed=1).over(replace(free, policy=LargeOnly())).levels == (1.0, 0.5)
 
 
 def test_only_a_name_on_the_command_line_is_a_preset():

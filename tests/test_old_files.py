@@ -183,7 +183,7 @@ def test_the_recipe_serves_speed_and_closeness(there):
         "pair", recipe="recipe.json", closeness=0.94, dtype=torch.float32, text_encoder_3=None, tokenizer_3=None
     )
     assert str(pipe.transformer.policy) == "skip:large-steps=6,early=1.5"
-    pipe("a big dog", max_sequence_length=0)
+    pipe("a big dog", max_sequence_length=0, **pipe.transformer.call)
     assert len(pipe.transformer.trace.records) == 10
 
 

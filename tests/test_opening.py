@@ -211,6 +211,25 @@ def test_a_recipe_names_the_pair_that_is_opened(recipe, tmp_path):
         open_pair(recipe=replace(recipe, home=replace(recipe.home, pair=None)))
 
 
+def test_a_saved_pair_s_recipe_names_the_pair_alone(tmp_path):
+    pipe = pipeline()
+    stitch(pipe, small(), "large")
+    pipe.save_pretrained(tmp_path / "pair")
+    home = home_of(open_pair(tmp_path / "pair", **ABSENT), CALL)
+    assert (home.pair, home.small, [*home.models]) == (str(tmp_path / "pair"), None, ["large"])
+
+
+def test_a_recipe_s_noise_levels_are_part_of_the_call(pipe, recipe):
+    levels = (1.0, 0.9, 0.6, 0.2, 0.1, 0.05)
+    for shift, free in ((6.0, None), (None, levels)):
+        stitched_at = replace(recipe.points[2], shift=shift, levels=free)
+        stitch(pipe, small(), recipe=replace(recipe, points=(*recipe.points[:2], stitched_at)), speed=2.7)
+        called(pipe, **pipe.transformer.call)
+        sigmas = [step.sigma for step in pipe.transformer.trace.of(0)]
+        assert sigmas == pytest.approx([6 * k / (6 + 5 * k) for k in range(6, 0, -1)] if free is None else [*levels])
+        unstitch(pipe)
+
+
 def test_a_guard_is_asked_for_and_knows_the_recipe_s_ranges(pipe, recipe):
     bands = (None, (0.5, 1.0), *[(0.1, 0.2)] * 4)
     points = (*recipe.points[:2], replace(recipe.points[2], distances=bands))

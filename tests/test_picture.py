@@ -38,6 +38,14 @@ def test_a_recipe_comes_back_from_the_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]  # nothing half-written is left
 
 
+def test_free_levels_come_back_from_the_file_and_files_without_them_say_nothing_of_them(tmp_path):
+    levels = replace(DRAWN, steps=3, levels=(1.0, 0.7123456789012345, 0.1), shift=None)
+    picture.write(Image.new("RGB", (4, 4)), tmp_path / "a.png", levels)
+    assert picture.read(tmp_path / "a.png") == levels
+    assert "Noise levels: 1 0.712346 0.1" in levels.parameters
+    assert "levels" not in replace(levels, levels=None).to_json()
+
+
 def test_other_tools_find_the_parameters_they_know(tmp_path):
     picture.write(Image.new("RGB", (8, 8)), tmp_path / "a.png", DRAWN)
     with Image.open(tmp_path / "a.png") as image:

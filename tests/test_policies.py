@@ -13,9 +13,7 @@ from hybridstitch.policies.methods import (
     POLICIES,
     HybridStitch,
     LargeOnly,
-    Replay,
     Schedule,
-    Skip,
     SmallOnly,
     SRDiffusion,
     TStitch,
@@ -23,7 +21,9 @@ from hybridstitch.policies.methods import (
 )
 from hybridstitch.policies.plan import Plan, Region, Stroke, large, small
 from hybridstitch.policies.policy import least_large, next_stage
+from hybridstitch.policies.replay import Replay
 from hybridstitch.policies.seen import Seen
+from hybridstitch.policies.skip import Skip
 from strategies import ANY, BY_POLICY, DISTANCES, MASKED, SRDIFFUSIONS, hybrids
 
 

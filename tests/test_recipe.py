@@ -7,7 +7,8 @@ import pytest
 
 from hybridstitch.measure.intervals import Interval
 from hybridstitch.measure.price import Prices
-from hybridstitch.policies.methods import Skip, parse
+from hybridstitch.policies.methods import parse
+from hybridstitch.policies.skip import Skip
 from hybridstitch.recipe import Home, Point, Recipe, RecipeError, Trial, kind_of
 from hybridstitch.recipe.file import VERSION
 from hybridstitch.recipe.point import between
@@ -168,6 +169,58 @@ def test_a_recipe_of_version_1_is_read_as_one_without_trials(tmp_path):
 def test_a_missing_file_says_what_writes_it(tmp_path):
     with pytest.raises(RecipeError, match=r"cannot be read .*`hybridstitch calibrate --out .*nowhere\.json` writes it"):
         Recipe.load(tmp_path / "nowhere.json")
+
+
+LEVELLED = (
+    replace(point("L2 S2", 4, 0.7), shift=5.0),
+    replace(point("L2 S1", 3, 0.6), levels=(1.0, 0.8, 0.3)),
+)
+
+
+def test_noise_levels_are_part_of_a_point_and_of_its_preset(tmp_path):
+    recipe = replace(RECIPE, points=(*POINTS, *LEVELLED), trials=(RECIPE.trials[0], TRIED))
+    recipe.save(tmp_path / "recipe.json")
+    assert Recipe.load(tmp_path / "recipe.json") == recipe
+    assert [p.name for p in LEVELLED] == ["L2 S2 in 4 steps at shift 5", "L2 S1 in 3 steps at 1 0.8 0.3"]
+    presets = [recipe.preset(p) for p in LEVELLED]
+    assert [(p.steps, p.shift, p.levels) for p in presets] == [(4, 5.0, None), (3, None, (1.0, 0.8, 0.3))]
+    assert not {"shift", "levels"} & POINTS[0].to_json().keys()
+
+
+TRIED = Trial("large", 3, "fewer steps", 16.7, 0.5, 2, levels=(1.0, 0.8, 0.3))
+
+
+def test_between_points_at_one_shift_programs_keep_it_and_free_levels_have_nothing_between():
+    ends = [replace(point("L12", 12, 0.9), shift=5.0), replace(point("L4", 4, 0.6), shift=5.0)]
+    found = replace(RECIPE, points=(POINTS[0], *ends)).at(speed=50 / 8)
+    assert (found.policy, found.steps, found.shift) == ("schedule:program=L8", 8, 5.0)
+    for apart in ({"shift": 4.0}, {"shift": None, "levels": (1.0, 0.8, 0.3, 0.1)}):
+        other = replace(ends[1], **apart)
+        with pytest.raises(RecipeError, match="no policy of this recipe"):
+            replace(RECIPE, points=(POINTS[0], ends[0], other)).at(speed=50 / 8)
+
+
+@pytest.mark.parametrize("broken", [{"levels": [1, 0.5]}, {"shift": 0}, {"shift": 2, "levels": [1]}, {"levels": 3}])
+def test_levels_that_no_run_can_have_are_refused_on_load(broken):
+    data = replace(RECIPE, points=(*POINTS, LEVELLED[1])).to_json()
+    data["points"][-1] |= broken
+    with pytest.raises(RecipeError, match="damaged"):
+        Recipe.from_json(data)
+
+
+@pytest.mark.parametrize(
+    ("pair", "small", "kept"),
+    [
+        ("pairs/mine", "pairs/mine/transformer/small", False),
+        ("me/mine", "/cache/models--me--mine/snapshots/12ab/transformer/small", False),
+        ("pairs/mine", "pairs/other", True),
+        (None, None, False),
+    ],
+)
+def test_of_a_saved_pair_an_older_recipe_named_the_small_model_too(pair, small, kept):
+    old = {**RECIPE.to_json(), "version": 2}
+    old["home"] |= {"pair": pair, "small": small}
+    assert Recipe.from_json(old).home.small == (small if kept else None)
 
 
 def test_another_setting_is_named():

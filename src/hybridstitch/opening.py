@@ -64,8 +64,8 @@ def stitch(
         options: for `from_pretrained`, where `small` is loaded.
 
     Raises:
-        HybridStitchError: as `pair.stitch`; RecipeError: a request that cannot be meant or served. The pipeline is then
-            as it was.
+        HybridStitchError: as `stitching.stitch`; RecipeError: a request that cannot be meant or served. The pipeline is
+            then as it was.
     """
     decided = None if policy is DEFAULT else policy
     asked = _asked(decided, speed, closeness, recipe, prompts=prompts, steps=steps, guidance=guidance, size=size)

@@ -35,7 +35,7 @@ class Job:
         width, height: pixels.
         steps, guidance: T, and the scale of classifier-free guidance.
         policy: who draws what.
-        shift: of the noise levels (`levels.shifted`); None leaves them to the pipeline.
+        shift, levels: of the noise, one for all or each step's σ (`policies.levels`); None leaves them to the pipeline.
         source: where the job comes from (ids of a captions file); decides nothing.
     """
 
@@ -48,14 +48,15 @@ class Job:
     guidance: float
     policy: Policy
     shift: float | None = None
+    levels: tuple[float, ...] | None = None
     source: Mapping[str, int | str] = field(default_factory=dict, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """For lists and manifests."""
-        shown = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in {"policy", "shift", "source"}}
-        shift = {} if self.shift is None else {"shift": self.shift}
+        apart = {"policy", "shift", "levels", "source"}
+        shown = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in apart}
         source = {"source": dict(self.source)} if self.source else {}
-        return {**shown, "policy": str(self.policy), **shift, **source}
+        return {**shown, "policy": str(self.policy), **_noise(self), **source}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +102,6 @@ def id_of(recipe: Metadata) -> str:
 
 
 def _what(job: Job | Metadata, policy: Policy) -> dict[str, Any]:
-    shift = {} if job.shift is None else {"shift": float(job.shift)}  # left out, ids are those of before there were any
     return {
         "prompt": job.prompt,
         "negative": job.negative,
@@ -111,8 +111,14 @@ def _what(job: Job | Metadata, policy: Policy) -> dict[str, Any]:
         "steps": job.steps,
         "guidance": float(job.guidance),
         "policy": _options(policy),
-        **shift,
+        **_noise(job),
     }
+
+
+def _noise(job: Job | Metadata) -> dict[str, Any]:
+    """Noise levels; left out, ids are those of before there were any."""
+    shift = {} if job.shift is None else {"shift": float(job.shift)}
+    return shift if job.levels is None else {"levels": list(job.levels)}
 
 
 def _options(policy: Policy) -> dict[str, Any]:

@@ -19,12 +19,13 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from ..errors import PolicyError, nearest
+from ..errors import PolicyError, SchedulerError, nearest
+from ..policies.levels import check_levels
 from ..policies.policy import Policy
 from ..policies.presets import PRESETS, policy_named
 from .job import Job, JobsError
 
-COLUMNS = ("prompt", "negative", "seed", "size", "steps", "guidance", "policy", "shift")
+COLUMNS = ("prompt", "negative", "seed", "size", "steps", "guidance", "policy", "shift", "levels")
 SUFFIXES = (".jsonl", ".csv", ".json")
 
 
@@ -33,7 +34,7 @@ class Defaults:
     """What a row means that leaves something out.
 
     Attributes:
-        negative, seed, steps, guidance, policy, shift: see `Job`.
+        negative, seed, steps, guidance, policy, shift, levels: see `Job`.
         size: width and height in pixels.
     """
 
@@ -44,6 +45,7 @@ class Defaults:
     guidance: float
     policy: Policy
     shift: float | None = None
+    levels: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,23 +142,30 @@ def _job(where: str, row: Mapping[str, Any], defaults: Defaults) -> Job:
         raise JobsError(f"{where} has no prompt; say what to draw")
     size = row.get("size")
     width, height = defaults.size if size is None else _size(where, size)
-    policy, steps, shift = defaults.policy, defaults.steps, defaults.shift
+    policy, steps, shift, levels = defaults.policy, defaults.steps, defaults.shift, defaults.levels
     if "policy" in row:
-        policy, steps, shift = _named(where, str(row["policy"]), steps)
+        policy, steps, shift, levels = _named(where, str(row["policy"]), steps)
+    steps = _whole(where, "steps", row.get("steps", steps), 1)
+    if "shift" in row or "levels" in row:
+        shift, levels = _noise(where, row)
+    elif levels is not None and len(levels) != steps:
+        levels = None  # free levels belong to their number of steps
     job = Job(
         prompt=prompt,
         negative=negative,
         seed=_whole(where, "seed", row.get("seed", defaults.seed), 0),
         width=width,
         height=height,
-        steps=_whole(where, "steps", row.get("steps", steps), 1),
+        steps=steps,
         guidance=_number(where, "guidance", row.get("guidance", defaults.guidance)),
         policy=policy,
-        shift=_shift(where, row["shift"]) if "shift" in row else shift,
+        shift=shift,
+        levels=levels,
     )
     try:
         job.policy.check(job.steps)
-    except PolicyError as error:
+        check_levels(job.steps, job.shift, job.levels)
+    except (PolicyError, SchedulerError) as error:
         raise JobsError(f"{where}: {error}") from error
     return job
 
@@ -185,14 +194,21 @@ def _number(where: str, name: str, value: Any) -> float:
     return number
 
 
-def _shift(where: str, value: Any) -> float:
-    shift = _number(where, "shift", value)
-    if shift <= 0:
-        raise JobsError(f"{where}: shift is {value!r}; it is a number above 0")
-    return shift
+def _noise(where: str, row: Mapping[str, Any]) -> tuple[float | None, tuple[float, ...] | None]:
+    """The shift and the free levels that a row gives; levels are a list, or text with spaces in between."""
+    shift = _number(where, "shift", row["shift"]) if "shift" in row else None
+    if shift is not None and shift <= 0:
+        raise JobsError(f"{where}: shift is {row['shift']!r}; it is a number above 0")
+    given = row.get("levels")
+    if given is None:
+        return shift, None
+    levels = given.split() if isinstance(given, str) else given
+    if not isinstance(levels, list) or not levels:
+        raise JobsError(f"{where}: levels is {given!r}; it is a list of numbers, one a step")
+    return shift, tuple(_number(where, "levels", level) for level in levels)
 
 
-def _named(where: str, text: str, steps: int) -> tuple[Policy, int, float | None]:
+def _named(where: str, text: str, steps: int) -> tuple[Policy, int, float | None, tuple[float, ...] | None]:
     """The policy that a row names, with the steps (else `steps`) and noise levels that belong to it."""
     try:
         policy = policy_named(text)
@@ -200,8 +216,8 @@ def _named(where: str, text: str, steps: int) -> tuple[Policy, int, float | None
         raise JobsError(f"{where}: {error}") from error
     made = PRESETS.get(text.strip())
     if made is None:
-        return policy, steps, None
-    return policy, made.steps or steps, made.shift
+        return policy, steps, None, None
+    return policy, made.steps or steps, made.shift, made.levels
 
 
 def _captions(path: Path, text: str, defaults: Defaults, n: int | None, seed: int) -> Iterator[Job]:
@@ -240,6 +256,7 @@ def _captions(path: Path, text: str, defaults: Defaults, n: int | None, seed: in
             guidance=defaults.guidance,
             policy=defaults.policy,
             shift=defaults.shift,
+            levels=defaults.levels,
             source={"image_id": image, "caption_id": caption_id},
         )
 

@@ -100,6 +100,7 @@ class Desk:
             height=job.height,
             guidance=job.guidance,
             shift=job.shift,
+            levels=job.levels,
             device=self.setting.device,
             dtype=self.setting.dtype,
             versions=self.setting.versions,

@@ -2,9 +2,9 @@
 
 A candidate is a policy at a step count. For a speed v the budget is the large model's seconds at T steps divided by v.
 Fewer steps spend it on T′ < T whole large steps, or on as many of the T steps, crowded towards the noise, with repeats
-in between (`policies.Skip`); every other make (large then small, small then large, both ends large,
-a mask to the end, a mask in the middle) has one free count, and that count spends the rest of the same budget, at T
-steps and at step counts between T and T′.
+in between (`methods.Skip`); every other make (large then small, small then large, both ends large, a mask to the end,
+a mask in the middle) has one free count, and that count spends the rest of the same budget, at T steps and at step
+counts between T and T′.
 """
 
 from bisect import bisect_left
@@ -13,9 +13,10 @@ from math import sqrt
 
 from ..errors import PolicyError
 from ..measure.price import Prices
-from ..policies.methods import LargeOnly, Schedule, Skip, SmallOnly
+from ..policies.methods import LargeOnly, Schedule, SmallOnly
 from ..policies.policy import Policy
 from ..policies.presets import TABLE_1
+from ..policies.skip import Skip
 from ..recipe.file import NEAR
 
 FEWEST = 2  # steps of a run

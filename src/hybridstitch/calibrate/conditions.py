@@ -5,6 +5,7 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -72,7 +73,7 @@ def home_of(pipe: Any, conditions: Conditions, records: Mapping[str, str] = Mapp
     from ..mini.opened import mini_folder
 
     stitched = pipe.transformer
-    large, small = _name(pipe), _name(stitched.small)
+    large, small = _name(pipe), None if _is_saved_pair(stitched) else _name(stitched.small)
     mini = large is not None and large == str(mini_folder())
     names = {"large": large} | ({} if mini or small is None else {"small": small})
     first = next(stitched.large.parameters())
@@ -117,6 +118,12 @@ def digest(prompts: Sequence[str]) -> str:
 def _name(part: Any) -> str | None:
     """Where a pipeline or a model was loaded from."""
     return str(part.config.get("_name_or_path") or "") or None
+
+
+def _is_saved_pair(stitched: Any) -> bool:
+    """Whether both models were read from the folder of one saved pair, which is opened by its own name."""
+    large, small = (Path(_name(model) or "") for model in (stitched.large, stitched.small))
+    return (large.name, small.name) == ("large", "small") and large.parent == small.parent
 
 
 def _size(module: torch.nn.Module) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ..policies.levels import shifted
+from ..policies.levels import at_levels
 from ..policies.methods import HybridStitch, LargeOnly, Schedule
 from ..policies.policy import MaskedPolicy, Policy
 from ..policies.program import segments
@@ -31,7 +31,7 @@ class Artist:
         negative, steps, guidance: as the pipeline takes them.
         size: width and height in pixels.
         policy: who draws what.
-        shift: of the noise levels (`levels.shifted`); None leaves them to the pipeline.
+        shift, levels: of the noise, one for all or each step's σ (`policies.levels`); None leaves them to the pipeline.
         together: pictures of a prompt that are drawn in one call.
     """
 
@@ -42,6 +42,7 @@ class Artist:
     guidance: float
     size: tuple[int, int]
     shift: float | None = None
+    levels: tuple[float, ...] | None = None
     together: int = 1
 
     def draw(self, prompt: str, seed: int, **options: Any) -> Take:
@@ -67,12 +68,13 @@ class Artist:
             seeds: of the noise of each.
             negatives: what not, of each, instead of the artist's.
             policy: instead of the artist's.
-            steps: instead of the artist's.
+            steps: instead of the artist's, at the pipeline's noise levels.
             frames: keep the first picture emerging.
             on_step: called after each step.
         """
         stitched = self.pipe.transformer
         stitched.policy = policy or self.policy
+        levels = {} if steps else at_levels(self.pipe.scheduler, self.steps, self.shift, self.levels)
         steps = steps or self.steps
         film = Frames(steps) if frames else None
         if film is not None:
@@ -83,9 +85,6 @@ class Artist:
             return tensors
 
         avoided = [self.negative] * len(prompts) if negatives is None else list(negatives)
-        levels = {}
-        if self.shift is not None:
-            levels["sigmas"] = shifted(steps, self.shift, own=self.pipe.scheduler.config.shift)
         start = perf_counter()
         images: list[Image.Image] = self.pipe(
             list(prompts),

@@ -38,7 +38,7 @@ class Asked:
         seed: picture k of each prompt is drawn from seed + k.
         count: pictures of each prompt.
         steps, guidance: T, and the scale of classifier-free guidance.
-        shift: of the noise levels, as a preset made for few steps asks; None leaves them to the pipeline.
+        shift, levels: of the noise, as a preset or recipe made for few steps asks; None leaves them to the pipeline.
         size: width and height in pixels; None is the pair's own.
         device, dtype: where and in what precision.
     """
@@ -56,6 +56,7 @@ class Asked:
     device: str
     dtype: str
     shift: float | None = None
+    levels: tuple[float, ...] | None = None
 
     @classmethod
     def of(
@@ -118,6 +119,7 @@ class Asked:
             device=device,
             dtype=_dtype(found.dtype, device, found.pair),
             shift=found.shift,
+            levels=found.levels,
         )
 
 

@@ -22,6 +22,7 @@ from .asked import Asked, writable
 from .batch_input import check, devices_of, engine_for, limits_of
 from .batch_studio import JobStudio, estimate
 from .batch_words import tell_estimate, tell_found, tell_result
+from .served import Served
 
 Jobs = Annotated[Path, typer.Argument(help="A list, .jsonl or .csv, or a captions file, .json.", show_default=False)]
 Devices = Annotated[
@@ -39,6 +40,9 @@ def batch(
     pair: flags.PairName = None,
     small: flags.Small = None,
     policy: flags.PolicyName = None,
+    recipe_file: flags.RecipeFile = None,
+    speed: flags.Speed = None,
+    closeness: flags.Closeness = None,
     seed: flags.Seed = None,
     steps: flags.Steps = None,
     size: flags.Size = None,
@@ -62,10 +66,13 @@ def batch(
     hybridstitch batch jobs.jsonl --out pictures
     """
     devices = devices_of(device)
+    served = Served.of(recipe_file, speed=speed, closeness=closeness, policy=policy, source=None)
+    if served is not None:
+        served.warn_of(pair=pair, steps=steps, guidance=guidance, size=size)
     asked, *_ = [
         Asked.of(
-            prompts=("-",), negative=negative, pair=pair, small=small, policy=policy, seed=seed,
-            steps=steps, guidance=guidance, size=size, device=name, dtype=dtype,
+            prompts=("-",), below=None if served is None else served.layer, negative=negative, pair=pair, small=small,
+            policy=policy, seed=seed, steps=steps, guidance=guidance, size=size, device=name, dtype=dtype,
         )
         for name in devices
     ]  # fmt: skip
@@ -78,6 +85,7 @@ def batch(
     defaults = listing.Defaults(
         negative=asked.negative, seed=asked.seed, size=limits.check(asked.size), steps=asked.steps,
         guidance=asked.guidance, policy=asked.policy or named.policy, shift=asked.shift,
+        levels=asked.levels,
     )  # fmt: skip
     found = listing.read(jobs, defaults, n=n, captions_seed=captions_seed)
     check(found.jobs, named, limits)
@@ -89,7 +97,7 @@ def batch(
     twice = len(found.jobs) - len(by_id)
     if twice:
         say.line("note", f"{twice} of {len(found.jobs)} jobs ask for a picture that another asks for; it is drawn once")
-    studio = JobStudio(named=named, policy=defaults.policy, dtype=asked.dtype, engine=engine)
+    studio = JobStudio(named=named, policy=defaults.policy, dtype=asked.dtype, engine=engine, served=served)
     desks = [Desk(out=out, setting=setting, device=name, open=studio) for name in devices]
     if dry_run:
         tell_estimate(*estimate(by_id, desks, images_per_call), jobs=len(by_id), desks=desks, as_json=as_json)

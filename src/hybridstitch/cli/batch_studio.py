@@ -15,6 +15,7 @@ from ..errors import StitchWarning
 from ..policies.policy import Policy
 from ..report.picture import encode
 from . import say
+from .served import Served
 
 if TYPE_CHECKING:
     from ..report.takes import Take
@@ -32,12 +33,14 @@ class JobStudio:
         policy: it is opened with; every job brings its own.
         dtype: of the models.
         engine: how they are run.
+        served: the recipe that the pair is checked against, if there is one.
     """
 
     named: "Pair"
     policy: Policy
     dtype: str
     engine: Engine
+    served: Served | None = None
 
     def __call__(self, device: str) -> Draw:
         """What draws there."""
@@ -46,6 +49,8 @@ class JobStudio:
 
         with say.plain_warnings():  # a process of its own has not made them plain yet
             pipe = self.named.open(self.policy, device=device, dtype=self.dtype, engine=self.engine)
+            if self.served is not None:
+                self.served.check(pipe)
 
         def draw(jobs: Sequence[Job]) -> "Sequence[Take]":
             job = jobs[0]
@@ -56,7 +61,7 @@ class JobStudio:
                     self.named.check_opened(pipe, size, texts)
             artist = Artist(
                 pipe=pipe, policy=job.policy, negative=job.negative, steps=job.steps, guidance=job.guidance, size=size,
-                shift=job.shift,
+                shift=job.shift, levels=job.levels,
             )  # fmt: skip
             with say.plain_warnings():
                 warnings.simplefilter("ignore", StitchWarning)  # its row says it
@@ -81,7 +86,7 @@ def estimate(jobs: Mapping[str, Job], desks: Sequence[Desk], images_per_call: in
         for job in new:
             program = warm_up_program(job.policy)
             count = min(images_per_call, sum(alike(other) == alike(job) for other in missing))
-            draw([replace(job, policy=program, steps=len(program.program.split()))] * count)
+            draw([replace(job, policy=program, steps=len(program.program.split()), levels=None)] * count)
             take, *_ = draw([job] * count)
             size = len(encode(take.image, desk.recipe(job, take)))
             samples.append(Sample(Kind.of(job.to_json()), take.seconds, size))

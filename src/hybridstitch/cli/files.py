@@ -125,6 +125,7 @@ class Files:
             trace=trace_digest(take.trace),
             pixels=pixel_digest(take.image),
             shift=self.asked.shift,
+            levels=self.asked.levels,
         )
 
     def _save(self, take: Take, path: Path, metadata: Metadata) -> Take:

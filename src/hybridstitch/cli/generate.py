@@ -155,7 +155,7 @@ def _draw(
             served.check(pipe)
         artist = Artist(
             pipe=pipe, policy=policy, negative=asked.negative, steps=asked.steps, guidance=asked.guidance, size=size,
-            shift=asked.shift, together=together,
+            shift=asked.shift, levels=asked.levels, together=together,
         )  # fmt: skip
         models = named.known_as({} if drawn is None else drawn.models)
         files = Files(out=out, asked=asked, models=models, metadata=metadata, size=size)

@@ -25,7 +25,7 @@ class Layer:
         steps, guidance: T, and the scale of classifier-free guidance.
         size: width and height in pixels.
         device, dtype: where and in what precision.
-        shift: of the noise levels (`levels.shifted`); it belongs to the layer's policy and steps.
+        shift, levels: of the noise (`policies.levels`); they belong to the layer's policy and steps.
     """
 
     prompts: tuple[str, ...] | None = None
@@ -40,17 +40,19 @@ class Layer:
     device: str | None = None
     dtype: str | None = None
     shift: float | None = None
+    levels: tuple[float, ...] | None = None
 
     def over(self, lower: Self) -> Self:
         """This layer's settings, and where it says nothing the lower one's.
 
-        Two settings never come alone: a small model goes with the pair that names it, and a shift of the noise levels
-        with the policy and the number of steps that it was made for.
+        Two settings never come alone: a small model goes with the pair that names it, and noise levels with the policy
+        and the number of steps that they were made for.
         """
         if self.pair is not None:
             lower = replace(lower, small=None)
-        if self.policy not in (None, lower.policy) or self.steps not in (None, lower.steps):
-            lower = replace(lower, shift=None)
+        others = self.policy not in (None, lower.policy) or self.steps not in (None, lower.steps)
+        if others or self.shift is not None or self.levels is not None:
+            lower = replace(lower, shift=None, levels=None)
         given = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
         return replace(lower, **given)
 
@@ -73,7 +75,7 @@ def named(policy: str | None) -> Layer:
     made = PRESETS.get(policy.strip())
     if made is None:
         return Layer(policy=policy_named(policy))
-    return Layer(policy=made.policy, steps=made.steps, shift=made.shift)
+    return Layer(policy=made.policy, steps=made.steps, shift=made.shift, levels=made.levels)
 
 
 def recorded(metadata: Metadata) -> Layer:
@@ -99,4 +101,5 @@ def recorded(metadata: Metadata) -> Layer:
         device=metadata.device,
         dtype=metadata.dtype,
         shift=metadata.shift,
+        levels=metadata.levels,
     )

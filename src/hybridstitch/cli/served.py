@@ -60,13 +60,15 @@ class Served:
 
     @property
     def layer(self) -> Layer:
-        """Pair, policy, steps, guidance and size to draw with."""
+        """Pair, policy, steps, noise levels, guidance and size to draw with."""
         home = self.recipe.home
         return Layer(
             pair=home.pair,
             small=home.small,
             policy=parse(self.point.policy),
             steps=self.point.steps,
+            shift=self.point.shift,
+            levels=self.point.levels,
             guidance=home.guidance,
             size=(home.width, home.height),
         )

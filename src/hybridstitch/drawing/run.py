@@ -6,7 +6,7 @@ observe   the scheduler made its step: guided prediction, both latents and what 
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -20,11 +20,12 @@ from .call import Models, check_time
 from .carry import Last
 from .change import Meter
 from .decide import Decider
-from .draw import draw, draw_skipping
-from .guard import NOTHING_CHANGED, OUT_OF_RANGE, Guard
+from .draw import draw
+from .guard import Guard
 from .kv import KVCache
 from .masks import Masks
 from .record import Drawn
+from .skipping import draw_skipping
 from .stepped import Stepped
 
 Kind = tuple[int, int]  # of a call: its place among those of a step, and its rows
@@ -209,7 +210,10 @@ class Run:
                 cache.forget()
         for done in self.drawn[-1:]:
             done.release()
-        self.drawn.append(Drawn(plans, tokens, overruled=self._objections(tokens)))
+        overruled: list[str | None] = [None] * self.images
+        if self._guard is not None and self._guard.looks(tokens):
+            overruled = self._guard.objections(self.distances(), tokens)
+        self.drawn.append(Drawn(plans, tokens, overruled=overruled))
         self.pending = True
 
     def _carry_out(self, kind: Kind, previous: Tensor | None) -> Tensor:
@@ -226,19 +230,6 @@ class Run:
             keep=self._keep,
             overruled=now.overruled,
         )
-
-    def _objections(self, tokens: Sequence[Tensor | None]) -> list[str | None]:
-        """Per image why the step about to be drawn is not drawn as decided."""
-        found: list[str | None] = [None] * self.images
-        measured = self._meter is not None and self._meter.change is not None
-        if self._guard is None or not (self._guard.bands or (measured and any(t is not None for t in tokens))):
-            return found
-        for image, distances in enumerate(self.distances()):
-            if distances and self._guard.out_of_range(len(distances) - 1, distances[-1]):
-                found[image] = OUT_OF_RANGE
-            elif tokens[image] is not None and measured and not distances[-1]:  # 0, or all tokens given
-                found[image] = NOTHING_CHANGED
-        return found
 
     def _settle(self, images: int) -> None:
         """Replace the supposed number of images by the known one."""

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..compat import every_block
 from .family import Facts, Inputs, KeysValues
@@ -87,7 +87,7 @@ class Attached(ABC):
 
     # --- what all of them do ---
 
-    def module(self) -> nn.Module:
+    def module(self) -> Any:
         """The transformer."""
         return self.transformer
 
@@ -109,7 +109,9 @@ class Attached(ABC):
         self._found = {name: attention.processor for name, attention in self.attentions().items()}
         self._ours = {name: self.processor() for name in self._found}
         for name, found in self._found.items():
-            self._ours[name]._attention_backend = getattr(found, "_attention_backend", None)  # SD3's has none until set
+            self._ours[name]._attention_backend = getattr(
+                found, "_attention_backend", None
+            )  # some have none until it is set
         self._install(self._ours)
         self._hooks = list(self.hooks())
 
@@ -142,7 +144,8 @@ class Attached(ABC):
         try:
             for ours, (keys, values) in zip(self._ours.values(), memory or (), strict=False):
                 ours.keys, ours.values, ours.ran = keys, values, False
-                ours.parts = None if rows is None or rows.whole else rows.parts
+            if memory:
+                self._lend_rows(rows, memory[0][0].device)
             with every_block(self.transformer) if whole else nullcontext():
                 prediction = self.call(**inputs, return_dict=False)[0]
             return prediction, bool(memory) and all(ours.ran for ours in self._ours.values())
@@ -157,13 +160,21 @@ class Attached(ABC):
         try:
             for ours, (keys, values) in zip(self._ours.values(), memory, strict=True):
                 ours.keys, ours.values, ours.places = keys, values, places[keys.shape[1]]
-                ours.parts = None if rows is None or rows.whole else rows.parts
                 ours.positions = positions
+            self._lend_rows(rows, tokens.device)
             with every_block(self.transformer):
                 drawn = self.call(**given, return_dict=False)[0]
             return self.whole(drawn, inputs, tokens)
         finally:
             self._take_back()
+
+    def _lend_rows(self, rows: Rows | None, device: torch.device) -> None:
+        """Say which rows of the memory a call is about; slices are constants to a compiled graph, an index is not."""
+        if rows is None or rows.whole:
+            return
+        parts, index = (rows.parts, None) if self.call is self.transformer else (None, rows.index(device))
+        for ours in self._ours.values():
+            ours.parts, ours.index = parts, index
 
     def _take_back(self) -> None:
         for ours in self._ours.values():

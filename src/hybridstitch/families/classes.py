@@ -69,7 +69,7 @@ def by_size(inputs: Inputs) -> tuple[int, ...]:
 
 
 def packing(inputs: Inputs, config: Config) -> Callable[[Tensor], Tensor]:
-    """LTX from a picture steps (B, C, F - 1, H, W), without the picture: zeros there, never what enters next."""
+    """LTX from a picture steps (B, C, F - 1, H, W), without it: zeros there, which are never what enters next."""
     frames, patch = inputs.get("num_frames") or 0, (config["patch_size_t"], config["patch_size"], config["patch_size"])
 
     def pack(latent: Tensor) -> Tensor:
@@ -105,13 +105,9 @@ def _row(
 ) -> Facts:
     texts = dict.fromkeys(words.split(), "text width")
     return Facts(
-        name=name,
-        layout=layout,
-        same={**same, **texts},
-        words=frozenset(texts),
-        shared=frozenset(shared.split()),
+        name=name, layout=layout, same={**same, **texts}, words=frozenset(texts), shared=frozenset(shared.split()),
         **more,
-    )
+    )  # fmt: skip
 
 
 def _controls(*names: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..policies.latency import Shape
 from .layout import Layout
@@ -84,7 +84,7 @@ class Family(Protocol):
     layout: Layout
     call: Callable[..., Any]
 
-    def module(self) -> nn.Module:
+    def module(self) -> Any:
         """The transformer."""
         ...
 

@@ -19,6 +19,7 @@ class Lent:
     Attributes:
         keys, values: memory of the whole call, (R, length, heads, width); None where nothing is kept.
         parts: slices of the memory's rows with the slices of this call's rows that they are; None for all rows.
+        index: the same rows as a tensor, (r,), where one compiled graph is to serve any of them at the price of a copy.
         places: where the drawn tokens lie in the memory, flattened to (R·length, …); None in a dense call.
         positions: rows of the position table of the tokens at hand, (r, n); None for all, in order.
         ran: whether it attended since `ran` was last set to False.
@@ -37,8 +38,14 @@ class Lent:
         self.keys: Tensor | None = None
         self.values: Tensor | None = None
         self.parts: tuple[Part, ...] | None = None
+        self.index: Tensor | None = None
         self.places: Tensor | None = None
         self.positions: Tensor | None = None
+
+    @property
+    def some_rows(self) -> bool:
+        """Whether these are not all rows of the memory."""
+        return self.parts is not None or self.index is not None
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Attend to the tokens at hand and, in a masked call, to all others.
@@ -74,14 +81,18 @@ class Lent:
 
     def put(self, memory: Tensor, rows: Tensor) -> None:
         """Leave whole rows in the memory."""
-        if self.parts is None:
+        if self.index is not None:
+            memory.index_copy_(0, self.index, rows.to(memory.dtype))
+        elif self.parts is None:
             memory.copy_(rows)
         else:
             for there, here in self.parts:
                 memory[there] = rows[here]
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Scaled dot-product attention; where keys are those of more rows than these, part by part, without a copy."""
+        """Scaled dot-product attention; where keys are those of more rows than these, part by part."""
+        if self.places is not None and self.index is not None:
+            key, value = key.index_select(0, self.index), value.index_select(0, self.index)
         if self.places is None or self.parts is None:
             return attention(query, key.to(query.dtype), value.to(query.dtype), self._attention_backend)
         mixed = torch.empty_like(query)

@@ -56,7 +56,7 @@ class Rows:
         )
 
     def take(self, value: Tensor) -> Tensor:
-        """These rows of a tensor of R rows: the tensor itself, a view, or a copy where they are several images of more.
+        """These rows of a tensor of R rows, side by side in memory: the tensor itself where these are all.
 
         Args:
             value: (R, …).
@@ -66,10 +66,7 @@ class Rows:
         """
         if self.whole:
             return value
-        parts = self.parts
-        if len(parts) == 1:
-            return value[parts[0][0]]
-        return torch.stack([value[there] for there, _ in parts], 1).flatten(0, 1)
+        return torch.cat([value[number : number + 1] for number in self.numbers])
 
     def pick(self, value: list[Any] | tuple[Any, ...]) -> list[Any] | tuple[Any, ...]:
         """These rows of a list of R."""

@@ -79,7 +79,7 @@ class JointAttention(Lent):
             if words is not None:
                 self.put(memory[:, memory.shape[1] - words.shape[1] :], words)
             return whole
-        if memory is None or self.parts is not None or memory.dtype != fresh.dtype:
+        if memory is None or self.some_rows or memory.dtype != fresh.dtype:
             return self.keep(memory, fresh if words is None else torch.cat([fresh, words], dim=1))
         memory[:, : fresh.shape[1]] = fresh
         if words is not None:

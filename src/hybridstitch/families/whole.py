@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import StitchError
 from .family import Facts, Inputs, KeysValues, bare
@@ -37,7 +37,7 @@ class Whole:
         """A large model of a class."""
         return cls(facts, transformer, facts.layout(transformer.config), transformer)
 
-    def module(self) -> nn.Module:
+    def module(self) -> Any:
         """The transformer."""
         return self.transformer
 

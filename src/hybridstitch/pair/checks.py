@@ -38,7 +38,7 @@ def check_pipeline(pipe: DiffusionPipeline) -> Any:
     Raises:
         StitchError: it cannot.
     """
-    large = getattr(pipe, "transformer", None)
+    large: Any = getattr(pipe, "transformer", None)
     kind = type(pipe).__name__
     if isinstance(large, StitchedTransformer):
         raise StitchError(

@@ -51,12 +51,15 @@ def second(pipe: Any) -> nn.Module | None:
     return found if isinstance(found, nn.Module) else None
 
 
-def seat(stitched: "StitchedTransformer", model: nn.Module) -> None:
-    """Let a second large model draw in a pair's run from now on."""
-    model.forward = Expert(stitched, model)  # type: ignore[method-assign]
+def seat(stitched: "StitchedTransformer", pipe: Any) -> None:
+    """Let a pipeline's second large model, if it has one, draw in a pair's run from now on."""
+    model = second(pipe)
+    if model is not None:
+        model.forward = Expert(stitched, model)  # type: ignore[method-assign]
 
 
-def unseat(model: nn.Module) -> None:
-    """Leave a second large model as it was found."""
-    if isinstance(vars(model).get("forward"), Expert):
+def unseat(pipe: Any) -> None:
+    """Leave a pipeline's second large model as it was found."""
+    model = second(pipe)
+    if model is not None and isinstance(vars(model).get("forward"), Expert):
         del model.forward

@@ -4,11 +4,10 @@ Life of a picture: the pipeline calls `forward`; the first call of a grid of tim
 draws; the pipeline guides and calls `scheduler.step`, which an observer reports to the run; then keys and values go.
 """
 
-import copy
 import inspect
 import sys
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 from torch import Tensor
 
@@ -25,10 +24,13 @@ from ..families.known import family_of
 from ..policies.policy import Policy
 from ..policies.presets import Preset, as_preset, warning
 from ..policies.trace import Trace
+from .current import CurrentRun, check_policy
+from .expert import seat, unseat
 from .facade import Facade
+from .following import Following
 from .observer import Listener, check_scheduler, measurable
 from .prepared import Prepared
-from .seats import Seats
+from .words import listen, unlisten
 
 
 class StitchedTransformer(Facade, Listener):
@@ -62,10 +64,11 @@ class StitchedTransformer(Facade, Listener):
         self._signature = inspect.signature(inspect.unwrap(type(large).forward))
         self._preset = as_preset(policy)
         self._prepared = Prepared(self.family, small)
-        self._forget()
+        self._following = Following()
+        self._current: CurrentRun | None = None
         self.guard: Guard | None = None
         self.words: Words | None = None
-        self.check_policy(self.policy)
+        check_policy(self.policy, self.family, None)
         self.engine = engine
         self.family.attach()  # last: what fails before leaves the model as it was
 
@@ -95,7 +98,7 @@ class StitchedTransformer(Facade, Listener):
     @policy.setter
     def policy(self, policy: Policy | Preset | str) -> None:
         preset = as_preset(policy)
-        self.check_policy(preset.policy)
+        check_policy(preset.policy, self.family, self._following.scheduler)
         self._preset = preset
 
     @property
@@ -104,7 +107,7 @@ class StitchedTransformer(Facade, Listener):
 
         `pipe(prompt, **pipe.transformer.call)`; empty where the policy is by no preset or recipe.
         """
-        return self._preset.call(self._seats.scheduler)
+        return self._preset.call(self._following.scheduler)
 
     @property
     def saved_policy(self) -> str:
@@ -122,32 +125,13 @@ class StitchedTransformer(Facade, Listener):
         Raises:
             StitchError: nothing was drawn yet.
         """
-        if self._run is None or self._decider is None:
+        if self._current is None:
             raise StitchError("no picture was drawn yet, so there is no trace; call the pipeline first")
-        if not self._over:
-            return self._run.trace(str(self._decider.policy))
-        if self._trace is None:
-            self._trace = self._run.trace(str(self._decider.policy)).noted(self._decider.policy)
-        return self._trace
+        return self._current.trace
 
     def asked_of_large(self) -> None:
         """See `Facade`: an adapter that is merged writes into the weights, so they come back first."""
         self._prepared.wake()
-
-    def check_policy(self, policy: Policy) -> None:
-        """Refuse a policy that this pair or its pipeline's scheduler cannot serve.
-
-        Raises:
-            StitchError: masks on a family that draws whole steps only.
-            SchedulerError: see `observer.check_scheduler`.
-        """
-        if policy.can_mask and not self.family.facts.masks:
-            raise StitchError(
-                f"{policy.name} asks for parts of a picture, and {self.family.facts.name} draws whole steps only; use "
-                "a program of L, S and -, t-stitch, sr-diffusion or skip"
-            )
-        if self._seats.scheduler is not None:
-            check_scheduler(self._seats.scheduler, policy)
 
     def follow(self, pipe: Any) -> None:
         """Observe this pipeline's scheduler from now on (weakly; found again at each run).
@@ -159,11 +143,15 @@ class StitchedTransformer(Facade, Listener):
             SchedulerError: its scheduler cannot serve the policy.
         """
         check_scheduler(pipe.scheduler, self.policy)
-        self._seats.take(pipe, self)
+        self._following.follow(pipe, self)
+        seat(self, pipe)
+        listen(pipe, self.words)
 
     def leave(self) -> None:
         """Let the large model and the scheduler be as they were found."""
-        self._seats.leave(self)
+        unlisten(self._following.pipe)
+        unseat(self._following.pipe)
+        self._following.leave(self)
         self._prepared.undo()
         self.family.detach()
 
@@ -190,59 +178,28 @@ class StitchedTransformer(Facade, Listener):
             the prediction, of the latent's shape.
         """
         try:
-            run, decider = self._current_run(inputs)
-            if run.models.large is not large:
-                run.models = replace(run.models, large=large)
-            prediction = run.draw(inputs, decider)
-            if self.engine.offload and decider.large_is_over(run):
+            current = self._current_run(inputs)
+            if current.run.models.large is not large:
+                current.run.models = replace(current.run.models, large=large)
+            prediction = current.run.draw(inputs, current.decider)
+            if self.engine.offload and current.decider.large_is_over(current.run):
                 self._prepared.rest()
         except BaseException:
-            self._break_off()
+            if self._current is not None:
+                self._current.break_off()
             raise
         return prediction
 
     def observe(self, step: Stepped) -> None:
-        """The scheduler made a step; see `run.Run.observe`. Steps of other runs are not ours to count."""
-        if self._run is None or self._over or not self._run.pending:
-            return
-        if grid_of(self._seats.scheduler)[1] is not self._grid:  # another pair's run, after ours was broken off
-            self._break_off()
-            return
-        try:
-            self._run.observe(step)
-        except BaseException:
-            self._break_off()
-            raise
-        if len(self._run.drawn) == self._run.steps:
-            self._finish()
+        """The scheduler made a step; see `current.CurrentRun.observe`."""
+        if self._current is not None and self._current.observe(step, grid_of(self._following.scheduler)[1]):
+            self._tell()
 
     def _reset_stateful_cache(self, recurse: bool = True) -> None:
         """Diffusers calls this at the end of every pipeline call, an interrupted one included."""
-        if self._run is not None and not self._over:
-            self._over = True
-            self._run.finish()
-            self._finish()
+        if self._current is not None and self._current.end():
+            self._tell()
         self._prepared.wake()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """A pair of its own that has drawn nothing yet; in the copy of a pipeline it follows that copy."""
-        pipe = memo.get(id(self._seats.pipe))
-        copied = memo[id(self)] = type(self).__new__(type(self))
-        ours = {"_run", "_decider", "_trace", "_grid", "_seats", "_over"}
-        copied.__setstate__({k: copy.deepcopy(v, memo) for k, v in self.__dict__.items() if k not in ours})
-        copied._forget()
-        if pipe is not None:
-            copied._seats.found_in(pipe)
-        return copied
-
-    def _forget(self) -> None:
-        """Nothing was drawn, nobody is followed."""
-        self._run: Run | None = None
-        self._decider: ByPolicy | None = None
-        self._trace: Trace | None = None
-        self._grid: Tensor | None = None
-        self._over = True
-        self._seats = Seats()
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
         """Arguments of a call by name, as the large model's forward has them.
@@ -257,42 +214,34 @@ class StitchedTransformer(Facade, Listener):
                 raise StitchError(what)
         return inputs
 
-    def _current_run(self, inputs: Inputs) -> tuple[Run, ByPolicy]:
+    def _current_run(self, inputs: Inputs) -> CurrentRun:
         """The run this call belongs to: a new grid of timesteps, or the end of the last run, begins another."""
-        scheduler = self._seats.scheduler
+        scheduler, policy = self._following.scheduler, self.policy
         if scheduler is None:
             raise StitchError(
                 "this stitched transformer follows no pipeline, so it cannot see the scheduler's steps; call "
                 "`pipe.transformer.follow(pipe)`, or open the folder with `hybridstitch.open_pair(folder)`"
             )
         steps, grid = grid_of(scheduler)
-        if self._run is None or self._decider is None or self._over or grid is not self._grid:
-            policy = self.policy
-            check_scheduler(scheduler, policy)
-            outside = warning(
-                self._preset, steps=steps, **call_seen(self._seats.pipe, scheduler, inputs["hidden_states"])
-            )
-            if outside is not None:
-                self.warn(outside)
-            policy.check(steps)
-            self._prepared.check(self._seats.pipe)
-            measured = policy.measured if measurable(scheduler) else None
-            self._run = Run(
-                self.models, steps, measured=measured, keep=policy.can_mask, images=policy.images, guard=self.guard
-            )
-            self._decider, self._trace, self._grid, self._over = ByPolicy(policy), None, grid, False
-            self._seats.watch(scheduler, self)
-        return self._run, self._decider
+        if self._current is not None and self._current.goes_on(grid):
+            return self._current
+        pipe = self._following.pipe
+        check_scheduler(scheduler, policy)
+        outside = warning(self._preset, steps=steps, **call_seen(pipe, scheduler, inputs["hidden_states"]))
+        if outside is not None:
+            self.warn(outside)
+        policy.check(steps)
+        self._prepared.check(pipe)
+        measured = policy.measured if measurable(scheduler) else None
+        run = Run(self.models, steps, measured=measured, keep=policy.can_mask, images=policy.images, guard=self.guard)
+        self._current = CurrentRun(run, ByPolicy(policy), grid)
+        self._following.watch(scheduler, self)
+        return self._current
 
-    def _break_off(self) -> None:
-        """After an error: the next call begins a run, and this one holds no memory until then."""
-        self._over = True
-        if self._run is not None:
-            self._run.let_go()
-
-    def _finish(self) -> None:
-        self._over = True
-        if self._decider is not None and self._decider.policy.adaptive:
+    def _tell(self) -> None:
+        """Warn of what a user of an adaptive policy should know of the run that ended."""
+        assert self._current is not None
+        if self._current.decider.policy.adaptive:
             for note in self.trace.flags:
                 self.warn(note)
 

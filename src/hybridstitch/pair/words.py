@@ -119,14 +119,15 @@ class Listener:
         return Listener(memo.get(id(self._pipe()), self._pipe()), words)
 
 
-def listen(pipe: Any, words: OwnWords) -> None:
-    """Let words hear every prompt that a pipeline encodes."""
-    pipe.encode_prompt = Listener(pipe, words)
+def listen(pipe: Any, words: Any) -> None:
+    """Let words, if they are a small model's own, hear every prompt that a pipeline encodes."""
+    if isinstance(words, OwnWords):
+        pipe.encode_prompt = Listener(pipe, words)
 
 
 def unlisten(pipe: Any) -> None:
     """Leave a pipeline as it was found."""
-    if isinstance(vars(pipe).get("encode_prompt"), Listener):
+    if isinstance(getattr(pipe, "__dict__", {}).get("encode_prompt"), Listener):
         del pipe.encode_prompt
 
 

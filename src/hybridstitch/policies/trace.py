@@ -89,7 +89,7 @@ class Trace:
         return replace(self, images=1, records=records, flags=())
 
     def plans(self, *, masks: bool = False) -> tuple[tuple[Plan, ...], ...]:
-        """What was drawn, per image: ready for `policies.Replay`.
+        """What was drawn, per image: ready for `methods.Replay`.
 
         Args:
             masks: name the recorded tokens instead of leaving the choice to the run.

@@ -4,9 +4,9 @@
     recipe.at(speed=1.8)         of the policies 1.8 times as fast, the one closest to the large model's picture
     recipe.at(closeness=0.95)    of the policies at least this close, the fastest
 
-*Speed* is end to end, against the large model alone at the recipe's step count (see `price`). *Closeness* is the
-structural similarity (SSIM) to that model's picture of the same prompt and seed, 1 for equal pictures, mean over
-prompts. A point's step count is part of it: fewer steps of the large model are points like any other.
+*Speed* is end to end, against the large model alone at the recipe's step count (see `measure.price`). *Closeness* is
+the structural similarity (SSIM) to that model's picture of the same prompt and seed, 1 for equal pictures, mean over
+prompts. A point's step count and noise levels are part of it: fewer steps of the large model are points like any other.
 """
 
 from .file import Recipe, RecipeError, check_request

@@ -16,7 +16,7 @@ from ..policies.presets import Preset, Setting
 from .home import Home
 from .point import Make, Point, Trial, between, kind_of, make_of
 
-VERSION = 2
+VERSION = 3
 DELIVERED = 0.05  # how far, in shares, a delivered speed may be from the one asked for
 NEAR = 0.04  # how far a predicted one may be
 DEFAULT_CLOSENESS = 0.9  # of the policy that serves when nothing was asked for
@@ -27,7 +27,16 @@ def _from_1(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, "version": 2, "trials": []}
 
 
-MIGRATIONS = {1: _from_1}  # from each earlier version to the next
+def _from_2(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 knew no noise levels, and named the small model of a saved pair, which brings it."""
+    home = dict(data["home"])
+    pair, small = home["pair"] or "", Path(home["small"] or "")
+    if small == Path(pair, "transformer", "small") or f"models--{pair.replace('/', '--')}" in small.parts:
+        home["small"] = None
+    return {**data, "version": 3, "home": home}
+
+
+MIGRATIONS = {1: _from_1, 2: _from_2}  # from each earlier version to the next
 
 
 class RecipeError(HybridStitchError, ValueError):
@@ -106,11 +115,11 @@ class Recipe:
     def _between(self, speed: float) -> Iterator[Point]:
         """Programs between two measured ones of the same make: priced, and taken to be as close as the faster one."""
         reference = self.prices.seconds(LargeOnly(), self.home.steps)
-        makes: dict[Make, list[Point]] = {}
+        makes: dict[tuple[*Make, float | None], list[Point]] = {}
         for point in sorted(self.points, key=lambda p: p.speed):
-            found = make_of(parse(point.policy), point.steps)
+            found = make_of(parse(point.policy), point.steps) if point.levels is None else None
             if found is not None:
-                makes.setdefault(found[0], []).append(point)
+                makes.setdefault((*found[0], point.shift), []).append(point)
         for members in makes.values():
             for slower, faster in pairwise(members):
                 if not slower.speed < speed < faster.speed:
@@ -149,6 +158,8 @@ class Recipe:
             source=f"calibrated: {point.steps} steps, closeness {point.closeness}",
             made_for=setting,
             steps=point.steps,
+            shift=point.shift,
+            levels=point.levels,
             guidance=self.home.guidance,
             size=setting.size,
         )
@@ -183,15 +194,16 @@ class Recipe:
                 f"it is of version {data['version']} and this release reads versions up to {VERSION}; upgrade "
                 "hybridstitch, or calibrate again with this release"
             )
-        for version in range(data["version"], VERSION):
-            data = MIGRATIONS[version](data)
         try:
+            for version in range(data["version"], VERSION):
+                data = MIGRATIONS[version](data)
             points = tuple(
                 Point(
                     **{
                         **row,
                         "closeness": Interval(*row["closeness"]),
                         "psnr": Interval(*row["psnr"]),
+                        "levels": None if row.get("levels") is None else tuple(map(float, row["levels"])),
                         "distances": tuple(None if d is None else (d[0], d[1]) for d in row["distances"]),
                     }
                 )
@@ -208,7 +220,7 @@ class Recipe:
                 home=Home(**{**data["home"], "parameters": (int(large), int(small))}),
                 prices=Prices.from_json(data["prices"]),
                 points=points,
-                trials=tuple(Trial(*trial) for trial in data["trials"]),
+                trials=tuple(Trial.from_json(trial) for trial in data["trials"]),
                 verdict=tuple(data["verdict"]),
                 **{name: data[name] for name in ("shares", "prompts", "seed", "asked")},
             )

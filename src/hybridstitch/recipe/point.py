@@ -1,23 +1,26 @@
-"""One policy at one step count, with what was measured of it, and the programs that lie between two of them."""
+"""One policy at one step count and some noise levels, measured, and the programs that lie between two of them."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from math import floor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from ..measure.intervals import Interval
-from ..policies.methods import LargeOnly, Schedule, Skip, SmallOnly
+from ..policies.levels import check_levels
+from ..policies.methods import LargeOnly, Schedule, SmallOnly
 from ..policies.policy import Policy
 from ..policies.program import fill, segments
+from ..policies.skip import Skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One policy at one step count, measured.
+    """One policy at one step count and some noise levels, measured.
 
     Attributes:
         policy: as text.
         steps: T′ of its runs.
+        shift, levels: of the noise, one for all or each step's σ (`policies.levels`); None leaves them to the pipeline.
         kind: "large", "fewer steps" (of the large model; a repeated prediction is a longer step), "small",
             "whole steps" (both models, never in one step) or "region mask".
         predicted: speed by the prices.
@@ -31,6 +34,8 @@ class Point:
 
     policy: str
     steps: int
+    shift: float | None = None
+    levels: tuple[float, ...] | None = None
     kind: str
     predicted: float
     measured: float | None = None
@@ -40,6 +45,10 @@ class Point:
     memory_mib: float = 0.0
     distances: tuple[tuple[float, float] | None, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Refuse noise levels that no run can have."""
+        check_levels(self.steps, self.shift, self.levels)
+
     @property
     def speed(self) -> float:
         """Measured where it was, else predicted."""
@@ -47,27 +56,31 @@ class Point:
 
     @property
     def name(self) -> str:
-        """What a user reads: policy and step count."""
-        return named(self.policy, self.steps)
+        """What a user reads: policy, step count and noise levels."""
+        return named(self.policy, self.steps, self.shift, self.levels)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object."""
-        return {**asdict(self), "closeness": list(self.closeness), "psnr": list(self.psnr)}
+        """A JSON object; noise levels that are the pipeline's own are left out."""
+        data = {**asdict(self), "closeness": list(self.closeness), "psnr": list(self.psnr)}
+        return {name: value for name, value in data.items() if name not in ("shift", "levels") or value is not None}
 
 
-def named(policy: str, steps: int) -> str:
-    """A policy and its step count as a user reads them: "L4 H2@0.15 S2 (text=cached) in 8 steps".
+def named(policy: str, steps: int, shift: float | None = None, levels: Sequence[float] | None = None) -> str:
+    """A point as a user reads it: "L4 H2@0.15 S2 (text=cached) in 8 steps at shift 5".
 
     Args:
         policy: as text.
         steps: T′.
+        shift, levels: see `Point`.
     """
+    at = "" if shift is None else f" at shift {shift:g}"
+    at += "" if levels is None else f" at {' '.join(f'{level:.3g}' for level in levels)}"
     name, _, options = policy.partition(":")
     if name == Schedule.name:
         words = dict(option.split("=") for option in options.split(","))
         name = words.pop("program")
         options = ", ".join(f"{key}={value}" for key, value in words.items())
-    return name + (f" ({options})" if options else "") + f" in {steps} steps"
+    return name + (f" ({options})" if options else "") + f" in {steps} steps{at}"
 
 
 def kind_of(policy: Policy, steps: int, reference: int) -> str:
@@ -86,7 +99,7 @@ def kind_of(policy: Policy, steps: int, reference: int) -> str:
 
 
 class Trial(NamedTuple):
-    """What the search looked at: a policy, T′, its kind and speed, and its mean closeness over some prompts."""
+    """What the search looked at: a policy at T′ and noise levels, its kind, speed and mean closeness over prompts."""
 
     policy: str
     steps: int
@@ -94,6 +107,14 @@ class Trial(NamedTuple):
     speed: float
     closeness: float
     prompts: int
+    shift: float | None = None
+    levels: tuple[float, ...] | None = None
+
+    @classmethod
+    def from_json(cls, row: Sequence[Any]) -> Self:
+        """Read a row of a recipe's file."""
+        trial = cls(*row)
+        return trial if trial.levels is None else trial._replace(levels=tuple(trial.levels))
 
 
 def between(slower: tuple[Policy, int], faster: tuple[Policy, int]) -> list[tuple[Policy, int]]:

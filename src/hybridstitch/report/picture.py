@@ -19,7 +19,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..disk import files as disk
-from ..errors import HybridStitchError
+from ..errors import HybridStitchError, SchedulerError
+from ..policies.levels import check_levels
 from ..policies.trace import Trace
 
 CHUNK = "hybridstitch"
@@ -52,7 +53,7 @@ class Metadata:
         versions: of the packages and of the machine that decide the pixels.
         trace: digest of what was decided, see `trace_digest`.
         pixels: SHA-256 of the picture's RGB bytes.
-        shift: of the noise levels (`levels.shifted`); None left them to the pipeline.
+        shift, levels: of the noise, one for all or each step's σ (`policies.levels`); None left them to the pipeline.
     """
 
     prompt: str
@@ -72,6 +73,7 @@ class Metadata:
     trace: str
     pixels: str
     shift: float | None = None
+    levels: tuple[float, ...] | None = None
 
     @property
     def parameters(self) -> str:
@@ -85,6 +87,7 @@ class Metadata:
             "Sampler": "Euler flow matching",
             "CFG scale": f"{self.guidance:g}",
             **({} if self.shift is None else {"Shift": f"{self.shift:g}"}),
+            **({} if self.levels is None else {"Noise levels": " ".join(f"{level:g}" for level in self.levels)}),
             "Seed": self.seed,
             "Size": f"{self.width}x{self.height}",
             "Model": _quoted(pair),
@@ -95,7 +98,8 @@ class Metadata:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` reads back."""
-        return {"version": VERSION, **asdict(self)}
+        data = {"version": VERSION, **asdict(self)}
+        return {name: value for name, value in data.items() if name != "levels" or value is not None}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -113,10 +117,17 @@ class Metadata:
         for name, value in given.items():
             if not _can_be(name, value):
                 raise PictureError(f"this picture's metadata is damaged: its {name} is {_shown(value)}")
+        if given.get("levels") is not None:
+            given["levels"] = tuple(map(float, given["levels"]))
         try:
-            return cls(**given)
+            found = cls(**given)
         except TypeError as error:
             raise PictureError(f"this picture's metadata is incomplete ({error})") from error
+        try:
+            check_levels(found.steps, found.shift, found.levels)
+        except SchedulerError as error:
+            raise PictureError(f"this picture's metadata is damaged: {error}") from error
+        return found
 
 
 def encode(image: Image.Image, metadata: Metadata | None = None) -> bytes:
@@ -244,6 +255,8 @@ def _can_be(name: str, value: Any) -> bool:
             return _is_number(value, -MOST, MOST)
         case "shift":
             return value is None or (_is_number(value, 0, MOST) and value > 0)
+        case "levels":
+            return value is None or (isinstance(value, list) and all(_is_number(level, 0, 1) for level in value))
         case _:
             return _is_text(value)
 

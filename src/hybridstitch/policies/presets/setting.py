@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ..levels import shifted
+from ..levels import at_levels
 from ..policy import Policy
 
 
@@ -57,7 +57,7 @@ class Preset:
         made_for: the setting its thresholds were chosen in; None where there are no thresholds to carry over.
         paper: the paper's figures for it.
         steps: T, where the policy is made for one number of steps.
-        shift: of the noise levels (`levels.shifted`); None leaves them to the pipeline.
+        shift, levels: of the noise, one for all or each step's σ (`policies.levels`); None leaves them to the pipeline.
         guidance, size: guidance scale, height and width in pixels, where it was measured with one of each.
     """
 
@@ -68,6 +68,7 @@ class Preset:
     paper: PaperRow | None = None
     steps: int | None = None
     shift: float | None = None
+    levels: tuple[float, ...] | None = None
     guidance: float | None = None
     size: tuple[int, int] | None = None
 
@@ -85,9 +86,7 @@ class Preset:
             "num_inference_steps": self.steps, "guidance_scale": self.guidance, "height": height, "width": width
         }  # fmt: skip
         call: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
-        if self.steps is not None and self.shift is not None:
-            call["sigmas"] = shifted(self.steps, self.shift, own=scheduler.config.shift)
-        return call
+        return call if self.steps is None else call | at_levels(scheduler, self.steps, self.shift, self.levels)
 
 
 def outside(

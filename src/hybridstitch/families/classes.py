@@ -163,7 +163,6 @@ CLASSES: tuple[Facts, ...] = (
         "SanaTransformer2DModel", square, PATCH, "caption_channels", "attention_kwargs",
         refused=_controls("controlnet_block_samples"),
     ),
-    _row("WanTransformer3DModel", video, PATCH, "text_dim", "attention_kwargs"),
     _row(
         "WanVACETransformer3DModel", video, {**PATCH, "vace_in_channels": "control channels"}, "text_dim",
         "control_hidden_states_scale attention_kwargs", fit=scales,

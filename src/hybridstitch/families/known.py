@@ -9,7 +9,11 @@ from .classes import CLASSES
 from .family import Facts, Family
 from .whole import Whole
 
-PARTS = {"SD3Transformer2DModel": "sd3:SD3Family", "FluxTransformer2DModel": "flux:FluxFamily"}
+PARTS = {
+    "SD3Transformer2DModel": "sd3:SD3Family",
+    "FluxTransformer2DModel": "flux:FluxFamily",
+    "WanTransformer3DModel": "wan:WanFamily",
+}
 WHOLE = {facts.name: facts for facts in CLASSES}
 NAMES = (*PARTS, *WHOLE)
 LISTS = "it takes its pictures as a list of tensors of any sizes, whose tokens have no common axis"

@@ -25,7 +25,7 @@ from ..policies.policy import Policy
 from ..policies.presets import Preset, as_preset, warning
 from ..policies.trace import Trace
 from .current import CurrentRun, check_policy
-from .expert import seat, unseat
+from .expert import check_whole, seat, unseat
 from .facade import Facade
 from .following import Following
 from .observer import Listener, check_scheduler, measurable
@@ -99,6 +99,7 @@ class StitchedTransformer(Facade, Listener):
     def policy(self, policy: Policy | Preset | str) -> None:
         preset = as_preset(policy)
         check_policy(preset.policy, self.family, self._following.scheduler)
+        check_whole(preset.policy, self._following.pipe)
         self._preset = preset
 
     @property

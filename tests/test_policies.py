@@ -9,16 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridstitch.errors import PolicyError
-from hybridstitch.policies.methods import (
-    POLICIES,
-    HybridStitch,
-    LargeOnly,
-    Schedule,
-    SmallOnly,
-    SRDiffusion,
-    TStitch,
-    parse,
-)
+from hybridstitch.policies.methods import HybridStitch, LargeOnly, Schedule, SmallOnly, SRDiffusion, TStitch
+from hybridstitch.policies.parse import POLICIES, parse
 from hybridstitch.policies.plan import Plan, Region, Stroke, large, small
 from hybridstitch.policies.policy import least_large, next_stage
 from hybridstitch.policies.replay import Replay

@@ -77,7 +77,7 @@ def test_a_replay_needs_no_torch(tmp_path):
     trace = simulated(HybridStitch(), [[None, 0.4, 0.2, 0.1]], 5)
     trace.save(tmp_path / "trace.json")
     code = (
-        "import sys; from hybridstitch.policies.trace import Trace; from hybridstitch.policies.methods import parse; "
+        "import sys; from hybridstitch.policies.trace import Trace; from hybridstitch.policies.parse import parse; "
         f"t = Trace.load({str(tmp_path / 'trace.json')!r}); "
         "assert t.replay(parse(t.policy)) == t.plans(); assert 'torch' not in sys.modules"
     )

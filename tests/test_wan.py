@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybridstitch import Replay, stitch
-from hybridstitch.errors import StitchError
 from hybridstitch.families.rows import Rows
 from hybridstitch.families.wan import WanFamily
 from hybridstitch.policies.plan import Plan, Region, Stroke
@@ -119,15 +118,3 @@ def test_each_video_has_a_mask_of_its_own(name):
     assert [len(mask) for mask in masks] == [5, 5]
     assert masks[0] != masks[1]
     assert [str(step.drawn) for step in trace.of(0)] == ["L", "L", "S + L@0.3", "S"]
-
-
-def test_two_experts_share_no_keys_and_values():
-    piped = PIPELINES["wan-2.2"]
-    pipe = piped.build()
-    with pytest.raises(StitchError, match="whose keys and values two experts"):
-        stitch(pipe, piped.transformer(1), "L2 H1@0.3 S*")
-    assert type(pipe.transformer).__name__ == piped.kind
-    assert "forward" not in vars(pipe.transformer_2)
-    stitch(pipe, piped.transformer(1), "L2 S*")
-    with pytest.raises(StitchError, match="whose keys and values two experts"):
-        pipe.transformer.policy = "hybrid-stitch"

@@ -151,6 +151,18 @@ def test_two_experts_and_one_small_model_are_one_run():
     assert "forward" not in vars(pipe.transformer_2)
 
 
+def test_two_experts_draw_no_masks():
+    piped = PIPELINES["wan-2.2"]
+    says = "this pipeline draws with two large models, whose keys and values are not each other's"
+    with pytest.raises(StitchError, match=says):
+        stitch(piped.build(), piped.transformer(1), "L2 H2@0.3 S*")
+    pipe = piped.build()
+    stitch(pipe, piped.transformer(1), "large")
+    with pytest.raises(StitchError, match=says):
+        pipe.transformer.policy = "L2 H2@0.3 S*"
+    assert str(pipe.transformer.policy) == "large"
+
+
 def test_two_experts_of_two_kinds_are_refused():
     piped = PIPELINES["wan-2.2"]
     pipe = piped.build(transformer_2=PIPELINES["wan-vace"].transformer(0))

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from .errors import HybridStitchError, StitchWarning
     from .opening import open_pair, stitch, unstitch
     from .pair.stitched import StitchedTransformer
-    from .policies.methods import POLICIES, HybridStitch, LargeOnly, Schedule, SmallOnly, SRDiffusion, TStitch
+    from .policies.methods import HybridStitch, LargeOnly, Schedule, SmallOnly, SRDiffusion, TStitch
+    from .policies.parse import POLICIES
     from .policies.plan import Plan, Region, Stroke
     from .policies.policy import Policy
     from .policies.presets import policy_named, preset
@@ -57,7 +58,7 @@ __all__ = [
     "unstitch",
 ]
 _HOMES = (  # torch is needed by the last two
-    *("errors", "policies.plan", "policies.policy", "policies.trace", "policies.methods"),
+    *("errors", "policies.plan", "policies.policy", "policies.trace", "policies.methods", "policies.parse"),
     *("policies.replay", "policies.reuse", "policies.skip"),
     *("policies.presets", "drawing.engine", "recipe", "pair.stitched", "opening"),
 )

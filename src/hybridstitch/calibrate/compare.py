@@ -9,7 +9,7 @@ from ..evaluate.closeness import capped_psnr, ssim
 from ..measure.lockstep import decode, draw_together, prepare
 from ..measure.price import Prices
 from ..measure.profile import follow
-from ..policies.methods import parse
+from ..policies.parse import parse
 from .conditions import Conditions, Picture
 
 MASKS = (0.15, 0.3)  # whose shares of the difference are told

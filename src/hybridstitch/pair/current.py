@@ -86,22 +86,28 @@ class CurrentRun:
         return None
 
 
-def check_policy(policy: Policy, family: Family, scheduler: Any) -> None:
+def check_policy(policy: Policy, family: Family, scheduler: Any, *, experts: bool = False) -> None:
     """Refuse a policy that a pair or its pipeline's scheduler cannot serve.
 
     Args:
         policy: who draws what.
         family: of the large model.
         scheduler: the pipeline's, or None where there is none yet.
+        experts: whether the pipeline has a second large model.
 
     Raises:
-        StitchError: masks on a family that draws whole steps only.
+        StitchError: masks on a family that draws whole steps only, or on two experts, whose keys are not each other's.
         SchedulerError: see `observer.check_scheduler`.
     """
     if policy.can_mask and not family.facts.masks:
         raise StitchError(
             f"{policy.name} asks for parts of a picture, and {family.facts.name} draws whole steps only; use a program "
             "of L, S and -, t-stitch, sr-diffusion or skip"
+        )
+    if policy.can_mask and experts:
+        raise StitchError(
+            f"{policy.name} asks for parts of a picture, and this pipeline draws with two large models, whose keys and "
+            "values are not each other's; use a program of L, S and -, t-stitch, sr-diffusion or skip"
         )
     if scheduler is not None:
         check_scheduler(scheduler, policy)

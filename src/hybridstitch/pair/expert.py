@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from ..compat import Transformer2DModelOutput
 from ..errors import StitchError
 from ..families.known import family_of
-from ..policies.policy import Policy
 
 if TYPE_CHECKING:
     from .stitched import StitchedTransformer
@@ -52,24 +51,10 @@ def second(pipe: Any) -> nn.Module | None:
     return found if isinstance(found, nn.Module) else None
 
 
-def check_whole(policy: Policy, pipe: Any) -> None:
-    """Refuse parts of a picture where two experts draw: the keys and values of one are nothing to the other.
-
-    Raises:
-        StitchError: see above.
-    """
-    if policy.can_mask and second(pipe) is not None:
-        raise StitchError(
-            f"{policy.name} asks for parts of a picture, whose keys and values two experts (transformer, "
-            "transformer_2) do not share; use a program of L, S and -, t-stitch, sr-diffusion or skip"
-        )
-
-
 def seat(stitched: "StitchedTransformer", pipe: Any) -> None:
     """Let a pipeline's second large model, if it has one, draw in a pair's run from now on."""
     model = second(pipe)
     if model is not None:
-        check_whole(stitched.policy, pipe)
         model.forward = Expert(stitched, model)  # type: ignore[method-assign]
 
 

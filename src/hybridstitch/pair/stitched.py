@@ -25,7 +25,7 @@ from ..policies.policy import Policy
 from ..policies.presets import Preset, as_preset, warning
 from ..policies.trace import Trace
 from .current import CurrentRun, check_policy
-from .expert import check_whole, seat, unseat
+from .expert import seat, second, unseat
 from .facade import Facade
 from .following import Following
 from .observer import Listener, check_scheduler, measurable
@@ -98,8 +98,8 @@ class StitchedTransformer(Facade, Listener):
     @policy.setter
     def policy(self, policy: Policy | Preset | str) -> None:
         preset = as_preset(policy)
-        check_policy(preset.policy, self.family, self._following.scheduler)
-        check_whole(preset.policy, self._following.pipe)
+        pipe = self._following.pipe
+        check_policy(preset.policy, self.family, self._following.scheduler, experts=second(pipe) is not None)
         self._preset = preset
 
     @property
@@ -143,7 +143,7 @@ class StitchedTransformer(Facade, Listener):
         Raises:
             SchedulerError: its scheduler cannot serve the policy.
         """
-        check_scheduler(pipe.scheduler, self.policy)
+        check_policy(self.policy, self.family, pipe.scheduler, experts=second(pipe) is not None)
         self._following.follow(pipe, self)
         seat(self, pipe)
         listen(pipe, self.words)

@@ -5,23 +5,17 @@ the classes below or a `Schedule` program:
 
     HybridStitch(masks=(0.3,), thresholds=(0.5, 0.3))    Algorithm 1 with any number of masks
     Schedule("L10 H15@0.3 S25")                          a fixed program: 10 steps large, 15 hybrid, 25 small
-
-As text a policy is its name and the fields that differ from their defaults
-(`hybrid-stitch:masks=0.3,thresholds=0.5/0.3`); what a policy wraps comes last (`reuse:bound=0.1,of=sr-diffusion`).
-`parse` and `str` are inverses.
 """
 
 from dataclasses import dataclass
 from math import floor
 
-from ..errors import PolicyError, nearest
+from ..errors import PolicyError
 from . import options
 from .plan import Plan, large, small
 from .policy import MaskedPolicy, Policy, Reduction, Signal, next_stage
-from .program import SEGMENT, check_start, segment_at, segments
-from .reuse import Reuse
+from .program import check_start, segment_at, segments
 from .seen import Seen
-from .skip import Skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,31 +157,3 @@ class Schedule(MaskedPolicy):
         stage, segment = segment_at(self.program, seen.step, seen.steps)
         base = {"L": (large(),), "S": (self.small(),), "H": (self.small(),), "R": (), "-": ()}[segment.letter]
         return Plan(base if segment.ratio is None else (*base, self.masked(segment.ratio)), stage)
-
-
-POLICIES: dict[str, type[Policy]] = {
-    policy.name: policy for policy in (LargeOnly, SmallOnly, Skip, TStitch, SRDiffusion, HybridStitch, Schedule, Reuse)
-}
-
-
-def parse(text: str) -> Policy:
-    """Read a policy string; the inverse of `str(policy)`. A bare program (`"L10 S40"`) is a `Schedule`.
-
-    Args:
-        text: `name`, or `name:field=value,field=value`; several numbers are separated by `/`. Behind `of=`, which
-            comes last, another policy.
-
-    Raises:
-        PolicyError: an unknown name or option (with the nearest known one), or a value that cannot be meant.
-    """
-    name, _, changed = text.strip().partition(":")
-    if name not in POLICIES:
-        if SEGMENT.fullmatch(name.split()[0] if name.split() else "") and not changed:
-            return Schedule(name)
-        raise PolicyError(f"there is no policy {name!r}; {nearest(name, POLICIES)}")
-    if name != Reuse.name:
-        return POLICIES[name](**options.read_changed(name, POLICIES[name], changed))
-    changed, found, of = changed.partition("of=")
-    if not found:
-        raise PolicyError("reuse needs a policy to reuse the steps of, and it comes last: reuse:bound=0.1,of=L10 S40")
-    return Reuse(parse(of), **options.read_changed(name, Reuse, changed, last="of"))

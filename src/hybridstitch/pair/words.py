@@ -88,7 +88,7 @@ class OwnWords:
         return copied
 
 
-class Listener:
+class PromptListener:
     """Stands in for a pipeline's `encode_prompt`."""
 
     def __init__(self, pipe: Any, words: OwnWords) -> None:
@@ -113,21 +113,21 @@ class Listener:
             self._words.remember(told, other)
         return told
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Listener":
+    def __deepcopy__(self, memo: dict[int, Any]) -> "PromptListener":
         """In a copy of the pipeline, of that copy."""
         words = memo.get(id(self._words)) or self._words.__deepcopy__(memo)
-        return Listener(memo.get(id(self._pipe()), self._pipe()), words)
+        return PromptListener(memo.get(id(self._pipe()), self._pipe()), words)
 
 
 def listen(pipe: Any, words: Any) -> None:
     """Let words, if they are a small model's own, hear every prompt that a pipeline encodes."""
     if isinstance(words, OwnWords):
-        pipe.encode_prompt = Listener(pipe, words)
+        pipe.encode_prompt = PromptListener(pipe, words)
 
 
 def unlisten(pipe: Any) -> None:
     """Leave a pipeline as it was found."""
-    if isinstance(getattr(pipe, "__dict__", {}).get("encode_prompt"), Listener):
+    if isinstance(getattr(pipe, "__dict__", {}).get("encode_prompt"), PromptListener):
         del pipe.encode_prompt
 
 

@@ -39,7 +39,8 @@ from hybridstitch.calibrate.state import State
 from hybridstitch.measure.intervals import mean_interval
 from hybridstitch.measure.price import Prices
 from hybridstitch.mini.scenes import heldout_prompts
-from hybridstitch.policies.methods import HybridStitch, LargeOnly, Schedule, parse
+from hybridstitch.policies.methods import HybridStitch, LargeOnly, Schedule
+from hybridstitch.policies.parse import parse
 from hybridstitch.policies.policy import Policy
 from hybridstitch.policies.presets import PRESETS, TABLE_1, TABLE_2, TABLE_3
 from hybridstitch.recipe import Recipe, RecipeError

@@ -34,8 +34,8 @@ from hybridstitch.evaluate.closeness import psnr, ssim
 from hybridstitch.measure.intervals import mean_interval
 from hybridstitch.mini.scenes import heldout_prompts
 from hybridstitch.mini.score import MiniClip
-from hybridstitch.policies.methods import Skip
 from hybridstitch.policies.presets import preset
+from hybridstitch.policies.skip import Skip
 
 GUIDANCE = 4.0
 FEW = ("L2 H2@0.15 S2", "L3 H2@0.15 S1", "L4 H2@0.15", "L4 H4@0.15", "L6 H2@0.15", "L8 H2@0.15")

@@ -22,8 +22,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, St
 import hybridstitch
 from benchmarks.machine import machine
 from hybridstitch.drawing.run import Run
-from hybridstitch.policies.methods import Replay
 from hybridstitch.policies.plan import Plan, Region, Stroke
+from hybridstitch.policies.replay import Replay
 
 WIDTH, LAYERS, SIDE, TEXT, GUIDANCE = 512, 4, 64, 77, 4.0
 

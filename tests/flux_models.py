@@ -11,7 +11,9 @@ from small_models import vae
 TEXT, TEXT_WIDTH, POOLED = 7, 24, 20
 
 
-def transformer(*, heads: int = 4, layers: int = 2, seed: int = 0, guided: bool = True) -> FluxTransformer2DModel:
+def transformer(
+    *, heads: int = 4, layers: int = 2, seed: int = 0, guided: bool = True, text_width: int = TEXT_WIDTH
+) -> FluxTransformer2DModel:
     """A random transformer, 16 wide a head, as many double as single blocks."""
     torch.manual_seed(seed)
     model = FluxTransformer2DModel(
@@ -21,7 +23,7 @@ def transformer(*, heads: int = 4, layers: int = 2, seed: int = 0, guided: bool 
         num_single_layers=layers,
         attention_head_dim=16,
         num_attention_heads=heads,
-        joint_attention_dim=TEXT_WIDTH,
+        joint_attention_dim=text_width,
         pooled_projection_dim=POOLED,
         guidance_embeds=guided,
         axes_dims_rope=(4, 6, 6),

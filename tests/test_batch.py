@@ -25,7 +25,8 @@ from hybridstitch.batch.work import Attempt, Desk
 from hybridstitch.disk import files as disk
 from hybridstitch.disk.lock import alone
 from hybridstitch.errors import BusyError, StitchWarning
-from hybridstitch.policies.methods import HybridStitch, LargeOnly, parse
+from hybridstitch.policies.methods import HybridStitch, LargeOnly
+from hybridstitch.policies.parse import parse
 from hybridstitch.policies.presets import preset
 from hybridstitch.policies.reuse import Reuse
 from hybridstitch.report.picture import PACKAGES, read

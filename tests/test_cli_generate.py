@@ -12,7 +12,7 @@ from PIL import Image
 
 from hybridstitch.cli import main
 from hybridstitch.mini import opened
-from hybridstitch.policies.methods import parse
+from hybridstitch.policies.parse import parse
 from hybridstitch.policies.trace import Trace
 from hybridstitch.report import picture
 from hybridstitch.report.identity import ends_of

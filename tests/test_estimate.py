@@ -17,7 +17,7 @@ from hybridstitch.errors import SchedulerError
 from hybridstitch.mini.opened import open_mini
 from hybridstitch.pair.estimate import estimate, measurable
 from hybridstitch.pair.observer import check_scheduler, unwatch, watch
-from hybridstitch.policies.methods import parse
+from hybridstitch.policies.parse import parse
 from small_models import generate, pipeline, small, stitched
 
 STEPS = 8

@@ -16,6 +16,7 @@ from hybridstitch.families.rows import Rows
 from hybridstitch.policies.plan import Plan, Region, Stroke
 from seen import same
 from small_models import kept
+from tokenwise import token_by_token_in
 
 ROWS, SIDES, TOLERANCES = 4, (8, 6), {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 TOKENS = SIDES[0] * SIDES[1]
@@ -40,18 +41,7 @@ def inputs(dtype):
 def token_by_token(monkeypatch):
     """Products that sum each token by itself: a library's sum in another order for another number of tokens."""
 
-    def linear(x, weight, bias=None):
-        out = (x.unsqueeze(-2) * weight).sum(-1)
-        return out if bias is None else out + bias
-
-    def attention(query, key, value, backend=None):
-        query, key, value = (t.transpose(1, 2) for t in (query, key, value))  # (R, heads, n, width)
-        scores = (query.unsqueeze(-2) * key.unsqueeze(-3)).sum(-1) * query.shape[-1] ** -0.5
-        mixed = scores.softmax(-1).unsqueeze(-2) * value.transpose(-1, -2).unsqueeze(-3)  # (R, heads, n, width, m)
-        return mixed.sum(-1).transpose(1, 2)
-
-    monkeypatch.setattr(torch.nn.functional, "linear", linear)
-    monkeypatch.setattr("hybridstitch.families.lent.attention", attention)
+    token_by_token_in(monkeypatch, "hybridstitch.families.lent.attention")
 
 
 def again(family, given_, memory, tokens, rows, text):

@@ -8,7 +8,7 @@ import torch
 
 from hybridstitch.drawing.guard import NOT_FINITE, NOTHING_CHANGED, OUT_OF_RANGE, Guard
 from hybridstitch.errors import RunError
-from hybridstitch.policies.methods import parse
+from hybridstitch.policies.parse import parse
 from hybridstitch.policies.trace import Trace
 from small_models import generate, stitched
 

@@ -8,10 +8,12 @@ import pytest
 
 from hybridstitch.calibrate.conditions import Conditions, home_of
 from hybridstitch.cli import main
+from hybridstitch.cli.pairs import Pair
 from hybridstitch.mini import opened
 from hybridstitch.opening import check_recipe
 from hybridstitch.report import identity as module
 from hybridstitch.report.identity import ends_of, identity, is_here, known_as
+from hybridstitch.reproduce.config import models_in
 from mini_folder import save
 from test_recipe import RECIPE
 
@@ -122,3 +124,14 @@ def test_a_recipe_of_an_earlier_release_holds(tmp_path):
     home = home_of(pipe, Conditions(width=128, height=128, steps=50, guidance=4.0))
     assert home.models["large"].startswith("content ")
     check_recipe(pipe, replace(RECIPE, home=replace(home, models={"large": f"files {ends_of(folder)[:16]}"})))
+
+
+def test_a_reproduction_of_an_earlier_release_goes_on_under_its_names(tmp_path):
+    folder = save(tmp_path / "mini")
+    recorded = {"large": f"files {ends_of(folder)[:16]}"}
+    assert models_in(tmp_path) == {}
+    (tmp_path / "config.json").write_text(json.dumps({"settings": {"models": recorded}}))
+    pair = Pair(large=str(folder), small=None, folder=folder, mini=True)
+    assert pair.known_as(models_in(tmp_path)) == recorded
+    (tmp_path / "config.json").write_text('{"settings": [{"models": 1}]}')
+    assert pair.known_as(models_in(tmp_path)) == pair.models

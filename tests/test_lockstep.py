@@ -11,8 +11,8 @@ from hybridstitch import HybridStitch, LargeOnly, Schedule, SmallOnly, SRDiffusi
 from hybridstitch.errors import PolicyError, StitchError
 from hybridstitch.measure.lockstep import decode, draw_together, prepare
 from hybridstitch.mini.opened import open_mini
-from hybridstitch.policies.methods import Replay
 from hybridstitch.policies.policy import Policy
+from hybridstitch.policies.replay import Replay
 from mini_folder import save
 
 PROMPT = "a big dog left of a small cat on a meadow"

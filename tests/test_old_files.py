@@ -18,7 +18,7 @@ import hybridstitch
 from hybridstitch import Replay, StitchedTransformer, Trace, open_pair
 from hybridstitch.batch.job import id_of
 from hybridstitch.cli import main
-from hybridstitch.policies.methods import parse
+from hybridstitch.policies.parse import parse
 from hybridstitch.recipe import Recipe
 from hybridstitch.report.picture import pixel_digest, read
 

@@ -12,7 +12,7 @@ from hybridstitch.calibrate.conditions import Conditions, home_of
 from hybridstitch.errors import PolicyError, StitchWarning
 from hybridstitch.measure.intervals import Interval
 from hybridstitch.measure.price import Prices
-from hybridstitch.policies.methods import parse
+from hybridstitch.policies.parse import parse
 from hybridstitch.recipe import Point, Recipe, RecipeError, kind_of
 from small_models import pipeline, prompt, small, transformer, worded
 

@@ -14,7 +14,8 @@ from hybridstitch.calibrate.table import Standing, span_of
 from hybridstitch.measure.lockstep import draw_together, prepare
 from hybridstitch.measure.price import Prices
 from hybridstitch.policies.levels import at_levels
-from hybridstitch.policies.methods import LargeOnly, Schedule, SmallOnly, parse
+from hybridstitch.policies.methods import LargeOnly, Schedule, SmallOnly
+from hybridstitch.policies.parse import parse
 from hybridstitch.recipe import kind_of
 from small_models import stitched, worded
 

@@ -7,16 +7,8 @@ import warnings
 import pytest
 
 from hybridstitch.errors import PolicyError, StitchWarning
-from hybridstitch.policies.methods import (
-    POLICIES,
-    HybridStitch,
-    LargeOnly,
-    Schedule,
-    SmallOnly,
-    SRDiffusion,
-    TStitch,
-    parse,
-)
+from hybridstitch.policies.methods import HybridStitch, LargeOnly, Schedule, SmallOnly, SRDiffusion, TStitch
+from hybridstitch.policies.parse import POLICIES, parse
 from hybridstitch.policies.presets import FEW, PAPER, PRESETS, TABLE_1, TABLE_2, TABLE_3, outside, policy_named, preset
 from hybridstitch.policies.program import fill
 from small_models import generate, stitched

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from hybridstitch.errors import PolicyError
 from hybridstitch.measure.price import Prices, fixed_plans
-from hybridstitch.policies.methods import HybridStitch, LargeOnly, Schedule, SmallOnly, parse
+from hybridstitch.policies.methods import HybridStitch, LargeOnly, Schedule, SmallOnly
+from hybridstitch.policies.parse import parse
 from hybridstitch.policies.plan import Plan, Region, Stroke, large, small
 
 PRICES = Prices(

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hybridstitch import HybridStitch, Replay, stitch
 from hybridstitch.drawing.guard import Guard
 from hybridstitch.pair.stitched import StitchedTransformer
-from hybridstitch.policies.methods import parse
+from hybridstitch.policies.parse import parse
 from small_models import generate, pipeline, small
 
 STEPS = 10

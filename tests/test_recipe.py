@@ -7,7 +7,8 @@ import pytest
 
 from hybridstitch.measure.intervals import Interval
 from hybridstitch.measure.price import Prices
-from hybridstitch.policies.methods import Skip, parse
+from hybridstitch.policies.parse import parse
+from hybridstitch.policies.skip import Skip
 from hybridstitch.recipe import Home, Point, Recipe, RecipeError, Trial, kind_of
 from hybridstitch.recipe.file import VERSION
 from hybridstitch.recipe.point import between

@@ -29,7 +29,7 @@ ALL = [(kind, size, g, "as it is") for kind in KINDS for size in SIZES for g in 
 ALL += [("sd3.5-medium", "odd", 4.0, name) for name in VARIANTS if name != "as it is"]
 WITHOUT_TORCH = """
 import json, sys
-from hybridstitch.policies.methods import parse
+from hybridstitch.policies.parse import parse
 from hybridstitch.policies.trace import Trace
 trace = Trace.load(sys.argv[1])
 plans = trace.replay(parse(trace.policy))

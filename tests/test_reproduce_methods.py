@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from hybridstitch.measure.price import Prices, fixed_plans
-from hybridstitch.policies.methods import HybridStitch, LargeOnly, Replay
+from hybridstitch.policies.methods import HybridStitch, LargeOnly
 from hybridstitch.policies.plan import Plan, Region, Stroke, large, small
 from hybridstitch.policies.presets import PRESETS
+from hybridstitch.policies.replay import Replay
 from hybridstitch.policies.trace import Step, Trace
 from hybridstitch.reproduce import implied, thresholds
 from hybridstitch.reproduce.methods import Method, changed, needed, resolve, rows

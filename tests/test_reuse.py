@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hybridstitch import HybridStitch, LargeOnly, Reuse, Schedule, SRDiffusion, stitch
 from hybridstitch.errors import PolicyError
-from hybridstitch.policies.methods import parse
+from hybridstitch.policies.parse import parse
 from hybridstitch.policies.plan import Plan, large
 from hybridstitch.policies.reuse import changes_a_step
 from hybridstitch.policies.seen import Seen

@@ -17,7 +17,9 @@ from hybridstitch.drawing.run import Run
 from hybridstitch.drawing.stepped import Stepped
 from hybridstitch.errors import RunError
 from hybridstitch.families.sd3 import SD3Family
-from hybridstitch.policies.methods import Replay, Schedule, parse
+from hybridstitch.policies.methods import Schedule
+from hybridstitch.policies.parse import parse
+from hybridstitch.policies.replay import Replay
 from hybridstitch.policies.reuse import Reuse
 from small_models import generate, pipeline, prompt, small
 from strategies import FITTING

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridstitch.errors import TraceError
-from hybridstitch.policies.methods import HybridStitch, LargeOnly, Replay, Schedule, SRDiffusion
+from hybridstitch.policies.methods import HybridStitch, LargeOnly, Schedule, SRDiffusion
 from hybridstitch.policies.plan import Plan, Region, Stroke, large, small
+from hybridstitch.policies.replay import Replay
 from hybridstitch.policies.seen import Seen
 from hybridstitch.policies.trace import Step, Trace
 from strategies import ANY, DISTANCES, FITTING, PLANS
@@ -76,7 +77,7 @@ def test_a_replay_needs_no_torch(tmp_path):
     trace = simulated(HybridStitch(), [[None, 0.4, 0.2, 0.1]], 5)
     trace.save(tmp_path / "trace.json")
     code = (
-        "import sys; from hybridstitch.policies.trace import Trace; from hybridstitch.policies.methods import parse; "
+        "import sys; from hybridstitch.policies.trace import Trace; from hybridstitch.policies.parse import parse; "
         f"t = Trace.load({str(tmp_path / 'trace.json')!r}); "
         "assert t.replay(parse(t.policy)) == t.plans(); assert 'torch' not in sys.modules"
     )

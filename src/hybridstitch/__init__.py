@@ -16,21 +16,14 @@ if TYPE_CHECKING:
     from .errors import HybridStitchError, StitchWarning
     from .opening import open_pair, stitch, unstitch
     from .pair.stitched import StitchedTransformer
-    from .policies.methods import (
-        POLICIES,
-        HybridStitch,
-        LargeOnly,
-        Replay,
-        Schedule,
-        Skip,
-        SmallOnly,
-        SRDiffusion,
-        TStitch,
-    )
+    from .policies.methods import HybridStitch, LargeOnly, Schedule, SmallOnly, SRDiffusion, TStitch
+    from .policies.parse import POLICIES
     from .policies.plan import Plan, Region, Stroke
     from .policies.policy import Policy
     from .policies.presets import policy_named, preset
+    from .policies.replay import Replay
     from .policies.reuse import Reuse
+    from .policies.skip import Skip
     from .policies.trace import Step, Trace
     from .recipe import Recipe
 
@@ -65,7 +58,8 @@ __all__ = [
     "unstitch",
 ]
 _HOMES = (  # torch is needed by the last two
-    *("errors", "policies.plan", "policies.policy", "policies.trace", "policies.methods", "policies.reuse"),
+    *("errors", "policies.plan", "policies.policy", "policies.trace", "policies.methods", "policies.parse"),
+    *("policies.replay", "policies.reuse", "policies.skip"),
     *("policies.presets", "drawing.engine", "recipe", "pair.stitched", "opening"),
 )
 

@@ -15,10 +15,12 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pag.pag_utils import PAGMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 __all__ = [
     "ModelMixin",
     "Transformer2DModelOutput",
+    "WeakTensorKeyDictionary",
     "attention",
     "backends",
     "blocks",
@@ -181,9 +183,11 @@ def call_seen(pipe: Any, scheduler: Any, latent: Tensor) -> dict[str, Any]:
         latent: of the call.
     """
     scale: int | None = getattr(pipe, "vae_scale_factor", None)
-    known = scale is not None and latent.ndim == 4  # packed latents do not tell height from width
+    size = None
+    if scale is not None and latent.ndim == 4:  # packed latents do not tell height from width
+        size = (latent.shape[2] * scale, latent.shape[3] * scale)
     return {
-        "size": (latent.shape[2] * scale, latent.shape[3] * scale) if known else None,
+        "size": size,
         "scheduler": type(scheduler).__name__,
         "guidance": getattr(pipe, "guidance_scale", None),
     }

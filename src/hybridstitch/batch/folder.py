@@ -17,6 +17,7 @@ from typing import Any
 from PIL import Image
 
 from ..disk import files as disk
+from ..report.identity import recorded
 from ..report.picture import PACKAGES, pixel_digest
 from ..report.picture import read as recipe_in
 from . import ledger
@@ -118,15 +119,8 @@ def begin(out: Path, jobs: Mapping[str, Job], setting: BatchSetting, origin: Map
 
 
 def models_in(out: Path) -> dict[str, str]:
-    """What the models' names stood for when the last batch was drawn into a folder; empty where there was none.
-
-    A batch goes on under the names it was begun with, whatever release began it: its ids rest on them.
-    """
-    try:
-        models = json.loads((out / "batch.json").read_text(encoding="utf-8"))["setting"]["models"]
-        return {str(role): str(what) for role, what in models.items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return {}
+    """What the models' names stood for when the last batch was drawn into a folder; see `identity.recorded`."""
+    return recorded(out / "batch.json", "setting")
 
 
 def apart(out: Path, setting: BatchSetting) -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ..errors import HybridStitchError
-from ..policies.methods import parse
+from ..policies.parse import parse
 from ..policies.policy import Policy
 from ..report.identity import is_content
 from ..report.picture import PACKAGES, Metadata

@@ -13,9 +13,10 @@ from math import sqrt
 
 from ..errors import PolicyError
 from ..measure.price import Prices
-from ..policies.methods import LargeOnly, Schedule, Skip, SmallOnly
+from ..policies.methods import LargeOnly, Schedule, SmallOnly
 from ..policies.policy import Policy
 from ..policies.presets import TABLE_1
+from ..policies.skip import Skip
 from ..recipe.file import NEAR
 
 FEWEST = 2  # steps of a run

@@ -10,7 +10,7 @@ from ..measure.lockstep import decode, draw_together, prepare
 from ..measure.price import Prices
 from ..measure.profile import follow
 from ..policies.levels import at_levels
-from ..policies.methods import parse
+from ..policies.parse import parse
 from .conditions import Conditions, Picture
 from .plans import noise_text
 

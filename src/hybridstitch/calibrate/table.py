@@ -12,7 +12,7 @@ from math import log
 from statistics import mean
 
 from ..measure.intervals import Interval, student_interval
-from ..policies.methods import parse
+from ..policies.parse import parse
 from ..policies.policy import Policy
 from ..recipe import kind_of
 from .compare import Score

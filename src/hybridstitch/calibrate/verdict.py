@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from ..measure.intervals import Interval, student_interval
 from ..measure.price import Prices
 from ..policies.latency import break_even
-from ..policies.methods import Skip
+from ..policies.skip import Skip
 from ..recipe.point import named
 from .table import PLAIN, Standing, best_by_kind
 

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..pair.memory import gibibytes
-from ..policies.methods import POLICIES
 from ..policies.options import write as option
+from ..policies.parse import POLICIES
 from ..policies.policy import Policy
 from ..policies.presets import PRESETS
 from ..report.picture import read, write

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Self
 
 from ..errors import PolicyError
-from ..policies.methods import parse
+from ..policies.parse import parse
 from ..policies.policy import Policy
 from ..policies.presets import PRESETS, policy_named
 from ..report.picture import Metadata, PictureError

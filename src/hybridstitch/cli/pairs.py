@@ -13,7 +13,7 @@ from ..batch.heap import keep_freed_memory
 from ..drawing.engine import PLAIN, Engine
 from ..mini.opened import MINI_POLICY, is_mini, mini_folder, open_mini
 from ..pair.stitching import DEFAULT, open_pair
-from ..policies.methods import parse
+from ..policies.parse import parse
 from ..policies.policy import Policy
 from .asked import BadInput
 

@@ -100,6 +100,7 @@ def reproduce(
     if not 1 <= timed <= number:
         raise BadInput(f"--latency-n {timed} was given; it is between 1 and --n {number}")
     say.hush()
+    from ..reproduce.config import models_in
     from .pairs import Pair
 
     named = Pair.of(asked.pair, asked.small)
@@ -112,9 +113,9 @@ def reproduce(
         raise BadInput(f"--real {real}: there is no folder {real} with real pictures to compare with")
     settings = Settings(
         pair=asked.pair, small=asked.small, mini=named.mini,
-        open=Opener(named=named, device=asked.device, dtype=asked.dtype), models=named.models, prompts=texts,
-        origin=origin, latency_n=timed, seed=asked.seed, steps=asked.steps, guidance=asked.guidance, size=pixels,
-        device=asked.device, dtype=asked.dtype, calibrate=not at_home if calibrate is None else calibrate,
+        open=Opener(named=named, device=asked.device, dtype=asked.dtype), models=named.known_as(models_in(out)),
+        prompts=texts, origin=origin, latency_n=timed, seed=asked.seed, steps=asked.steps, guidance=asked.guidance,
+        size=pixels, device=asked.device, dtype=asked.dtype, calibrate=not at_home if calibrate is None else calibrate,
         weights=_weights(weights or []), real=real, out=writable(out),
     )  # fmt: skip
     words = ["hybridstitch", *(ctx.obj or [])]

@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from ..policies.methods import parse
+from ..policies.parse import parse
 from ..recipe import Point, Recipe, check_request
 from . import say
 from .asked import BadInput

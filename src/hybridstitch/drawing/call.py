@@ -145,4 +145,6 @@ def _some(value: Any, rows: Rows) -> Any:
         return rows.take(value)
     if isinstance(value, list | tuple) and len(value) == total:
         return rows.pick(value)
+    if isinstance(value, dict):
+        return {name: _some(one, rows) for name, one in value.items()}
     return value

@@ -1,22 +1,21 @@
 """A plan becomes tensors: images that want the same stroke are drawn together, strokes are laid over each other."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-import torch
 from torch import Tensor
 
+from ..families.family import bare
 from ..families.rows import Rows
 from ..policies.plan import Plan, Stroke, large
 from .call import Call, Models
-from .canvas import Canvas, over
+from .canvas import Canvas
 from .carry import carried, renewed
 from .clock import mark
+from .groups import Tokens, groups, stacked
 from .kv import KVCache
 
 NO_MEMORY = "no keys and values of the previous step: large model, dense"
 NO_PREDICTION = "no previous prediction to repeat: large model, dense"
-Tokens = Sequence[Tensor | None]  # per image the chosen tokens (K,), or None where its plan has no region
 
 
 def draw(
@@ -77,33 +76,6 @@ def draw(
     return canvas.value
 
 
-def draw_skipping(call: Call, main: Call, tokens: Tokens, models: Models) -> Tensor:
-    """Skip-layer guidance (SPEC §5): the large model without some layers where it drew this step, else no difference.
-
-    Args:
-        call: the second, conditional call (B rows), `skip_layers` among its inputs.
-        main: the step's first call, drawn.
-        tokens: see `Tokens`.
-        models: the pair.
-
-    Returns:
-        `where(drawn by L this step, L(skip_layers), v_text)`, (B, …).
-    """
-    assert main.prediction is not None
-    text = main.prediction[-len(call.latent) :]  # the conditional branch comes last
-    images = tuple(i for i, plan in enumerate(main.plans) if any(s.model == "L" for s in plan.strokes))
-    if not images:
-        return text
-    start = mark(call.latent.device)
-    drawn, _ = models.large.dense(call.take(call.rows(images)))
-    call.spans.append((images, start, mark(call.latent.device)))
-    everywhere = [any(s.model == "L" and s.region.everywhere for s in main.plans[i].strokes) for i in images]
-    if all(everywhere) and len(images) == call.images:
-        return drawn
-    where = [None if whole else tokens[image] for image, whole in zip(images, everywhere, strict=True)]
-    return over(text, drawn, images, where, models.large.layout)
-
-
 def lacking(
     plan: Plan, call: Call, image: int, cache: KVCache, previous: Tensor | None, step: int, length: int
 ) -> str | None:
@@ -116,27 +88,9 @@ def lacking(
     return None if covered or previous is not None else NO_PREDICTION
 
 
-def groups(plans: Sequence[Plan], tokens: Tokens, position: int) -> list[tuple[Stroke, tuple[int, ...]]]:
-    """Images whose plan has the same stroke at a position (explicit tokens count by their number only)."""
-    found: dict[tuple[Stroke, int], list[int]] = {}
-    for image, plan in enumerate(plans):
-        if position < len(plan.strokes):
-            stroke, chosen = plan.strokes[position], tokens[image]
-            count = 0 if stroke.region.everywhere or chosen is None else len(chosen)
-            if stroke.region.tokens is not None:
-                stroke = replace(stroke, region=replace(stroke.region, tokens=()))
-            found.setdefault((stroke, count), []).append(image)
-    return [(stroke, tuple(images)) for (stroke, _), images in found.items()]
-
-
-def stacked(tokens: Tokens, images: Sequence[int]) -> Tensor:
-    """The chosen tokens of some images, (images, K)."""
-    return torch.stack([chosen for image in images if (chosen := tokens[image]) is not None])
-
-
 def _small(stroke: Stroke, rows: Rows, call: Call, models: Models, previous: Tensor | None) -> Tensor:
     """The small model, with the last prediction carried on if the stroke says so."""
-    drawn = models.small(**call.take(rows, "S"), return_dict=False)[0]
+    drawn = bare(models.small(**call.take(rows, "S"), return_dict=False))
     if not stroke.carries:
         return drawn
     before, call.last = call.last, renewed(call.last, drawn, rows, len(call.latent))

@@ -8,6 +8,7 @@ was calibrated says that its decisions do not hold for this picture. Each such s
 runs read one flag and one distance a step on the host.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 NOT_FINITE = "the prediction came out NaN or infinite: large model, dense"
@@ -40,3 +41,22 @@ class Guard:
         if band is None or distance is None:
             return False
         return not band[0] / self.slack <= distance <= band[1] * self.slack
+
+    def looks(self, masks: Sequence[object]) -> bool:
+        """Whether distances have to be read for a step with these masks, None where an image has none."""
+        return bool(self.bands) or any(mask is not None for mask in masks)
+
+    def objections(self, distances: Sequence[Sequence[float | None]], masks: Sequence[object]) -> list[str | None]:
+        """Per image why the step about to be drawn is not drawn as decided.
+
+        Args:
+            distances: per image its D so far.
+            masks: per image the tokens that were chosen by it, or None.
+        """
+        found: list[str | None] = [None] * len(masks)
+        for image, (seen, mask) in enumerate(zip(distances, masks, strict=True)):
+            if seen and self.out_of_range(len(seen) - 1, seen[-1]):
+                found[image] = OUT_OF_RANGE
+            elif mask is not None and len(seen) > 1 and not seen[-1]:  # 0, or all tokens were overwritten
+                found[image] = NOTHING_CHANGED
+        return found

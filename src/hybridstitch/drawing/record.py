@@ -156,6 +156,6 @@ def _lists(masks: Sequence[Tensor]) -> list[tuple[int, ...]]:
 def _numbers(values: Sequence[Tensor | float]) -> list[float]:
     """Scalars, on any device, as floats."""
     tensors = [value for value in values if isinstance(value, Tensor)]
-    if len(tensors) < len(values):
+    if len(tensors) < len(values) or len({tensor.device for tensor in tensors}) > 1:
         return [float(value) for value in values]
     return torch.stack(tensors).tolist() if tensors else []

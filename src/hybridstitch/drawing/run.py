@@ -6,7 +6,8 @@ observe   the scheduler made its step: guided prediction, both latents and what 
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 
@@ -19,11 +20,12 @@ from .call import Models, check_time
 from .carry import Last
 from .change import Meter
 from .decide import Decider
-from .draw import draw, draw_skipping
-from .guard import NOTHING_CHANGED, OUT_OF_RANGE, Guard
+from .draw import draw
+from .guard import Guard
 from .kv import KVCache
 from .masks import Masks
 from .record import Drawn
+from .skipping import draw_skipping
 from .stepped import Stepped
 
 Kind = tuple[int, int]  # of a call: its place among those of a step, and its rows
@@ -64,6 +66,7 @@ class Run:
         self.pending = False
         self._keep, self._guard = keep, guard
         self._grid: tuple[int, ...] | Tensor = ()
+        self._stepped: Callable[[Tensor], Tensor] | None = None
         self._meter = None if measured is None else Meter(*measured, models.large.layout)
         self._caches: dict[Kind, KVCache] = {} if models.caches is None else models.caches
         self._predictions: dict[Kind, Tensor] = {}
@@ -111,7 +114,10 @@ class Run:
         Raises:
             RunError: the batch changed, or the run's last output is not finite.
         """
+        step = step.drawn_as(self._stepped)
         self._settle(len(step.latent))
+        if len(self.drawn) == 1:
+            self._masks.tokens = self.models.large.layout.count(step.latent)  # references are drawn, but not stepped
         self.pending = False
         self.drawn[-1].sigma = step.sigma
         if self._meter is not None:
@@ -147,7 +153,8 @@ class Run:
             latent: the model's input, images first.
         """
         if self._meter is not None and self._meter.output is not None and self.drawn[-1].measured is None:
-            self._meter.receive(latent)
+            if not self.models.large.facts.scaled:
+                self._meter.receive(latent)
             self.drawn[-1].measured = self._meter.read()
 
     def distances(self) -> list[tuple[float | None, ...]]:
@@ -191,6 +198,9 @@ class Run:
             if rows not in (self.images, 2 * self.images):  # guidance has two branches at most
                 self.images = rows if rows % 2 else rows // 2
             self._grid = large.grid(inputs)
+            if large.facts.stepped is not None:
+                transformer: Any = large.module()
+                self._stepped = large.facts.stepped(inputs, transformer.config)
             self._masks.tokens = large.layout.count(latent)
         self.look(latent)
         plans = list(decider.plans(self))
@@ -200,7 +210,10 @@ class Run:
                 cache.forget()
         for done in self.drawn[-1:]:
             done.release()
-        self.drawn.append(Drawn(plans, tokens, overruled=self._objections(tokens)))
+        overruled: list[str | None] = [None] * self.images
+        if self._guard is not None and self._guard.looks(tokens):
+            overruled = self._guard.objections(self.distances(), tokens)
+        self.drawn.append(Drawn(plans, tokens, overruled=overruled))
         self.pending = True
 
     def _carry_out(self, kind: Kind, previous: Tensor | None) -> Tensor:
@@ -217,19 +230,6 @@ class Run:
             keep=self._keep,
             overruled=now.overruled,
         )
-
-    def _objections(self, tokens: Sequence[Tensor | None]) -> list[str | None]:
-        """Per image why the step about to be drawn is not drawn as decided."""
-        found: list[str | None] = [None] * self.images
-        measured = self._meter is not None and self._meter.change is not None
-        if self._guard is None or not (self._guard.bands or (measured and any(t is not None for t in tokens))):
-            return found
-        for image, distances in enumerate(self.distances()):
-            if distances and self._guard.out_of_range(len(distances) - 1, distances[-1]):
-                found[image] = OUT_OF_RANGE
-            elif tokens[image] is not None and measured and not distances[-1]:  # 0, or all tokens given
-                found[image] = NOTHING_CHANGED
-        return found
 
     def _settle(self, images: int) -> None:
         """Replace the supposed number of images by the known one."""

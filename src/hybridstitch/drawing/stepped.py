@@ -1,6 +1,8 @@
 """What a scheduler's step tells: what went in, what came out, and the clean latent it points at."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Self
 
 from torch import Tensor
 
@@ -22,3 +24,11 @@ class Stepped:
     sigma: Tensor | float | None
     returned: Tensor
     clean: Tensor | None
+
+    def drawn_as(self, change: Callable[[Tensor], Tensor] | None) -> Self:
+        """The step with latents as the model draws them, where the scheduler's are others (see `family.Facts`)."""
+        if change is None:
+            return self
+        clean = None if self.clean is None else change(self.clean)
+        latent, prediction, returned = map(change, (self.latent, self.prediction, self.returned))
+        return replace(self, latent=latent, prediction=prediction, returned=returned, clean=clean)

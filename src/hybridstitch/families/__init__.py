@@ -2,8 +2,8 @@
 
 family    what is known of a class, and what drawing with one takes
 layout    which axes of a latent carry tokens; rows, packed: taking some of them
-attached  processors and hooks on a transformer, and a memory lent to them
-sd3, flux families that draw parts of a picture
-whole     any class, for whole steps
-known     the table that picks one
+attached  processors and hooks on a transformer; lent: the memory that a processor is lent; rotary: RoPE of some tokens
+hooked    attached, where tokens enter and leave inside the forward
+known     the table that picks one; one file each for those that draw parts of a picture
+whole     any class, for whole steps; classes: a row for each
 """

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..compat import every_block
 from .family import Facts, Inputs, KeysValues
@@ -87,7 +87,7 @@ class Attached(ABC):
 
     # --- what all of them do ---
 
-    def module(self) -> nn.Module:
+    def module(self) -> Any:
         """The transformer."""
         return self.transformer
 
@@ -109,7 +109,9 @@ class Attached(ABC):
         self._found = {name: attention.processor for name, attention in self.attentions().items()}
         self._ours = {name: self.processor() for name in self._found}
         for name, found in self._found.items():
-            self._ours[name]._attention_backend = getattr(found, "_attention_backend", None)  # SD3's has none until set
+            self._ours[name]._attention_backend = getattr(
+                found, "_attention_backend", None
+            )  # some have none until it is set
         self._install(self._ours)
         self._hooks = list(self.hooks())
 

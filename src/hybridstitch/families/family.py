@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..policies.latency import Shape
 from .layout import Layout
@@ -39,6 +39,11 @@ class Facts:
         tokens: N of a picture of `size` pixels (height, width), by the configurations of transformer and VAE; None
             where the pipeline alone knows.
         native: height and width in pixels that it was made for, by the same; None where it has no such size.
+        grid: tokens along each axis by a call's arguments; None where the latent's own shape says it.
+        stepped: by the first call of a run, how what the scheduler steps becomes what the model draws; None where it is
+            that already.
+        fit: a call's arguments as a model of another configuration takes them; None where it takes the same.
+        scaled: whether the model sees its latent multiplied by a number of the step.
     """
 
     name: str
@@ -53,6 +58,15 @@ class Facts:
     shape: Callable[[Config, int, int], Shape] | None = None
     tokens: Callable[[Config, Config, tuple[int, int]], int] | None = None
     native: Callable[[Config, Config], tuple[int, int]] | None = None
+    grid: Callable[[Inputs], tuple[int, ...] | Tensor] | None = None
+    stepped: Callable[[Inputs, Config], Callable[[Tensor], Tensor] | None] | None = None
+    fit: Callable[[Inputs, Config], Inputs] | None = None
+    scaled: bool = False
+
+
+def bare(returned: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The prediction that a forward returned with `return_dict=False`: in a tuple, or by itself (Kandinsky 5)."""
+    return returned if isinstance(returned, Tensor) else returned[0]
 
 
 class Family(Protocol):
@@ -70,7 +84,7 @@ class Family(Protocol):
     layout: Layout
     call: Callable[..., Any]
 
-    def module(self) -> nn.Module:
+    def module(self) -> Any:
         """The transformer."""
         ...
 

@@ -5,12 +5,33 @@ from typing import Any
 
 from ..errors import StitchError
 from ..policies.latency import Shape
+from .classes import CLASSES
 from .family import Facts, Family
-from .whole import CLASSES, Whole
+from .whole import Whole
 
-PARTS = {"SD3Transformer2DModel": "sd3:SD3Family", "FluxTransformer2DModel": "flux:FluxFamily"}
+PARTS = {
+    "SD3Transformer2DModel": "sd3:SD3Family",
+    "FluxTransformer2DModel": "flux:FluxFamily",
+    "WanTransformer3DModel": "wan:WanFamily",
+}
 WHOLE = {facts.name: facts for facts in CLASSES}
 NAMES = (*PARTS, *WHOLE)
+LISTS = "it takes its pictures as a list of tensors of any sizes, whose tokens have no common axis"
+SOUND = "it draws picture and sound in one call, two latents that are measured and stitched apart"
+REFUSED = {  # and why a row of `CLASSES` would not do
+    "ZImageTransformer2DModel": LISTS,
+    "LTX2VideoTransformer3DModel": SOUND,
+    "OmniGenTransformer2DModel": "it is given words and pictures in one sequence, as numbers of words",
+    "HunyuanVideoFramepackTransformer3DModel": "it draws a video piece by piece, each with a run of its own",
+}
+
+
+def unknown(transformer: Any) -> str:
+    """Why a transformer that no family knows cannot be stitched."""
+    for kind in type(transformer).__mro__:
+        if kind.__name__ in REFUSED:
+            return f"{kind.__name__} cannot be stitched: {REFUSED[kind.__name__]}"
+    return f"{type(transformer).__name__} belongs to no family this release can stitch; it stitches {', '.join(NAMES)}"
 
 
 def facts_of(name: str) -> Facts | None:
@@ -39,9 +60,7 @@ def known_name(transformer: Any) -> str:
     for kind in type(transformer).__mro__:
         if kind.__name__ in NAMES:
             return kind.__name__
-    raise StitchError(
-        f"{type(transformer).__name__} belongs to no family this release can stitch; it stitches {', '.join(NAMES)}"
-    )
+    raise StitchError(unknown(transformer))
 
 
 def shape_of(transformer: Any, tokens: int, text: int | None = None) -> Shape:

@@ -1,6 +1,6 @@
 """Which axes of a latent carry tokens, and how many of their entries make one.
 
-    SD3           (B, C, H, W)       axes (2, 3)     patch (2, 2)       N = H/2 · W/2
+    picture       (B, C, H, W)       axes (2, 3)     patch (2, 2)       N = H/2 · W/2
     packed        (B, N, C)          axes (1,)       patch (1,)         FLUX, LTX, Qwen-Image
     video         (B, C, F, H, W)    axes (2, 3, 4)  patch (1, 2, 2)    Wan
 

@@ -1,5 +1,7 @@
 """Rotary positions of some tokens, each row its own: rows are taken from the table of all."""
 
+from typing import Any, cast
+
 import torch
 from diffusers.models.embeddings import apply_rotary_emb
 from torch import Tensor
@@ -19,7 +21,8 @@ def turned(tensor: Tensor, table: Table, positions: Tensor | None) -> Tensor:
         (R, n, heads, width).
     """
     if positions is None:
-        return apply_rotary_emb(tensor, table, sequence_dim=1)
+        whole: Any = apply_rotary_emb(tensor, cast(Any, table), sequence_dim=1)
+        return whole
     cos, sin = (entries[positions].unsqueeze(2) for entries in table)  # (R, n, 1, width)
     real, imaginary = tensor.unflatten(-1, (-1, 2)).unbind(-1)
     across = torch.stack([-imaginary, real], dim=-1).flatten(3)

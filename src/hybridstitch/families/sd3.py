@@ -13,8 +13,8 @@ from diffusers.models.attention_processor import Attention, JointAttnProcessor2_
 from torch import Tensor, nn
 
 from ..policies.latency import Shape
-from .attached import Attached
 from .family import CONTROLNET, Config, Facts, Inputs
+from .hooked import Hooked
 from .layout import Layout
 from .lent import Lent
 
@@ -103,7 +103,7 @@ def scale(config: Config, vae: Config) -> int:
     return 2 ** (len(vae["block_out_channels"]) - 1) * config["patch_size"]
 
 
-class SD3Family(Attached):
+class SD3Family(Hooked):
     """See `family.Family`."""
 
     stock = (JointAttnProcessor2_0,)
@@ -128,12 +128,6 @@ class SD3Family(Attached):
         native=lambda config, vae: (config["sample_size"] * scale(config, vae) // config["patch_size"],) * 2,
     )
 
-    def __init__(self, transformer: Any) -> None:
-        """See `Attached`."""
-        super().__init__(transformer)
-        self._drawn: Tensor | None = None  # of a masked call, where its tokens lie among all rows' tokens, (R·K,)
-        self._tokens = 0
-
     def attentions(self) -> Mapping[str, Any]:
         """See `Attached`."""
         return {name: module for name, module in self.transformer.named_modules() if isinstance(module, Attention)}
@@ -145,7 +139,7 @@ class SD3Family(Attached):
     def hooks(self) -> Iterable[torch.utils.hooks.RemovableHandle]:
         """See `Attached`."""
         yield self.transformer.pos_embed.register_forward_hook(self._enter)
-        yield self.transformer.proj_out.register_forward_hook(self._leave)
+        yield self.transformer.proj_out.register_forward_hook(self.leave)
 
     def keys(self, inputs: Inputs) -> int:
         """Image and text."""
@@ -158,26 +152,13 @@ class SD3Family(Attached):
 
     def some(self, inputs: Inputs, tokens: Tensor, text: str) -> tuple[Inputs, Tensor]:
         """See `Attached`; the tokens are gathered by a hook, once their positions were added."""
-        self._tokens = self.layout.count(inputs["hidden_states"])
-        rows = torch.arange(len(tokens), device=tokens.device)
-        self._drawn = (rows[:, None] * self._tokens + tokens).flatten()
+        self.mark(inputs, tokens)
         if text == "cached":
             inputs = {**inputs, "encoder_hidden_states": inputs["encoder_hidden_states"][:, :0]}
         return inputs, tokens
-
-    def _take_back(self) -> None:
-        self._drawn = None
-        super()._take_back()
 
     def _enter(self, module: nn.Module, inputs: tuple[Any, ...], embedded: Tensor) -> Tensor | None:
         """After `pos_embed`: keep the drawn tokens, (R, N, D) → (R, K, D)."""
         if self._drawn is None:
             return None
         return embedded.flatten(0, 1).index_select(0, self._drawn).unflatten(0, (len(embedded), -1))
-
-    def _leave(self, module: nn.Module, inputs: tuple[Any, ...], drawn: Tensor) -> Tensor | None:
-        """After `proj_out`: put them back among zeros, (R, K, p·p·C) → (R, N, p·p·C)."""
-        if self._drawn is None:
-            return None
-        whole = drawn.new_zeros(len(drawn) * self._tokens, drawn.shape[-1])
-        return whole.index_copy_(0, self._drawn, drawn.flatten(0, 1)).unflatten(0, (len(drawn), -1))

@@ -8,7 +8,7 @@ from diffusers import DiffusionPipeline
 
 from ..compat import is_offloaded, is_parallel, perturbs_attention
 from ..errors import PairError, StitchError, StitchWarning
-from ..families.known import NAMES, facts_of, family_of, known_name
+from ..families.known import NAMES, REFUSED, facts_of, family_of, known_name, unknown
 from ..families.lent import Lent
 from ..policies.latency import largest_useful_mask
 from ..policies.methods import HybridStitch, Schedule
@@ -25,7 +25,11 @@ SAME_VAE = {
     "latents_mean": "VAE means",
     "latents_std": "VAE deviations",
 }
-SAME_SCHEDULER = {"prediction_type": "prediction type", "num_train_timesteps": "training timesteps"}
+SAME_SCHEDULER = {
+    "prediction_type": "prediction type",
+    "num_train_timesteps": "training timesteps",
+    "snr_shift_scale": "SNR shift",
+}
 
 
 def check_pipeline(pipe: DiffusionPipeline) -> Any:
@@ -34,13 +38,15 @@ def check_pipeline(pipe: DiffusionPipeline) -> Any:
     Raises:
         StitchError: it cannot.
     """
-    large = getattr(pipe, "transformer", None)
+    large: Any = getattr(pipe, "transformer", None)
     kind = type(pipe).__name__
     if isinstance(large, StitchedTransformer):
         raise StitchError(
             f"this {kind} is stitched already; change pipe.transformer.policy, or `hybridstitch.unstitch(pipe)` first"
         )
     if not any(base.__name__ in NAMES for base in type(large).__mro__):
+        if type(large).__name__ in REFUSED:
+            raise StitchError(f"this {kind} cannot be stitched: {unknown(large)}")
         raise StitchError(
             f"{kind} has {type(large).__name__} as its transformer; this release stitches pipelines of "
             f"{', '.join(NAMES)}"

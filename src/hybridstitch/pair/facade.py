@@ -23,7 +23,7 @@ DELEGATED = (
     *("add_adapter", "active_adapters", "delete_adapters", "disable_adapters", "disable_lora", "enable_adapters"),
     *("enable_lora", "fuse_lora", "peft_config", "save_lora_adapter", "set_adapter", "set_adapters", "unfuse_lora"),
     *("unload_lora", "_hf_peft_config_loaded", "attn_processors", "inner_dim", "out_channels", "pos_embed"),
-    *("num_layers", "encoder_hid_proj", "enable_lora_hotswap"),
+    *("num_layers", "encoder_hid_proj", "enable_lora_hotswap", "visual_cond"),
 )
 
 

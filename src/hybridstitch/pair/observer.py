@@ -101,7 +101,8 @@ def unwatch(scheduler: Any, listener: Listener) -> None:
 def _unwatched(watched: Callable[[], Any], protocol: int) -> tuple[Any, ...]:
     """What `copy` and `pickle` make another scheduler of: an observer would step the one it was made for."""
     scheduler = watched()
-    make, arguments, state, *rest = type(scheduler).__reduce_ex__(scheduler, protocol)
+    reduced: Any = object.__reduce_ex__(scheduler, protocol)
+    make, arguments, state, *rest = reduced
     step = state["step"]
     others = {name: value for name, value in state.items() if name not in ("step", "__reduce_ex__")}
     return make, arguments, others if step.found is None else {**others, "step": step.found}, *rest

@@ -18,6 +18,7 @@ from ..drawing.call import Models
 from ..drawing.engine import PLAIN, Engine
 from ..errors import EngineError, StitchError, nearest
 from ..families.family import Family
+from .expert import second
 from .shelf import Shelf
 
 
@@ -76,6 +77,11 @@ class Prepared:
             )
         if is_parallel(self.family.module()) or is_parallel(self.small):
             raise StitchError("context parallelism is on; a masked step would split the wrong tokens: switch it off")
+        if pipe is not None and second(pipe) is not None and is_offloaded(pipe):
+            raise StitchError(
+                "CPU offloading moves the second expert by itself, away from the small model it is stitched with; "
+                "leave it off, or `unstitch(pipe)`"
+            )
         if self._engine.offload and pipe is not None and is_offloaded(pipe):
             raise EngineError("offload=True and diffusers' CPU offloading move the same weights; use one of them")
 

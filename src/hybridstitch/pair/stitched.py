@@ -4,13 +4,10 @@ Life of a picture: the pipeline calls `forward`; the first call of a grid of tim
 draws; the pipeline guides and calls `scheduler.step`, which an observer reports to the run; then keys and values go.
 """
 
-import copy
 import inspect
 import sys
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Self
-from weakref import ref
+from typing import Any
 
 from torch import Tensor
 
@@ -22,14 +19,18 @@ from ..drawing.guard import Guard
 from ..drawing.run import Run
 from ..drawing.stepped import Stepped
 from ..errors import StitchError
-from ..families.family import Inputs
+from ..families.family import Family, Inputs
 from ..families.known import family_of
 from ..policies.policy import Policy
 from ..policies.presets import Preset, as_preset, warning
 from ..policies.trace import Trace
+from .current import CurrentRun, check_policy
+from .expert import seat, second, unseat
 from .facade import Facade
-from .observer import Listener, check_scheduler, measurable, unwatch, watch
+from .following import Following
+from .observer import Listener, check_scheduler, measurable
 from .prepared import Prepared
+from .words import listen, unlisten
 
 
 class StitchedTransformer(Facade, Listener):
@@ -63,10 +64,11 @@ class StitchedTransformer(Facade, Listener):
         self._signature = inspect.signature(inspect.unwrap(type(large).forward))
         self._preset = as_preset(policy)
         self._prepared = Prepared(self.family, small)
-        self._forget()
+        self._following = Following()
+        self._current: CurrentRun | None = None
         self.guard: Guard | None = None
         self.words: Words | None = None
-        self.check_policy(self.policy)
+        check_policy(self.policy, self.family, None)
         self.engine = engine
         self.family.attach()  # last: what fails before leaves the model as it was
 
@@ -82,7 +84,11 @@ class StitchedTransformer(Facade, Listener):
     @property
     def models(self) -> Models:
         """Both models, made ready as the engine says; whoever draws without the pipeline begins here."""
-        return replace(self._prepared.models(), words=self.words)
+        fit, words = self.family.facts.fit, self.words
+        if fit is not None:
+            config = self.small.config
+            return replace(self._prepared.models(), words=lambda told: fit(words(told) if words else told, config))
+        return replace(self._prepared.models(), words=words)
 
     @property
     def policy(self) -> Policy:
@@ -92,7 +98,8 @@ class StitchedTransformer(Facade, Listener):
     @policy.setter
     def policy(self, policy: Policy | Preset | str) -> None:
         preset = as_preset(policy)
-        self.check_policy(preset.policy)
+        pipe = self._following.pipe
+        check_policy(preset.policy, self.family, self._following.scheduler, experts=second(pipe) is not None)
         self._preset = preset
 
     @property
@@ -101,11 +108,15 @@ class StitchedTransformer(Facade, Listener):
 
         `pipe(prompt, **pipe.transformer.call)`; empty where the policy is by no preset or recipe.
         """
-        return self._preset.call(self._current_scheduler())
+        return self._preset.call(self._following.scheduler)
 
     @property
     def saved_policy(self) -> str:
         """See `Facade`."""
+        if self.words is not None:
+            raise StitchError(
+                "the small model's text encoders have no place in a folder yet; save both pipelines apart"
+            )
         return str(self.policy)
 
     @property
@@ -115,33 +126,13 @@ class StitchedTransformer(Facade, Listener):
         Raises:
             StitchError: nothing was drawn yet.
         """
-        if self._run is None or self._decider is None:
+        if self._current is None:
             raise StitchError("no picture was drawn yet, so there is no trace; call the pipeline first")
-        if not self._over:
-            return self._run.trace(str(self._decider.policy))
-        if self._trace is None:
-            self._trace = self._run.trace(str(self._decider.policy)).noted(self._decider.policy)
-        return self._trace
+        return self._current.trace
 
     def asked_of_large(self) -> None:
         """See `Facade`: an adapter that is merged writes into the weights, so they come back first."""
         self._prepared.wake()
-
-    def check_policy(self, policy: Policy) -> None:
-        """Refuse a policy that this pair or its pipeline's scheduler cannot serve.
-
-        Raises:
-            StitchError: masks on a family that draws whole steps only.
-            SchedulerError: see `observer.check_scheduler`.
-        """
-        if policy.can_mask and not self.family.facts.masks:
-            raise StitchError(
-                f"{policy.name} asks for parts of a picture, and {self.family.facts.name} draws whole steps only; use "
-                "a program of L, S and -, t-stitch, sr-diffusion or skip"
-            )
-        scheduler = self._current_scheduler()
-        if scheduler is not None:
-            check_scheduler(scheduler, policy)
 
     def follow(self, pipe: Any) -> None:
         """Observe this pipeline's scheduler from now on (weakly; found again at each run).
@@ -152,15 +143,16 @@ class StitchedTransformer(Facade, Listener):
         Raises:
             SchedulerError: its scheduler cannot serve the policy.
         """
-        check_scheduler(pipe.scheduler, self.policy)
-        self._watch(pipe.scheduler)
-        self._pipe = ref(pipe)
+        check_policy(self.policy, self.family, pipe.scheduler, experts=second(pipe) is not None)
+        self._following.follow(pipe, self)
+        seat(self, pipe)
+        listen(pipe, self.words)
 
     def leave(self) -> None:
         """Let the large model and the scheduler be as they were found."""
-        for scheduler in (self._scheduler(), self._current_scheduler()):
-            if scheduler is not None:
-                unwatch(scheduler, self)
+        unlisten(self._following.pipe)
+        unseat(self._following.pipe)
+        self._following.leave(self)
         self._prepared.undo()
         self.family.detach()
 
@@ -173,60 +165,42 @@ class StitchedTransformer(Facade, Listener):
         Raises:
             HybridStitchError: the run cannot work, with the way out; the next run starts afresh.
         """
-        inputs = self.bind(args, kwargs)
-        try:
-            run, decider = self._current_run(inputs)
-            prediction = run.draw(inputs, decider)
-            if self.engine.offload and decider.large_is_over(run):
-                self._prepared.rest()
-        except BaseException:
-            self._break_off()
-            raise
+        prediction = self.draw(self.bind(args, kwargs), self.family)
         return Transformer2DModelOutput(sample=prediction) if return_dict else (prediction,)
 
-    def observe(self, step: Stepped) -> None:
-        """The scheduler made a step; see `run.Run.observe`. Steps of other runs are not ours to count."""
-        if self._run is None or self._over or not self._run.pending:
-            return
-        if grid_of(self._current_scheduler())[1] is not self._grid:  # another pair's run, after ours was broken off
-            self._break_off()
-            return
+    def draw(self, inputs: Inputs, large: Family) -> Tensor:
+        """Draw one call of a step.
+
+        Args:
+            inputs: of the call, see `bind`.
+            large: the large model of this step: the pair's own, or its pipeline's second.
+
+        Returns:
+            the prediction, of the latent's shape.
+        """
         try:
-            self._run.observe(step)
+            current = self._current_run(inputs)
+            if current.run.models.large is not large:
+                current.run.models = replace(current.run.models, large=large)
+            prediction = current.run.draw(inputs, current.decider)
+            if self.engine.offload and current.decider.large_is_over(current.run):
+                self._prepared.rest()
         except BaseException:
-            self._break_off()
+            if self._current is not None:
+                self._current.break_off()
             raise
-        if len(self._run.drawn) == self._run.steps:
-            self._finish()
+        return prediction
+
+    def observe(self, step: Stepped) -> None:
+        """The scheduler made a step; see `current.CurrentRun.observe`."""
+        if self._current is not None and self._current.observe(step, grid_of(self._following.scheduler)[1]):
+            self._tell()
 
     def _reset_stateful_cache(self, recurse: bool = True) -> None:
         """Diffusers calls this at the end of every pipeline call, an interrupted one included."""
-        if self._run is not None and not self._over:
-            self._over = True
-            self._run.finish()
-            self._finish()
+        if self._current is not None and self._current.end():
+            self._tell()
         self._prepared.wake()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """A pair of its own that has drawn nothing yet; in the copy of a pipeline it follows that copy."""
-        pipe = memo.get(id(self._pipe()))
-        copied = memo[id(self)] = type(self).__new__(type(self))
-        ours = {"_run", "_decider", "_trace", "_grid", "_scheduler", "_pipe", "_over"}
-        copied.__setstate__({k: copy.deepcopy(v, memo) for k, v in self.__dict__.items() if k not in ours})
-        copied._forget()
-        if pipe is not None:
-            copied._pipe = ref(pipe)
-        return copied
-
-    def _forget(self) -> None:
-        """Nothing was drawn, nobody is followed."""
-        self._run: Run | None = None
-        self._decider: ByPolicy | None = None
-        self._trace: Trace | None = None
-        self._grid: Tensor | None = None
-        self._over = True
-        self._pipe: Callable[[], Any] = _nobody
-        self._scheduler: Callable[[], Any] = _nobody
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
         """Arguments of a call by name, as the large model's forward has them.
@@ -241,57 +215,36 @@ class StitchedTransformer(Facade, Listener):
                 raise StitchError(what)
         return inputs
 
-    def _current_run(self, inputs: Inputs) -> tuple[Run, ByPolicy]:
+    def _current_run(self, inputs: Inputs) -> CurrentRun:
         """The run this call belongs to: a new grid of timesteps, or the end of the last run, begins another."""
-        scheduler = self._current_scheduler()
+        scheduler, policy = self._following.scheduler, self.policy
         if scheduler is None:
             raise StitchError(
                 "this stitched transformer follows no pipeline, so it cannot see the scheduler's steps; call "
                 "`pipe.transformer.follow(pipe)`, or open the folder with `hybridstitch.open_pair(folder)`"
             )
         steps, grid = grid_of(scheduler)
-        if self._run is None or self._decider is None or self._over or grid is not self._grid:
-            policy = self.policy
-            check_scheduler(scheduler, policy)
-            outside = warning(self._preset, steps=steps, **call_seen(self._pipe(), scheduler, inputs["hidden_states"]))
-            if outside is not None:
-                self.warn(outside)
-            policy.check(steps)
-            self._prepared.check(self._pipe())
-            measured = policy.measured if measurable(scheduler) else None
-            self._run = Run(
-                self.models, steps, measured=measured, keep=policy.can_mask, images=policy.images, guard=self.guard
-            )
-            self._decider, self._trace, self._grid, self._over = ByPolicy(policy), None, grid, False
-            self._watch(scheduler)
-        return self._run, self._decider
+        if self._current is not None and self._current.goes_on(grid):
+            return self._current
+        pipe = self._following.pipe
+        check_scheduler(scheduler, policy)
+        outside = warning(self._preset, steps=steps, **call_seen(pipe, scheduler, inputs["hidden_states"]))
+        if outside is not None:
+            self.warn(outside)
+        policy.check(steps)
+        self._prepared.check(pipe)
+        measured = policy.measured if measurable(scheduler) else None
+        run = Run(self.models, steps, measured=measured, keep=policy.can_mask, images=policy.images, guard=self.guard)
+        self._current = CurrentRun(run, ByPolicy(policy), grid)
+        self._following.watch(scheduler, self)
+        return self._current
 
-    def _current_scheduler(self) -> Any:
-        pipe = self._pipe()
-        return self._scheduler() if pipe is None else pipe.scheduler
-
-    def _watch(self, scheduler: Any) -> None:
-        before = self._scheduler()
-        if before is not None and before is not scheduler:
-            unwatch(before, self)
-        watch(scheduler, self)
-        self._scheduler = ref(scheduler)
-
-    def _break_off(self) -> None:
-        """After an error: the next call begins a run, and this one holds no memory until then."""
-        self._over = True
-        if self._run is not None:
-            self._run.let_go()
-
-    def _finish(self) -> None:
-        self._over = True
-        if self._decider is not None and self._decider.policy.adaptive:
+    def _tell(self) -> None:
+        """Warn of what a user of an adaptive policy should know of the run that ended."""
+        assert self._current is not None
+        if self._current.decider.policy.adaptive:
             for note in self.trace.flags:
                 self.warn(note)
 
 
 sys.modules["hybridstitch.stitched"] = sys.modules[__name__]  # what pairs saved by release 0.1.0 name
-
-
-def _nobody() -> None:
-    """No pipeline or scheduler is followed."""

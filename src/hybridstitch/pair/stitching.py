@@ -25,10 +25,12 @@ from ..policies.methods import HybridStitch
 from ..policies.policy import Policy
 from ..policies.presets import Preset, as_preset
 from .checks import Parts, check_pair, check_pipeline, warn_of_masks
+from .expert import second
 from .memory import check_fits, pair_needs
 from .observer import check_scheduler
 from .prepared import check_installed
 from .stitched import StitchedTransformer
+from .words import words_of
 
 DEFAULT = HybridStitch()
 READERS = {"vae": AutoencoderKL, "scheduler": FlowMatchEulerDiscreteScheduler}  # of configurations, of any class
@@ -65,9 +67,13 @@ def stitch(
     check_scheduler(pipe.scheduler, policy)
     check_installed(engine)
     module, parts = _small(small, large, options)
-    check_pair(pipe, large, module, parts)
+    words = words_of(large, module, small)
+    for expert in (large, second(pipe)):
+        if expert is not None:
+            check_pair(pipe, expert, module, parts, words=words is not None)
     warn_of_masks(policy, pipe, large, module)
     stitched = StitchedTransformer(large, module, preset, engine)
+    stitched.words = words
     stitched.train(large.training)
     try:
         stitched.follow(pipe)

@@ -18,7 +18,7 @@ class Shape:
         layers: joint blocks.
         image_tokens: N.
         text_tokens: T.
-        dual_layers: blocks with a second, image-only attention (SD3.5-medium).
+        dual_layers: blocks with a second, image-only attention.
     """
 
     width: int

@@ -5,23 +5,16 @@ the classes below or a `Schedule` program:
 
     HybridStitch(masks=(0.3,), thresholds=(0.5, 0.3))    Algorithm 1 with any number of masks
     Schedule("L10 H15@0.3 S25")                          a fixed program: 10 steps large, 15 hybrid, 25 small
-
-As text a policy is its name and the fields that differ from their defaults
-(`hybrid-stitch:masks=0.3,thresholds=0.5/0.3`); what a policy wraps comes last (`reuse:bound=0.1,of=sr-diffusion`).
-`parse` and `str` are inverses.
 """
 
 from dataclasses import dataclass
-from functools import cache
-from itertools import islice
 from math import floor
 
-from ..errors import PolicyError, nearest
+from ..errors import PolicyError
 from . import options
 from .plan import Plan, large, small
 from .policy import MaskedPolicy, Policy, Reduction, Signal, next_stage
-from .program import SEGMENT, check_start, segment_at, segments
-from .reuse import Reuse
+from .program import check_start, segment_at, segments
 from .seen import Seen
 
 
@@ -43,48 +36,6 @@ class SmallOnly(Policy):
 
     def decide(self, seen: Seen) -> Plan:
         return Plan((small(),))
-
-
-@dataclass(frozen=True, slots=True)
-class Skip(Policy):
-    """The large model on some of the steps; the others repeat its last prediction, so that Euler's step spans them.
-
-    Fewer steps at better noise levels: those of the long run, crowded towards the noise, the last one not wasted on
-    next to nothing.
-
-    Attributes:
-        large_steps: how many are drawn, n; all of them if there are no more.
-        early: where: step `floor(T·(i/n)^early + 0.5)` for i = 0 … n-1. 1 spreads them evenly, more crowds them
-            towards the noise. Where two fall on one step, the earliest step not drawn is.
-    """
-
-    name = "skip"
-    large_steps: int = 15
-    early: float = 1.25
-
-    def __post_init__(self) -> None:
-        """Refuse what draws nothing, or leaves the noise out."""
-        if self.large_steps < 1:
-            raise PolicyError(f"large_steps={self.large_steps} was given; something has to be drawn: at least 1")
-        if not 1.0 <= self.early <= 4.0:
-            raise PolicyError(f"early={self.early} was given; 1 spreads the drawn steps evenly, 4 is the most")
-
-    def decide(self, seen: Seen) -> Plan:
-        return Plan((large(),)) if seen.step in drawn_steps(self, seen.steps) else Plan(())
-
-
-@cache
-def drawn_steps(policy: Skip, steps: int) -> frozenset[int]:
-    """The steps of T that `Skip` draws.
-
-    Args:
-        policy: how many, and how early.
-        steps: T.
-    """
-    count = min(policy.large_steps, steps)
-    drawn = {floor(steps * (i / count) ** policy.early + 0.5) for i in range(count)}
-    rest = (step for step in range(steps) if step not in drawn)
-    return frozenset([*drawn, *islice(rest, count - len(drawn))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,70 +157,3 @@ class Schedule(MaskedPolicy):
         stage, segment = segment_at(self.program, seen.step, seen.steps)
         base = {"L": (large(),), "S": (self.small(),), "H": (self.small(),), "R": (), "-": ()}[segment.letter]
         return Plan(base if segment.ratio is None else (*base, self.masked(segment.ratio)), stage)
-
-
-@dataclass(frozen=True, slots=True)
-class Replay(Policy):
-    """Recorded plans, drawn again: `Replay(trace.plans(masks=True))`.
-
-    Attributes:
-        plans: per image the plans of all steps.
-    """
-
-    name = "replay"
-    plans: tuple[tuple[Plan, ...], ...]
-
-    @property
-    def images(self) -> int:
-        return len(self.plans)
-
-    @property
-    def can_mask(self) -> bool:
-        return any(not s.region.everywhere for plans in self.plans for plan in plans for s in plan.strokes)
-
-    def check(self, steps: int) -> None:
-        for image, plans in enumerate(self.plans):
-            if len(plans) != steps:
-                raise PolicyError(
-                    f"the trace has {len(plans)} steps for image {image}, this run has {steps}; "
-                    "replay with the recorded number of steps"
-                )
-
-    def decide(self, seen: Seen) -> Plan:
-        if seen.image >= len(self.plans):
-            raise PolicyError(
-                f"the trace has {len(self.plans)} image(s), this run has image {seen.image}; "
-                "replay with the recorded batch"
-            )
-        return self.plans[seen.image][seen.step]
-
-    def __str__(self) -> str:
-        return f"replay of {len(self.plans)} image(s)"
-
-
-POLICIES: dict[str, type[Policy]] = {
-    policy.name: policy for policy in (LargeOnly, SmallOnly, Skip, TStitch, SRDiffusion, HybridStitch, Schedule, Reuse)
-}
-
-
-def parse(text: str) -> Policy:
-    """Read a policy string; the inverse of `str(policy)`. A bare program (`"L10 S40"`) is a `Schedule`.
-
-    Args:
-        text: `name`, or `name:field=value,field=value`; several numbers are separated by `/`. Behind `of=`, which
-            comes last, another policy.
-
-    Raises:
-        PolicyError: an unknown name or option (with the nearest known one), or a value that cannot be meant.
-    """
-    name, _, changed = text.strip().partition(":")
-    if name not in POLICIES:
-        if SEGMENT.fullmatch(name.split()[0] if name.split() else "") and not changed:
-            return Schedule(name)
-        raise PolicyError(f"there is no policy {name!r}; {nearest(name, POLICIES)}")
-    if name != Reuse.name:
-        return POLICIES[name](**options.read_changed(name, POLICIES[name], changed))
-    changed, found, of = changed.partition("of=")
-    if not found:
-        raise PolicyError("reuse needs a policy to reuse the steps of, and it comes last: reuse:bound=0.1,of=L10 S40")
-    return Reuse(parse(of), **options.read_changed(name, Reuse, changed, last="of"))

@@ -11,7 +11,8 @@ from typing import Any, Self
 from ..errors import HybridStitchError
 from ..measure.intervals import Interval
 from ..measure.price import Prices
-from ..policies.methods import LargeOnly, parse
+from ..policies.methods import LargeOnly
+from ..policies.parse import parse
 from ..policies.presets import Preset, Setting
 from .home import Home
 from .point import Make, Point, Trial, between, kind_of, make_of

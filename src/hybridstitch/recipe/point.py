@@ -7,9 +7,10 @@ from typing import Any, NamedTuple, Self
 
 from ..measure.intervals import Interval
 from ..policies.levels import check_levels
-from ..policies.methods import LargeOnly, Schedule, Skip, SmallOnly
+from ..policies.methods import LargeOnly, Schedule, SmallOnly
 from ..policies.policy import Policy
 from ..policies.program import fill, segments
+from ..policies.skip import Skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

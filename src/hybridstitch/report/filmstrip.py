@@ -16,7 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import ConnectionPatch, Patch, Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from ..policies.methods import parse
+from ..policies.parse import parse
 from ..policies.trace import Step
 from .colours import INK, KINDS, NAMES, QUIET, RULE, kind
 from .overlay import enlarged, who_drew

@@ -55,6 +55,22 @@ def known_as(source: str, record: str | None) -> str:
     return identity(source)
 
 
+def recorded(file: Path, part: str) -> dict[str, str]:
+    """What a folder's own file says that the models' names stood for; empty where it says nothing.
+
+    Work goes on under the names it was begun with, whatever release began it: its ids and files rest on them.
+
+    Args:
+        file: a JSON object.
+        part: which of its entries holds `models`.
+    """
+    try:
+        models = json.loads(file.read_text(encoding="utf-8"))[part]["models"]
+        return {str(role): str(what) for role, what in models.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return {}
+
+
 def is_here(source: str) -> bool:
     """Whether a name is a folder, or a hub id that is in the local cache."""
     try:

@@ -16,7 +16,7 @@ from ..measure.calls import ClockedCall, clocked
 from ..pair.stitching import stitch, unstitch
 
 SOURCE = "cache-dit, DBCache with its own threshold of 0.08, on the large model alone"
-FIRST = 8 / 38  # of the blocks of SD3.5 large
+FIRST = 8 / 38  # of the blocks of the paper's large model
 WARM_UP = 8 / 50  # of the steps
 
 

@@ -12,6 +12,7 @@ import torch
 
 from ..disk import files as disk
 from ..disk.lock import LOCK
+from ..report.identity import recorded
 from ..report.picture import versions
 from .settings import ReproductionError, Settings
 
@@ -84,6 +85,11 @@ def begin(settings: Settings, command: Sequence[str], *, mixed: bool) -> dict[st
     disk.sweep(settings.out)
     disk.keep(path, (json.dumps(now, indent=1, ensure_ascii=False) + "\n").encode())
     return now
+
+
+def models_in(out: Path) -> dict[str, str]:
+    """What the models' names stood for when a folder was begun; see `identity.recorded`."""
+    return recorded(out / "config.json", "settings")
 
 
 def commit() -> str:

@@ -10,8 +10,8 @@ from PIL import Image
 
 from ..measure.lockstep import Finished, decode, draw_together, prepare
 from ..measure.price import Prices
-from ..policies.methods import Replay
 from ..policies.policy import Policy
+from ..policies.replay import Replay
 from . import caches
 from .equipment import Equipment
 from .lines import CsvRow

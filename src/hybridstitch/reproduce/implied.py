@@ -3,7 +3,7 @@
 The paper prints seconds, not steps. Per row, in dense steps of the large model, with T = 50:
 
     s        from T-Stitch: .4·s + .6 = 14.74 / 20.72
-    h(M)     by operations (`latency.Shape`) for SD3.5 large at 768×768: the masked tokens and the text
+    h(M)     by operations (`latency.Shape`) for the paper's large model at 768×768: the masked tokens and the text
     SRDiffusion    T_1 + (T − T_1)·s = T·13.37 / 20.72
     HybridStitch   its last switch is SRDiffusion's ("comparable", Fig. 8); the first one is what is left of Eq. 3-4;
                    a second mask takes over halfway between
@@ -17,7 +17,7 @@ from ..policies.latency import Shape
 from ..policies.methods import HybridStitch
 from ..policies.presets import PRESETS, TABLE_1, TABLE_3
 
-SD35_LARGE = Shape(width=2432, layers=38, image_tokens=48 * 48, text_tokens=77 + 256)
+PAPERS_LARGE = Shape(width=2432, layers=38, image_tokens=48 * 48, text_tokens=77 + 256)
 SMALL_SHARE = 0.4  # of T-Stitch's steps
 
 
@@ -36,7 +36,7 @@ def small_step() -> float:
 
 def masked_step(ratio: float) -> float:
     """h(M), by operations."""
-    return SD35_LARGE.flops(round(ratio * SD35_LARGE.image_tokens)) / SD35_LARGE.flops()
+    return PAPERS_LARGE.flops(round(ratio * PAPERS_LARGE.image_tokens)) / PAPERS_LARGE.flops()
 
 
 def shares() -> dict[str, tuple[float, ...]]:

@@ -16,10 +16,11 @@ from typing import Literal
 
 from ..errors import PolicyError
 from ..measure.price import Prices
-from ..policies.methods import HybridStitch, LargeOnly, Replay, Schedule, SmallOnly, TStitch
+from ..policies.methods import HybridStitch, LargeOnly, Schedule, SmallOnly, TStitch
 from ..policies.plan import Plan, Region
 from ..policies.policy import Policy
 from ..policies.presets import RIVALS, TABLE_1, TABLE_2, TABLE_3, PaperRow
+from ..policies.replay import Replay
 from ..policies.trace import Trace
 from . import caches
 from .implied import shares

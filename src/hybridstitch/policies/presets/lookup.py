@@ -1,7 +1,7 @@
 """Names of presets and policies, and what they mean."""
 
 from ...errors import PolicyError, nearest
-from ..methods import POLICIES, parse
+from ..parse import POLICIES, parse
 from ..policy import Policy
 from ..program import SEGMENT
 from .miniature import CARRIED, FEW, STACKED

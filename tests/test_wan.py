@@ -1,0 +1,120 @@
+"""Parts of a Wan video: any tokens bit for bit, a mask for each video and branch, one frame or several."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hybridstitch import Replay, stitch
+from hybridstitch.families.rows import Rows
+from hybridstitch.families.wan import WanFamily
+from hybridstitch.policies.plan import Plan, Region, Stroke
+from pipelines import PIPELINES, WAN, Piped, words
+from seen import same
+from small_models import kept
+from tokenwise import token_by_token_in
+
+ROWS = 4
+ATTENTIONS = (
+    "hybridstitch.families.lent.attention",
+    "diffusers.models.transformers.transformer_wan.dispatch_attention_fn",
+)
+KINDS = {"video": (3, 4, 6), "one frame": (1, 6, 8), "times of tokens": (2, 4, 4), "from a picture": (2, 4, 6)}
+
+
+def prepared(kind, dtype):
+    """An attached family and a call of four rows."""
+    frames, rows, columns = KINDS[kind]
+    channels = 36 if kind == "from a picture" else 16
+    piped = PIPELINES["wan"]
+    config = {**WAN, "in_channels": channels, "num_layers": 1}
+    model = Piped(pipeline="", kind=piped.kind, config=config, sizes=piped.sizes, grid=()).transformer(1)
+    family = WanFamily(model.to(dtype))
+    family.attach()
+    generator = torch.Generator().manual_seed(0)
+    times = torch.tensor([900, 700, 300, 20])
+    count = frames * rows * columns // 4
+    if kind == "times of tokens":
+        times = torch.randint(0, 1000, (ROWS, count), generator=generator)
+    return family, {
+        "hidden_states": torch.randn(ROWS, channels, frames, rows, columns, generator=generator).to(dtype),
+        "timestep": times,
+        "encoder_hidden_states": words(ROWS, 7, 24).to(dtype),
+    }
+
+
+def subsets(data, count):
+    """Tokens of each row, and some rows."""
+    k = data.draw(st.integers(1, count - 1))
+    row = st.permutations(range(count)).map(lambda order: sorted(order[:k]))
+    tokens = torch.tensor(data.draw(st.lists(row, min_size=ROWS, max_size=ROWS)))
+    images = data.draw(st.lists(st.integers(0, 1), min_size=1, unique=True).map(sorted))
+    return tokens, Rows(images=tuple(images), total=2, branches=2)
+
+
+def check(family, call, compare):
+    """Draw any tokens again and compare with the whole, memory included."""
+    _, memory = kept(family, call)
+
+    @settings(max_examples=10, deadline=None)
+    @given(st.data())
+    def replay(data):
+        tokens, rows = subsets(data, family.keys(call))
+        part = {name: rows.take(value) for name, value in call.items()}
+        mine = [(keys.clone(), values.clone()) for keys, values in memory]
+        dense, _ = family.dense(part, memory=mine, rows=rows)
+        before = [tensor.clone() for pair in mine for tensor in pair]
+        drawn = family.masked(part, tokens[rows.numbers], mine, rows, text="fresh")
+        inside = family.layout.inside(tokens[rows.numbers], dense)
+        compare(torch.where(inside, drawn, 0), torch.where(inside, dense, 0))
+        for one, other in zip((tensor for pair in mine for tensor in pair), before, strict=True):
+            compare(one, other)
+
+    replay()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@torch.no_grad()
+def test_any_tokens_drawn_again_are_the_dense_model_there_bit_for_bit(kind, dtype, monkeypatch):
+    token_by_token_in(monkeypatch, *ATTENTIONS)
+
+    def equal(one, other):
+        assert torch.equal(one, other)
+
+    check(*prepared(kind, dtype), equal)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_any_tokens_drawn_again_by_the_librarys_kernels_are_the_dense_model_there(kind):
+    check(*prepared(kind, torch.float32), lambda one, other: same(one, other, 1e-5))
+
+
+def stitched(name, policy):
+    """A pipeline of `PIPELINES` and its pair."""
+    piped = PIPELINES[name]
+    pipe = piped.build()
+    stitch(pipe, piped.transformer(1), policy)
+    return piped, pipe
+
+
+@pytest.mark.parametrize("name", ["wan", "wan-i2v"])
+def test_a_mask_of_all_tokens_in_a_pipeline_is_the_large_model(name):
+    piped, pipe = stitched(name, "large")
+    plain = piped.draw(pipe, 2, steps=3)
+    large, every = Plan((Stroke("L"),)), Region(1.0, tokens=tuple(range(18)))
+    pipe.transformer.policy = Replay(((large, large, Plan((Stroke("S"), Stroke("L", every)))),) * 2)
+    assert torch.equal(piped.draw(pipe, 2, steps=3), plain)
+    assert not any(step.fallback for step in pipe.transformer.trace.records)
+
+
+@pytest.mark.parametrize("name", ["wan", "wan-i2v"])
+def test_each_video_has_a_mask_of_its_own(name):
+    piped, pipe = stitched(name, "L2 H1@0.3 S*")
+    assert piped.draw(pipe, 2).isfinite().all()
+    trace = pipe.transformer.trace
+    masks = [step.mask for step in trace.records if step.index == 2]
+    assert [len(mask) for mask in masks] == [5, 5]
+    assert masks[0] != masks[1]
+    assert [str(step.drawn) for step in trace.of(0)] == ["L", "L", "S + L@0.3", "S"]

@@ -1,0 +1,136 @@
+"""A small model with text encoders of its own is told every prompt in its own words, and nothing else changes."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel
+
+from flux_models import POOLED, TEXT, generate, pipeline, transformer
+from hybridstitch import Replay, stitch, unstitch
+from hybridstitch.errors import PairError, StitchError
+from hybridstitch.policies.plan import Plan, Region, Stroke
+from pipelines import PIPELINES, words
+
+LETTERS = [*map(chr, range(ord("a"), ord("z") + 1))]
+VOCABULARY = [*LETTERS, *(f"{letter}</w>" for letter in LETTERS), "<|startoftext|>", "<|endoftext|>"]
+PROMPTS = ["cat", "mouse"]
+
+
+def told(pipe, width, seed):
+    """A pipeline with random text encoders, whose tokens are letters."""
+    vocabulary = {word: place for place, word in enumerate(VOCABULARY)}
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=TEXT)
+    torch.manual_seed(seed)
+    clip = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(vocabulary), hidden_size=POOLED, intermediate_size=16, num_hidden_layers=1,
+            num_attention_heads=2, max_position_embeddings=TEXT, eos_token_id=len(vocabulary) - 1,
+        )
+    )  # fmt: skip
+    t5 = T5EncoderModel(T5Config(vocab_size=len(vocabulary), d_model=width, d_kv=4, d_ff=8, num_layers=1, num_heads=2))
+    texts = {
+        "text_encoder": clip.eval(),
+        "tokenizer": tokenizer,
+        "text_encoder_2": t5.eval(),
+        "tokenizer_2": tokenizer,
+    }
+    pipe = type(pipe)(**{**pipe.components, **texts})
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def pair():
+    """A pipeline and a smaller one that is told by narrower text encoders."""
+    small = pipeline()
+    small.transformer = transformer(heads=3, layers=1, seed=2, text_width=16)
+    return told(pipeline(), 24, 11), told(small, 16, 12)
+
+
+def draw(pipe, prompt=PROMPTS, **call):
+    """Latents by prompts, with guidance by two calls."""
+    asked = {"prompt": prompt, "negative_prompt": ["fog"] * len(PROMPTS), "true_cfg_scale": 2.0}
+    absent = {"prompt_embeds": None, "pooled_prompt_embeds": None, "max_sequence_length": TEXT}
+    return generate(pipe, **{**absent, **asked, **call})
+
+
+def test_each_model_is_told_in_its_own_words_bit_for_bit():
+    large, small = pair()
+    plain, tiny = draw(large), draw(small)
+    stitch(large, small, "large")
+    assert torch.equal(draw(large), plain)
+    large.transformer.policy = "small"
+    assert torch.equal(draw(large), tiny)
+    assert torch.equal(draw(copy.deepcopy(large)), tiny)
+    unstitch(large)
+    assert "encode_prompt" not in vars(large)
+    assert torch.equal(draw(large), plain)
+
+
+@pytest.mark.filterwarnings("ignore::hybridstitch.errors.StitchWarning")
+def test_masks_and_images_that_go_their_own_ways():
+    large, small = pair()
+    stitch(large, small, "L2 H2@0.3 S2")
+    assert draw(large).isfinite().all()
+    every, tiny = (Plan((Stroke(model),)) for model in "LS")
+    part = Region(1.0, tokens=tuple(range(48)))
+    large.transformer.policy = Replay(((every,) * 3, (every, tiny, tiny)))
+    mixed = draw(large, steps=3)
+    large.transformer.policy = Replay(((every, every, Plan((Stroke("S"), Stroke("L", part)))),) * 2)
+    masked = draw(large, steps=3)
+    large.transformer.policy = "large"
+    plain = draw(large, steps=3)
+    large.transformer.policy = "L1 S*"
+    assert (mixed[0] - plain[0]).abs().max() <= 1e-4 * plain.abs().max()
+    assert (mixed[1] - draw(large, steps=3)[1]).abs().max() <= 1e-4 * plain.abs().max()
+    assert torch.equal(masked, plain)
+
+
+@torch.no_grad()
+def test_embeddings_of_the_caller_are_remembered_or_refused():
+    large, small = pair()
+    stitch(large, small, "small")
+    told_large, told_small = (pipe.encode_prompt(PROMPTS, max_sequence_length=TEXT)[:2] for pipe in (pair()[0], small))
+    mine = dict(zip(("prompt_embeds", "pooled_prompt_embeds"), told_large, strict=True))
+    with pytest.raises(StitchError, match=r"was not told what encoder_hidden_states is in its words.*remember"):
+        draw(large, prompt=None, **mine, negative_prompt=None)
+    large.transformer.words.remember(told_large, told_small)
+    expected = draw(small, negative_prompt=None)
+    assert torch.equal(draw(large, prompt=None, **mine, negative_prompt=None), expected)
+
+
+def test_words_of_its_own_come_with_a_pipeline_and_stay_with_it(tmp_path):
+    large, small = pair()
+    with pytest.raises(PairError, match=r"text width \(joint_attention_dim\) is 24 in the large one and 16"):
+        stitch(large, small.transformer)
+    stitch(large, small, "L2 S*")
+    with pytest.raises(StitchError, match="save both pipelines"):
+        large.save_pretrained(tmp_path)
+
+
+def test_flux2_dev_and_klein_whose_texts_differ_in_width_and_length():
+    dev, klein = PIPELINES["flux2"], PIPELINES["flux2-klein"]
+    if dev.lacking or klein.lacking:
+        pytest.skip(dev.lacking or klein.lacking)
+    large = dev.build()
+    small = replace(klein, config={**klein.config, "joint_attention_dim": 16}).build(vae=large.vae, is_distilled=True)
+    mine, its = words(2, 7, 24), words(2, 5, 16)
+    call = {"num_inference_steps": 4, "output_type": "latent", "height": 16, "width": 12}
+
+    def drawn(pipe, embeds):  # klein unpacks what it returns
+        last = {}
+        pipe(
+            prompt_embeds=embeds,
+            generator=torch.Generator().manual_seed(7),
+            callback_on_step_end=lambda pipe, step, time, given: last.update(given) or {},
+            **call,
+        )
+        return last["latents"]
+
+    own = drawn(small, its)
+    stitch(large, small, "L2 S*")
+    large.transformer.words.remember(mine, its)
+    assert drawn(large, mine).isfinite().all()
+    large.transformer.policy = "small"
+    assert torch.equal(drawn(large, mine), own)

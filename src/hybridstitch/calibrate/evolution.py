@@ -10,6 +10,8 @@ from typing import Any
 
 from ..errors import HybridStitchError, SchedulerError
 from ..measure.price import Prices
+from ..pair.current import check_policy
+from ..pair.expert import second
 from ..policies.levels import own_shift
 from ..recipe.file import NEAR
 from .plans import TRIES, Candidate, changed, first
@@ -47,7 +49,9 @@ class Room:
                 return None
             plan = replace(plan, shift=None)
         try:
-            self.pipe.transformer.check_policy(plan.policy)
+            check_policy(
+                plan.policy, self.pipe.transformer.family, self.pipe.scheduler, experts=second(self.pipe) is not None
+            )
         except HybridStitchError:
             return None
         return plan

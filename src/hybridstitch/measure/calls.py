@@ -58,9 +58,7 @@ def call(pipe: Any, prompt: str, policy: Policy, *, steps: int, **options: Any) 
         stitched.policy = before
 
 
-def clocked(
-    pipe: Any, prompt: str, *, steps: int, guidance: float, seed: int, width: int, height: int, **noise: Any
-) -> ClockedCall:
+def clocked(pipe: Any, prompt: str, *, steps: int, guidance: float, seed: int, width: int, height: int) -> ClockedCall:
     """A picture by whatever the pipeline holds, without its progress bar.
 
     Args:
@@ -70,7 +68,6 @@ def clocked(
         guidance: the guidance scale; 1 for none.
         seed: of the noise, on the CPU.
         width, height: in pixels.
-        noise: its levels, as the pipeline takes them, see `levels.at_levels`.
     """
     device = next(pipe.transformer.parameters()).device
     marks: list[float] = []
@@ -97,7 +94,6 @@ def clocked(
             height=height,
             generator=torch.Generator("cpu").manual_seed(seed),
             callback_on_step_end=ends,
-            **noise,
         ).images[0]
         total = _now(device) - start
     finally:

@@ -11,18 +11,18 @@ from torch import Tensor, nn
 
 from hybridstitch.mini import parts
 from hybridstitch.mini.scenes import Scene
-from hybridstitch.mini.train.data import Pool, draw, make_pool
+from hybridstitch.mini.train.data import ScenePool, draw, make_pool
 from hybridstitch.mini.train.flow import FlowTask, start_at_zero
 from hybridstitch.mini.train.judge import ALIKE, JudgeTask, recast
-from hybridstitch.mini.train.loop import Clock, Recipe, rate_factor, train
+from hybridstitch.mini.train.loop import Clock, TrainingRecipe, rate_factor, train
 from hybridstitch.mini.words import OBJECTS
 
 CPU = torch.device("cpu")
-RECIPE = Recipe(images=24, batch=4, warmup_steps=2)
+RECIPE = TrainingRecipe(images=24, batch=4, warmup_steps=2)
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
+def pool(tmp_path_factory: pytest.TempPathFactory) -> ScenePool:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("pool")
     vae = parts.autoencoder()
@@ -30,10 +30,10 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
     with open(folder / "latents.f16", "ab") as file:
         file.write(b"half a batch")  # what a kill leaves behind
     make_pool(folder, vae, 16, CPU, batch=4)
-    return Pool.open(folder)
+    return ScenePool.open(folder)
 
 
-def flow(pool: Pool) -> FlowTask:
+def flow(pool: ScenePool) -> FlowTask:
     torch.manual_seed(1)
     words = parts.tokenizer()
     model = parts.transformer("small")
@@ -42,7 +42,7 @@ def flow(pool: Pool) -> FlowTask:
     return FlowTask(model, pool, encoders, parts.autoencoder(), CPU)
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(pool: Pool, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(pool: ScenePool, tmp_path: Path) -> None:
     whole = train(flow(pool), RECIPE, tmp_path / "whole.pt", CPU)
     train(flow(pool), RECIPE, tmp_path / "broken.pt", CPU, stop_after_steps=3)
     broken = train(flow(pool), RECIPE, tmp_path / "broken.pt", CPU)
@@ -51,7 +51,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(pool: Pool, tmp_path: P
         torch.testing.assert_close(broken[name], value, rtol=0, atol=0, msg=name)
 
 
-def test_the_pool_goes_on_after_a_kill(pool: Pool) -> None:
+def test_the_pool_goes_on_after_a_kill(pool: ScenePool) -> None:
     assert len(pool) == 16 == len(pool.latents) == len(pool.layouts)
     assert {Scene.from_key(key).split for key in pool.keys} == {"train"}
     assert np.isfinite(pool.latents.astype(np.float32)).all()
@@ -69,7 +69,7 @@ def test_the_object_map_lies_on_the_objects() -> None:
     assert busy[layout > 0].mean() > 0.5
 
 
-def test_the_first_prediction_is_zero(pool: Pool) -> None:
+def test_the_first_prediction_is_zero(pool: ScenePool) -> None:
     model = flow(pool).modules["model"]
     out = model(torch.randn(1, 16, 32, 32), torch.randn(1, 24, 256), torch.randn(1, 256), torch.tensor([500.0]))
     assert out.sample.abs().max() == 0
@@ -86,19 +86,19 @@ class Line:
 
 
 def test_the_loop_reaches_the_goal_of_a_simple_task(tmp_path: Path) -> None:
-    recipe = Recipe(images=400, batch=1, other_rate=0.1, ema=0.9, warmup_steps=5)
+    recipe = TrainingRecipe(images=400, batch=1, other_rate=0.1, ema=0.9, warmup_steps=5)
     values = train(Line(), recipe, tmp_path / "line.pt", CPU)
     assert abs(float(values["one.weight"]) - 3) < 0.05
 
 
 def test_the_rate_warms_up_holds_and_falls_to_zero() -> None:
-    recipe = Recipe(images=1000)
+    recipe = TrainingRecipe(images=1000)
     assert rate_factor(0.0, 0, recipe) == pytest.approx(0.01)
     assert rate_factor(0.5, 500, recipe) == 1
     assert rate_factor(0.8, 800, recipe) == pytest.approx(0.5)
     assert rate_factor(1.0, 999, recipe) == 0
     assert Clock(images=500).progress(recipe) == 0.5
-    assert Clock(seconds=30).progress(Recipe(minutes=1)) == 0.5
+    assert Clock(seconds=30).progress(TrainingRecipe(minutes=1)) == 0.5
 
 
 def test_the_judge_learns_from_captions_that_are_easily_confused() -> None:

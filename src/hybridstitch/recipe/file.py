@@ -1,13 +1,13 @@
 """The recipe itself: a Pareto set of policies with what was measured of them, kept as JSON."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
+from ..disk import files as disk
 from ..errors import HybridStitchError
 from ..measure.intervals import Interval
 from ..measure.price import Prices
@@ -235,13 +235,7 @@ class Recipe:
         Raises:
             OSError: it cannot be written.
         """
-        path = Path(path)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            part.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        disk.keep(Path(path), (json.dumps(self.to_json(), indent=1) + "\n").encode())
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from .loop import Recipe
+from .loop import TrainingRecipe
 from .stages import RECIPES, STAGES, Workshop
 
 
@@ -43,7 +43,7 @@ def main() -> None:
     names = ("images", "minutes", "batch", "matrix_rate", "look_seconds")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     for stage in STAGES if args.stage == "all" else (args.stage,):
-        recipe = dataclasses.replace(RECIPES.get(stage, Recipe()), **given)
+        recipe = dataclasses.replace(RECIPES.get(stage, TrainingRecipe()), **given)
         print(f"{stage}: {recipe}", flush=True)
         STAGES[stage](shop, recipe)
 

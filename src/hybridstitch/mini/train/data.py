@@ -61,7 +61,7 @@ def draw(scene: Scene, rng: np.random.Generator, cells: int = 16) -> tuple[Image
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
+class ScenePool:
     """Encoded training scenes on disk."""
 
     latents: np.ndarray  # (N, 16, 32, 32) float16
@@ -69,7 +69,7 @@ class Pool:
     keys: list[str]
 
     @classmethod
-    def open(cls, folder: Path) -> Pool:
+    def open(cls, folder: Path) -> ScenePool:
         """The finished part of the pool in `folder`."""
         done = json.loads((folder / "done.json").read_text())["scenes"]
         keys = (folder / "keys.txt").read_text().splitlines()[:done]

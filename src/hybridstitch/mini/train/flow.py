@@ -20,7 +20,7 @@ from transformers import CLIPTextModelWithProjection
 from ..parts import tokenizer
 from ..scenes import Scene
 from ..words import OBJECTS
-from .data import Pool, tokens
+from .data import ScenePool, tokens
 
 DROP = 0.1  # share of captions replaced by ""
 SHIFT = 2.5  # of the training noise levels
@@ -51,7 +51,7 @@ class FlowTask:
     def __init__(
         self,
         model: SD3Transformer2DModel,
-        pool: Pool,
+        pool: ScenePool,
         encoders: Sequence[CLIPTextModelWithProjection],
         vae: AutoencoderKL,
         device: torch.device,

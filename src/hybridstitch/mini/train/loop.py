@@ -32,7 +32,7 @@ class Task(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class TrainingRecipe:
     """The knobs of a run. Rates are peak learning rates; `minutes` replaces `images` if given."""
 
     images: int = 100_000
@@ -57,14 +57,14 @@ class Clock:
     images: int = 0
     seconds: float = 0.0
 
-    def progress(self, recipe: Recipe) -> float:
+    def progress(self, recipe: TrainingRecipe) -> float:
         """From 0 (start) to 1 (done)."""
         if recipe.minutes is not None:
             return self.seconds / (60 * recipe.minutes)
         return self.images / recipe.images
 
 
-def optimizers(modules: nn.ModuleDict, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def optimizers(modules: nn.ModuleDict, recipe: TrainingRecipe) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside transformer blocks or layers, AdamW for everything else."""
     matrices, others = [], []
     for name, parameter in modules.named_parameters():
@@ -80,7 +80,7 @@ def optimizers(modules: nn.ModuleDict, recipe: Recipe) -> list[torch.optim.Optim
     return built
 
 
-def rate_factor(progress: float, step: int, recipe: Recipe) -> float:
+def rate_factor(progress: float, step: int, recipe: TrainingRecipe) -> float:
     """Warm up, hold, then fall linearly to zero over the last `decay_share`."""
     return min(1.0, (step + 1) / recipe.warmup_steps, max(0.0, (1 - progress) / recipe.decay_share))
 
@@ -105,7 +105,7 @@ class Average:
 
 def train(
     task: Task,
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     path: Path,
     device: torch.device,
     look: Callable[[dict[str, Tensor], str], None] | None = None,
@@ -185,5 +185,5 @@ def train(
     return average.values
 
 
-def _peaks(steppers: list[torch.optim.Optimizer], recipe: Recipe) -> list[float]:
+def _peaks(steppers: list[torch.optim.Optimizer], recipe: TrainingRecipe) -> list[float]:
     return [recipe.matrix_rate if isinstance(stepper, torch.optim.Muon) else recipe.other_rate for stepper in steppers]

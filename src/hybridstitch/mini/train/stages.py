@@ -18,21 +18,21 @@ from .. import parts, show
 from ..scenes import heldout_prompts
 from . import keep
 from .clip import ClipTask, retrieval
-from .data import Pool, make_pool
+from .data import ScenePool, make_pool
 from .export import export
 from .flow import FlowTask, start_at_zero
 from .judge import JudgeTask
-from .loop import Recipe, train
+from .loop import TrainingRecipe, train
 from .vae import VaeTask, measure_latents
 
 RECIPES = {
-    "vae": Recipe(images=20_000, batch=8, other_rate=2e-3, ema=0.99),
-    "clip": Recipe(images=160_000, batch=128, ema=0.995, matrix_rate=3e-3),
-    "judge": Recipe(images=300_000, batch=128, matrix_rate=3e-3, ema=0.995),
-    "pool": Recipe(images=48_000),
-    "decoder": Recipe(images=40_000, batch=8, other_rate=1e-3, ema=0.998),
-    "large": Recipe(images=150_000, batch=32),
-    "small": Recipe(images=100_000, batch=32),
+    "vae": TrainingRecipe(images=20_000, batch=8, other_rate=2e-3, ema=0.99),
+    "clip": TrainingRecipe(images=160_000, batch=128, ema=0.995, matrix_rate=3e-3),
+    "judge": TrainingRecipe(images=300_000, batch=128, matrix_rate=3e-3, ema=0.995),
+    "pool": TrainingRecipe(images=48_000),
+    "decoder": TrainingRecipe(images=40_000, batch=8, other_rate=1e-3, ema=0.998),
+    "large": TrainingRecipe(images=150_000, batch=32),
+    "small": TrainingRecipe(images=100_000, batch=32),
 }
 
 
@@ -97,7 +97,7 @@ def shipped(shop: Workshop, name: str, module: torch.nn.Module) -> None:
         module.load_state_dict({name: value.float() for name, value in load_file(file).items()})
 
 
-def train_vae(shop: Workshop, recipe: Recipe) -> None:
+def train_vae(shop: Workshop, recipe: TrainingRecipe) -> None:
     """The autoencoder, then the scale and shift of its latents."""
     task = VaeTask(shop.device)
     vae = task.modules["vae"]
@@ -110,7 +110,7 @@ def train_vae(shop: Workshop, recipe: Recipe) -> None:
     keep.save(state, shop.part("vae"))
 
 
-def train_decoder(shop: Workshop, recipe: Recipe) -> None:
+def train_decoder(shop: Workshop, recipe: TrainingRecipe) -> None:
     """The decoder alone, a little longer; scale and shift stay."""
     state = shop.load("vae")
     task = VaeTask(shop.device, shop.vae())
@@ -122,7 +122,7 @@ def train_decoder(shop: Workshop, recipe: Recipe) -> None:
         keep.save({**state, "weights": vae.state_dict(), "psnr": psnr}, shop.part("vae"))
 
 
-def train_clip(shop: Workshop, recipe: Recipe) -> None:
+def train_clip(shop: Workshop, recipe: TrainingRecipe) -> None:
     """The picture tower and both text encoders."""
     task = ClipTask(shop.device)
     for name, folder in (("text", "text_encoder"), ("text_2", "text_encoder_2"), ("image", "clip/model")):
@@ -135,7 +135,7 @@ def train_clip(shop: Workshop, recipe: Recipe) -> None:
         keep.save(task.modules[name].state_dict(), shop.part(name))
 
 
-def train_judge(shop: Workshop, recipe: Recipe) -> None:
+def train_judge(shop: Workshop, recipe: TrainingRecipe) -> None:
     """The strict score: the picture tower goes on learning, the text encoders stay."""
     task = JudgeTask(shop.image_tower(), shop.text_encoders(), shop.device)
     shipped(shop, "clip/model", task.modules["image"])
@@ -146,18 +146,18 @@ def train_judge(shop: Workshop, recipe: Recipe) -> None:
     keep.save(state, shop.part("judge"))
 
 
-def fill_pool(shop: Workshop, recipe: Recipe) -> None:
+def fill_pool(shop: Workshop, recipe: TrainingRecipe) -> None:
     """Latents of training scenes."""
     make_pool(shop.work / "pool", shop.vae(), recipe.images, shop.device)
 
 
-def train_flow(shop: Workshop, recipe: Recipe, size: str) -> None:
+def train_flow(shop: Workshop, recipe: TrainingRecipe, size: str) -> None:
     """One of the two transformers."""
     model = parts.transformer(size)
     start_at_zero(model)
     shipped(shop, {"large": "transformer", "small": "small"}[size], model)
     vae, encoders = shop.vae(), shop.text_encoders()
-    task = FlowTask(model, Pool.open(shop.work / "pool"), encoders, vae, shop.device, shop.compile)
+    task = FlowTask(model, ScenePool.open(shop.work / "pool"), encoders, vae, shop.device, shop.compile)
     held = parts.transformer(size).to(shop.device)  # pyright: ignore[reportArgumentType]
 
     prompts = heldout_prompts(12)
@@ -177,7 +177,7 @@ def model_values(values: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix("model."): value for name, value in values.items() if name.startswith("model.")}
 
 
-def export_all(shop: Workshop, recipe: Recipe) -> None:
+def export_all(shop: Workshop, recipe: TrainingRecipe) -> None:
     """The trained parts as half-precision folders in the package."""
     from .. import weights_dir
 
@@ -188,7 +188,7 @@ def export_all(shop: Workshop, recipe: Recipe) -> None:
     export(pipe, shop.transformer("small"), tower, judge["join"]["weight"], weights_dir())
 
 
-STAGES: dict[str, Callable[[Workshop, Recipe], None]] = {
+STAGES: dict[str, Callable[[Workshop, TrainingRecipe], None]] = {
     "vae": train_vae,
     "clip": train_clip,
     "judge": train_judge,

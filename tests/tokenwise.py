@@ -5,7 +5,7 @@ import torch
 
 def linear(x, weight, bias=None):
     """As `torch.nn.functional.linear`."""
-    out = (x.unsqueeze(-2) * weight).sum(-1)
+    out = (x.contiguous().unsqueeze(-2) * weight).sum(-1)  # of any strides in one order
     return out if bias is None else out + bias
 
 

@@ -69,6 +69,7 @@ class DiTFamily(Hooked):
         tokens=lambda config, vae, size: (size[0] // side(config, vae)) * (size[1] // side(config, vae)),
         native=lambda config, vae: (config["sample_size"] * side(config, vae) // config["patch_size"],) * 2,
         stepped=one_branch,
+        conditional_first=True,
     )
 
     def processor(self, attention: Any) -> Lent:

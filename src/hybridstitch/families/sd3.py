@@ -123,7 +123,6 @@ class SD3Family(Hooked):
         refused={"block_controlnet_hidden_states": CONTROLNET},
         blocks=("JointTransformerBlock",),
         masks=True,
-        batched=True,
         text=333,  # 77 of CLIP, 256 of T5
         shape=shape,
         tokens=lambda config, vae, size: (size[0] // scale(config, vae)) * (size[1] // scale(config, vae)),

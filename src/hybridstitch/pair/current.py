@@ -97,7 +97,7 @@ def check_policy(policy: Policy, family: Family, scheduler: Any, *, experts: boo
 
     Raises:
         StitchError: masks on a family that draws whole steps only, or on two experts, whose keys are not each other's;
-            one branch of guidance where a call does not hold both.
+            the conditional branch alone, where it is not the last of a call.
         SchedulerError: see `observer.check_scheduler`.
     """
     if policy.can_mask and not family.facts.masks:
@@ -105,10 +105,10 @@ def check_policy(policy: Policy, family: Family, scheduler: Any, *, experts: boo
             f"{policy.name} asks for parts of a picture, and {family.facts.name} draws whole steps only; use a program "
             "of L, S and -, t-stitch, sr-diffusion or skip"
         )
-    if isinstance(policy, MaskedPolicy) and policy.branches == "cond" and not family.facts.batched:
+    if isinstance(policy, MaskedPolicy) and policy.branches == "cond" and family.facts.conditional_first:
         raise StitchError(
-            f"branches=cond asks for the conditional branch alone, and pipelines of {family.facts.name} do not give "
-            "both branches in one call, the conditional one last; use branches=both"
+            f"branches=cond asks for the conditional branch alone, which pipelines of {family.facts.name} give before "
+            "the other in one call, and which is not found there yet; use branches=both"
         )
     if policy.can_mask and experts:
         raise StitchError(

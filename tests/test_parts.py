@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig
 
-from hybridstitch import HybridStitch, Replay, open_pair, stitch, unstitch
+from hybridstitch import Engine, HybridStitch, Replay, open_pair, stitch, unstitch
 from hybridstitch.drawing.call import Call
-from hybridstitch.errors import PairError, StitchError
+from hybridstitch.errors import EngineError, PairError, StitchError
 from hybridstitch.families.known import family_of
 from hybridstitch.policies.plan import Plan, Region, Stroke
 from pipelines import PIPELINES, picture, pil, qwen_vae
@@ -267,6 +267,23 @@ def test_a_lora_reaches_every_mask(name):
     assert torch.equal(drawn(pipe, asked(name)), changed)
     pipe.transformer.delete_adapters("default")
     assert torch.equal(drawn(pipe, asked(name)), before)
+
+
+def test_blocks_that_diffusers_does_not_name_are_compiled():
+    pipe, call = stitched("dit", "L2 H1@0.3 S*"), lambda: {**asked("dit"), "num_inference_steps": 3}
+    plain = drawn(pipe, call())
+    pipe.transformer.engine = Engine(compile="regional", backend="eager")
+    same(drawn(pipe, call()), plain, 1e-5)
+
+
+def test_blocks_that_nobody_names_are_not_compiled_one_by_one():
+    piped = PIPELINES["kandinsky5"]
+    if piped.lacking:
+        pytest.skip(piped.lacking)
+    pipe = piped.build()
+    stitch(pipe, piped.transformer(1), "L2 S*", Engine(compile="regional", backend="eager"))
+    with pytest.raises(EngineError, match="nobody says which blocks Kandinsky5Transformer3DModel repeats"):
+        piped.draw(pipe)
 
 
 INTO = {

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from ..compat import ModelMixin, Transformer2DModelOutput, call_seen, grid_of
-from ..drawing.call import Models, Words
+from ..drawing.call import Models
 from ..drawing.decide import ByPolicy
 from ..drawing.engine import PLAIN, Engine
 from ..drawing.guard import Guard
@@ -30,7 +30,7 @@ from .facade import Facade
 from .following import Following
 from .observer import Listener, check_scheduler, measurable
 from .prepared import Prepared
-from .words import listen, unlisten
+from .words import OwnWords, listen, unlisten
 
 
 class StitchedTransformer(Facade, Listener):
@@ -67,7 +67,7 @@ class StitchedTransformer(Facade, Listener):
         self._following = Following()
         self._current: CurrentRun | None = None
         self.guard: Guard | None = None
-        self.words: Words | None = None
+        self.words: OwnWords | None = None
         check_policy(self.policy, self.family, None)
         self.engine = engine
         self.family.attach()  # last: what fails before leaves the model as it was
@@ -84,11 +84,13 @@ class StitchedTransformer(Facade, Listener):
     @property
     def models(self) -> Models:
         """Both models, made ready as the engine says; whoever draws without the pipeline begins here."""
-        fit, words = self.family.facts.fit, self.words
+        fit, words, models = self.family.facts.fit, self.words, self._prepared.models()
+        if words is not None:
+            models = replace(models, small=words.drawing(models.small), words=words)
         if fit is not None:
             config = self.small.config
-            return replace(self._prepared.models(), words=lambda told: fit(words(told) if words else told, config))
-        return replace(self._prepared.models(), words=words)
+            return replace(models, words=lambda told: fit(words(told) if words else told, config))
+        return models
 
     @property
     def policy(self) -> Policy:

@@ -4,10 +4,16 @@ Whenever the pipeline encodes a prompt, the small model's pipeline encodes it to
 the very tensors that the transformer will be given. Embeddings that a caller brings are remembered beforehand:
 
     pipe.transformer.words.remember(prompt_embeds, small_prompt_embeds)
+
+Where guidance is embedded in the large model and not in the small one (FLUX.2 dev, klein-base), the small one guides
+itself inside a call, `v = v_u + g·(v_c − v_u)` by two of its own:
+
+    pipe.transformer.words.guidance = 4.0
 """
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Self
 from weakref import ref
 
@@ -15,7 +21,7 @@ from torch import Tensor
 
 from ..compat import WeakTensorKeyDictionary
 from ..errors import StitchError
-from ..families.family import Inputs
+from ..families.family import Inputs, bare
 from ..families.known import facts_of, known_name
 
 TEXTS = ("encoder_hidden_states", "pooled_projections")  # arguments that nothing else may stand for
@@ -27,6 +33,8 @@ class OwnWords:
 
     Attributes:
         small: the small model's pipeline, which encodes.
+        guidance: g of a small model that guides itself; None for one that does not.
+        negative: what it is told without a prompt.
     """
 
     def __init__(self, small: Any) -> None:
@@ -36,32 +44,44 @@ class OwnWords:
             small: a pipeline with an `encode_prompt`.
         """
         self.small = small
+        self.guidance: float | None = None
+        self.negative = ""
         self._known: Any = WeakTensorKeyDictionary()  # by identity; gone when the large model's tensor goes
 
-    def remember(self, large: Told, small: Told) -> None:
+    def remember(self, large: Told, small: Told, without: Told | None = None) -> None:
         """What the small model is told where the large one is told something.
 
         Args:
             large: a tensor, or what `encode_prompt` returned.
             small: the same of the small model's pipeline.
+            without: the same of no prompt, for a small model that guides itself.
         """
-        pairs = [(large, small)] if isinstance(large, Tensor) else zip(large, small, strict=True)
-        for one, other in pairs:
+        ones, others, nothing = ((told,) if isinstance(told, Tensor) else told for told in (large, small, without))
+        for one, other, less in zip(ones, others, nothing or (None,) * len(others), strict=True):
             if isinstance(one, Tensor):
-                self._known[one] = other
+                self._known[one] = (other, less)
 
-    def encode(self, arguments: Mapping[str, Any]) -> Any:
-        """What the small model's pipeline makes of a prompt, or None of embeddings that nobody told it.
+    def hear(self, large: Told, arguments: Mapping[str, Any]) -> None:
+        """Encode what the large model's pipeline encoded; embeddings that nobody told are left to `__call__`.
 
         Args:
-            arguments: of the large one's `encode_prompt`, those at their defaults left out.
+            large: what it made of them.
+            arguments: of its `encode_prompt`, those at their defaults left out.
         """
-        given: dict[str, Any] = {}
-        for name, value in arguments.items():
-            if isinstance(value, Tensor) and value not in self._known:
-                return None
-            given[name] = self._known[value] if isinstance(value, Tensor) else value
-        return self.small.encode_prompt(**given)
+        tensors = {name: value for name, value in arguments.items() if isinstance(value, Tensor)}
+        if any(value not in self._known for value in tensors.values()):
+            return
+        told, less = ({name: self._known[value][which] for name, value in tensors.items()} for which in (0, 1))
+        without = None
+        if self.guidance is not None and None not in less.values():
+            prompt = arguments.get("prompt")
+            blank = [self.negative] * len(prompt) if isinstance(prompt, list) else prompt and self.negative
+            without = self.small.encode_prompt(**{**arguments, "prompt": blank, **less})
+        self.remember(large, self.small.encode_prompt(**{**arguments, **told}), without)
+
+    def drawing(self, small: Callable[..., Any]) -> Callable[..., Any]:
+        """The small model as it is to be called: guided, if it guides itself."""
+        return small if self.guidance is None else Guided(small, self.guidance)
 
     def __call__(self, inputs: Inputs) -> Inputs:
         """The small model's arguments of a call.
@@ -77,15 +97,41 @@ class OwnWords:
                     "`pipe.transformer.words.remember(prompt_embeds, small_prompt_embeds)`; a pipeline that joins "
                     "both branches of guidance in one tensor cannot be served"
                 )
-        return {
-            name: self._known[value] if isinstance(value, Tensor) and value in self._known else value
-            for name, value in inputs.items()
-        }
+        known = {k: self._known[v] for k, v in inputs.items() if isinstance(v, Tensor) and v in self._known}
+        told = {**inputs, **{name: words for name, (words, _) in known.items()}}
+        if self.guidance is None:
+            return told
+        without = {name: less for name, (_, less) in known.items()}
+        if any(less is None for less in without.values()):
+            raise StitchError(
+                "the small model guides itself and was not told what is said without a prompt; give prompts, or "
+                "`pipe.transformer.words.remember(prompt_embeds, small_prompt_embeds, small_negative_prompt_embeds)`"
+            )
+        return {**told, "without": without}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """One that knows nothing yet; text encoders are shared, as they are only asked."""
         copied = memo[id(self)] = type(self)(self.small)
+        copied.guidance, copied.negative = self.guidance, self.negative
         return copied
+
+
+@dataclass(frozen=True, slots=True)
+class Guided:
+    """A small model that guides itself: two calls in the place of one.
+
+    Attributes:
+        small: the model.
+        scale: g.
+    """
+
+    small: Callable[..., Any]
+    scale: float
+
+    def __call__(self, *, without: Inputs, return_dict: bool = False, **told: Any) -> tuple[Tensor]:
+        """Draw; arguments of the model, and those that are others without a prompt."""
+        with_prompt, plain = (bare(self.small(**each, return_dict=False)) for each in (told, {**told, **without}))
+        return (plain + self.scale * (with_prompt - plain),)
 
 
 class PromptListener:
@@ -108,9 +154,7 @@ class PromptListener:
         told = encode(*args, **kwargs)
         signature = inspect.signature(encode)
         given = signature.bind(*args, **kwargs).arguments
-        other = self._words.encode({k: v for k, v in given.items() if not _same(v, signature.parameters[k].default)})
-        if other is not None:
-            self._words.remember(told, other)
+        self._words.hear(told, {k: v for k, v in given.items() if not _same(v, signature.parameters[k].default)})
         return told
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "PromptListener":

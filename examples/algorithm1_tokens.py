@@ -14,7 +14,7 @@ class LargeModel:
     def __init__(self, model):
         self.model, self.mask, self.kept, self.branch, self.text = model, None, {}, 0, 0
         model.proj_out.register_forward_hook(lambda _, __, x: self.join(x, x.new_zeros(())))
-        if isinstance(model, FluxTransformer2DModel):
+        if type(model).__name__.startswith("Flux"):
             model.x_embedder.register_forward_hook(lambda _, __, x: self.take(x, 1))
             model.pos_embed.register_forward_hook(lambda _, __, table: [self.take(y, 0, self.text) for y in table])
             model.set_attn_processor(dict.fromkeys(model.attn_processors, self.attend_flux))
@@ -47,7 +47,7 @@ class LargeModel:
         k, v = torch.cat([text_k, k], 2), torch.cat([text_v, v], 2)
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
-    def attend_flux(self, attn, x, text=None, mask=None, table=None):
+    def attend_flux(self, attn, x, text, mask, table):
         def heads(x, *projections):
             return (project(x).unflatten(-1, (attn.heads, -1)) for project in projections)
 
@@ -62,7 +62,7 @@ class LargeModel:
         words, picture = (y.contiguous() for y in x.tensor_split([self.text], 1))
         return x if text is None else (attn.to_out[0](picture), attn.to_add_out(words))
 
-    def attend_wan(self, attn, x, text=None, mask=None, table=None):
+    def attend_wan(self, attn, x, text, mask, table):
         def turned(y):
             (real, imaginary), cos, sin = y.unflatten(-1, (-1, 2)).unbind(-1), table[0][..., 0::2], table[1][..., 1::2]
             return torch.stack([real * cos - imaginary * sin, real * sin + imaginary * cos], -1).flatten(-2).type_as(y)
@@ -106,9 +106,7 @@ def algorithm1(large, small, scheduler, x, words, unit, g, masks, tau, min_large
 
 if __name__ == "__main__":
     torch.manual_seed(0)
-    sizes = {"in_channels": 16, "num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16}
-    sizes |= {"joint_attention_dim": 24, "pooled_projection_dim": 20, "axes_dims_rope": (4, 6, 6)}
-    large, small = (FluxTransformer2DModel(num_attention_heads=heads, **sizes) for heads in (4, 2))
+    large, small = (FluxTransformer2DModel(1, 16, 16, 1, 1, 16, heads, 24, 20, False, (4, 6, 6)) for heads in (4, 2))
     words = {"encoder_hidden_states": torch.randn(1, 7, 24), "pooled_projections": torch.randn(1, 20)}
     words |= {"img_ids": torch.cartesian_prod(*map(torch.arange, (1, 8, 6))), "txt_ids": torch.zeros(7, 3)}
     euler, masks, tau = FlowMatchEulerDiscreteScheduler(shift=3.0), (0.3, 0.1), (0.5, 0.3, 0.1)

@@ -8,10 +8,11 @@ import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel
 
 from flux_models import POOLED, TEXT, generate, pipeline, transformer
-from hybridstitch import Replay, stitch, unstitch
+from hybridstitch import Replay, open_pair, stitch, unstitch
 from hybridstitch.errors import PairError, StitchError
 from hybridstitch.policies.plan import Plan, Region, Stroke
 from pipelines import PIPELINES, words
+from seen import same
 
 LETTERS = [*map(chr, range(ord("a"), ord("z") + 1))]
 VOCABULARY = [*LETTERS, *(f"{letter}</w>" for letter in LETTERS), "<|startoftext|>", "<|endoftext|>"]
@@ -105,8 +106,16 @@ def test_words_of_its_own_come_with_a_pipeline_and_stay_with_it(tmp_path):
     with pytest.raises(PairError, match=r"text width \(joint_attention_dim\) is 24 in the large one and 16"):
         stitch(large, small.transformer)
     stitch(large, small, "L2 S*")
-    with pytest.raises(StitchError, match="save both pipelines"):
-        large.save_pretrained(tmp_path)
+    large.transformer.words.guidance, large.transformer.words.negative = 3.0, "rain"
+    drawn = draw(large)
+    large.save_pretrained(tmp_path)
+    opened = open_pair(tmp_path)
+    opened.set_progress_bar_config(disable=True)
+    assert opened.transformer.words.small.transformer is None
+    same(draw(opened), drawn, 1e-5)
+    large.transformer.words.guidance = None
+    assert (draw(large) - drawn).abs().max() > 1e-3
+    assert small.transformer is large.transformer.small
 
 
 def latents(pipe, embeds, **call):

@@ -11,12 +11,14 @@ itself inside a call, `v = v_u + g·(v_c − v_u)` by two of its own:
     pipe.transformer.words.guidance = 4.0
 """
 
-import inspect
+import copy
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
-from weakref import ref
 
+from diffusers import DiffusionPipeline
 from torch import Tensor
 
 from ..compat import WeakTensorKeyDictionary
@@ -24,6 +26,7 @@ from ..errors import StitchError
 from ..families.family import Inputs, bare
 from ..families.known import facts_of, known_name
 
+DRAWING = ("transformer", "vae")  # parts of a pipeline that do not encode
 TEXTS = ("encoder_hidden_states", "pooled_projections")  # arguments that nothing else may stand for
 Told = Tensor | tuple[Any, ...]
 
@@ -56,10 +59,11 @@ class OwnWords:
             small: the same of the small model's pipeline.
             without: the same of no prompt, for a small model that guides itself.
         """
-        ones, others, nothing = ((told,) if isinstance(told, Tensor) else told for told in (large, small, without))
-        for one, other, less in zip(ones, others, nothing or (None,) * len(others), strict=True):
+        ones, others = ((told,) if isinstance(told, Tensor) else told for told in (large, small))
+        nothing = (without,) * len(ones) if without is None or isinstance(without, Tensor) else without
+        for one, other, less in zip(ones, others, nothing, strict=True):
             if isinstance(one, Tensor):
-                self._known[one] = (other, less)
+                self._known[one] = (other.to(one.device), None if less is None else less.to(one.device))
 
     def hear(self, large: Told, arguments: Mapping[str, Any]) -> None:
         """Encode what the large model's pipeline encoded; embeddings that nobody told are left to `__call__`.
@@ -68,16 +72,22 @@ class OwnWords:
             large: what it made of them.
             arguments: of its `encode_prompt`, those at their defaults left out.
         """
-        tensors = {name: value for name, value in arguments.items() if isinstance(value, Tensor)}
+        given = {name: value for name, value in arguments.items() if name != "device"}  # encoders may lie elsewhere
+        tensors = {name: value for name, value in given.items() if isinstance(value, Tensor)}
         if any(value not in self._known for value in tensors.values()):
             return
         told, less = ({name: self._known[value][which] for name, value in tensors.items()} for which in (0, 1))
         without = None
-        if self.guidance is not None and None not in less.values():
-            prompt = arguments.get("prompt")
-            blank = [self.negative] * len(prompt) if isinstance(prompt, list) else prompt and self.negative
-            without = self.small.encode_prompt(**{**arguments, "prompt": blank, **less})
-        self.remember(large, self.small.encode_prompt(**{**arguments, **told}), without)
+        if self.guidance is not None and all(isinstance(value, Tensor) for value in less.values()):
+            blank = {name: self._blank(value) for name, value in given.items() if name.startswith("prompt")}
+            without = self.small.encode_prompt(**{**given, **blank, **less})
+        self.remember(large, self.small.encode_prompt(**{**given, **told}), without)
+
+    def _blank(self, prompt: Any) -> Any:
+        """As many negative prompts as there are prompts."""
+        if isinstance(prompt, list):
+            return [self.negative] * len(prompt)
+        return self.negative if isinstance(prompt, str) else prompt
 
     def drawing(self, small: Callable[..., Any]) -> Callable[..., Any]:
         """The small model as it is to be called: guided, if it guides itself."""
@@ -109,6 +119,21 @@ class OwnWords:
             )
         return {**told, "without": without}
 
+    def save(self, folder: Path, **options: Any) -> None:
+        """Write the small model's pipeline, without what draws and decodes; options as diffusers' own."""
+        encoding = copy.copy(self.small)
+        encoding.register_modules(**{name: None for name in DRAWING if name in encoding.components})
+        encoding.save_pretrained(folder, **options)
+
+    @classmethod
+    def load(cls, folder: Path, *, guidance: float | None, negative: str, **options: Any) -> Self:
+        """Read what `save` wrote; options as diffusers' own."""
+        index = json.loads((folder / DiffusionPipeline.config_name).read_text(encoding="utf-8"))
+        absent = {name: None for name, kind in index.items() if isinstance(kind, list) and kind[0] is None}
+        words = cls(DiffusionPipeline.from_pretrained(folder, **absent, **options))
+        words.guidance, words.negative = guidance, negative
+        return words
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """One that knows nothing yet; text encoders are shared, as they are only asked."""
         copied = memo[id(self)] = type(self)(self.small)
@@ -134,47 +159,6 @@ class Guided:
         return (plain + self.scale * (with_prompt - plain),)
 
 
-class PromptListener:
-    """Stands in for a pipeline's `encode_prompt`."""
-
-    def __init__(self, pipe: Any, words: OwnWords) -> None:
-        """Prepare; `listen` installs.
-
-        Args:
-            pipe: the large model's.
-            words: told of every prompt.
-        """
-        self._pipe: Callable[[], Any] = ref(pipe)
-        self._words = words
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Encode, and let the small model's pipeline encode the same."""
-        pipe = self._pipe()
-        encode = type(pipe).encode_prompt.__get__(pipe)
-        told = encode(*args, **kwargs)
-        signature = inspect.signature(encode)
-        given = signature.bind(*args, **kwargs).arguments
-        self._words.hear(told, {k: v for k, v in given.items() if not _same(v, signature.parameters[k].default)})
-        return told
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "PromptListener":
-        """In a copy of the pipeline, of that copy."""
-        words = memo.get(id(self._words)) or self._words.__deepcopy__(memo)
-        return PromptListener(memo.get(id(self._pipe()), self._pipe()), words)
-
-
-def listen(pipe: Any, words: Any) -> None:
-    """Let words, if they are a small model's own, hear every prompt that a pipeline encodes."""
-    if isinstance(words, OwnWords):
-        pipe.encode_prompt = PromptListener(pipe, words)
-
-
-def unlisten(pipe: Any) -> None:
-    """Leave a pipeline as it was found."""
-    if isinstance(getattr(pipe, "__dict__", {}).get("encode_prompt"), PromptListener):
-        del pipe.encode_prompt
-
-
 def words_of(large: Any, small: Any, given: Any) -> OwnWords | None:
     """What a small model is told with; None where both are told the same, as far as widths show.
 
@@ -185,7 +169,3 @@ def words_of(large: Any, small: Any, given: Any) -> OwnWords | None:
     facts = facts_of(known_name(large))
     names = () if facts is None or not hasattr(given, "encode_prompt") else facts.words
     return OwnWords(given) if any(large.config.get(key) != small.config.get(key) for key in names) else None
-
-
-def _same(value: Any, default: Any) -> bool:
-    return value is default or (not isinstance(value, Tensor) and value == default)

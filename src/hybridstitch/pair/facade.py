@@ -15,6 +15,7 @@ from typing import Any, Self
 import diffusers
 
 from ..compat import ModelMixin
+from ..disk import files as disk
 from ..errors import StitchError, StitchWarning
 from .words import OwnWords
 
@@ -132,7 +133,7 @@ class Facade(ModelMixin):
         if self.words is not None:
             self.words.save(folder / WORDS, safe_serialization=safe_serialization, variant=variant)
             saved[WORDS] = {"guidance": self.words.guidance, "negative": self.words.negative}
-        (folder / CONFIG).write_text(json.dumps(saved, indent=2), encoding="utf-8")
+        disk.keep(folder / CONFIG, json.dumps(saved, indent=2).encode())
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **options: Any) -> Self:

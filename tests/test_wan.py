@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridstitch import Replay, stitch
+from hybridstitch import Replay, Schedule, stitch
 from hybridstitch.families.rows import Rows
 from hybridstitch.families.wan import WanFamily
 from hybridstitch.policies.plan import Plan, Region, Stroke
@@ -118,3 +118,30 @@ def test_each_video_has_a_mask_of_its_own(name):
     assert [len(mask) for mask in masks] == [5, 5]
     assert masks[0] != masks[1]
     assert [str(step.drawn) for step in trace.of(0)] == ["L", "L", "S + L@0.3", "S"]
+
+
+def test_the_conditional_branch_alone_is_drawn_and_the_other_call_shifted_with_it():
+    """v_u = S_u + (v_c - S_c), as where guidance is one call."""
+    piped, pipe = stitched("wan", Schedule("L2 H1@0.3 S*", branches="cond"))
+    seen, small = [], []
+    pipe.transformer.register_forward_hook(lambda module, given, out: seen.append(out[0]))
+    pipe.transformer.small.register_forward_hook(lambda module, given, out: small.append(out[0].clone()))
+    piped.draw(pipe, 2)
+    trace = pipe.transformer.trace
+    assert [str(step.drawn) for step in trace.of(0)] == ["L", "L", "S + L@0.3", "S"]
+    assert not any(step.fallback for step in trace.records)
+    (c, u), (small_c, small_u) = seen[4:6], small[:2]
+    assert not torch.equal(c, small_c)
+    assert torch.equal(u, small_u + (c - small_c))
+    for image in range(2):
+        inside = pipe.transformer.family.layout.inside(torch.tensor([trace.of(image)[2].mask]), c)
+        assert torch.equal(torch.where(inside, 0, c[image, None]), torch.where(inside, 0, small_c[image, None]))
+
+
+def test_no_memory_of_the_conditional_branch_is_a_dense_step_of_both_calls():
+    piped, pipe = stitched("wan", "large")
+    large, masked = Plan((Stroke("L"),)), Plan((Stroke("S"), Stroke("L", Region(0.3, tokens=(1, 5)), branches="cond")))
+    pipe.transformer.policy = Replay(((large, Plan((Stroke("S"),)), masked, large),))
+    drawn = piped.draw(pipe)
+    pipe.transformer.policy = Replay(((large, Plan((Stroke("S"),)), large, large),))
+    assert torch.equal(piped.draw(pipe), drawn)

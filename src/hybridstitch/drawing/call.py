@@ -77,6 +77,8 @@ class Call:
         branches: R / B.
         shared: arguments that are not rows.
         last: what the small model drew last, where that is carried on; renewed with the prediction.
+        first: the conditional call of the same step, where guidance makes two; None for the first itself.
+        shift: what strokes of the conditional branch changed, of the latent's shape; None for nothing.
         prediction: what was drawn, of the latent's shape.
         plans: per image what was carried out.
         fallbacks: per image why that is not what was decided.
@@ -89,6 +91,8 @@ class Call:
     branches: int
     shared: frozenset[str] = frozenset()
     last: Last | None = None
+    first: "Call | None" = None
+    shift: Tensor | None = None
     prediction: Tensor | None = None
     plans: list[Plan] = field(default_factory=list)
     fallbacks: list[str | None] = field(default_factory=list)
@@ -120,7 +124,7 @@ class Call:
 
     def release(self) -> None:
         """Let inputs and predictions go; plans and times stay."""
-        self.inputs, self.small, self.prediction, self.last = {}, {}, None, None
+        self.inputs, self.small, self.prediction, self.last, self.first, self.shift = {}, {}, None, None, None, None
 
 
 def check_time(first: Inputs, now: Inputs) -> None:

@@ -83,6 +83,7 @@ class FluxFamily(Attached):
         shape=shape,
         tokens=lambda config, vae, size: (size[0] // side(vae)) * (size[1] // side(vae)),
         native=lambda config, vae: (1024, 1024),
+        multiple=lambda config, vae: (side(vae),) * 2,
     )
 
     def attentions(self) -> Mapping[str, Any]:

@@ -126,6 +126,8 @@ class SD3Family(Hooked):
         shape=shape,
         tokens=lambda config, vae, size: (size[0] // scale(config, vae)) * (size[1] // scale(config, vae)),
         native=lambda config, vae: (config["sample_size"] * scale(config, vae) // config["patch_size"],) * 2,
+        multiple=lambda config, vae: (scale(config, vae),) * 2,
+        largest=lambda config, vae: (scale(config, vae) * config["pos_embed_max_size"],) * 2,
     )
 
     def attentions(self) -> Mapping[str, Any]:

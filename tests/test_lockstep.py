@@ -9,7 +9,8 @@ import torch
 
 from hybridstitch import HybridStitch, LargeOnly, Schedule, SmallOnly, SRDiffusion, TStitch
 from hybridstitch.errors import PolicyError, StitchError
-from hybridstitch.measure.lockstep import decode, draw_together, prepare
+from hybridstitch.measure.lockstep import draw_together
+from hybridstitch.measure.start import decode, prepare
 from hybridstitch.mini.opened import open_mini
 from hybridstitch.policies.policy import Policy
 from hybridstitch.policies.replay import Replay
@@ -64,7 +65,7 @@ def test_every_policy_draws_what_the_pipeline_draws(pipe: Any, guidance: float) 
 
 def test_the_picture_is_the_pipelines(pipe: Any) -> None:
     start = prepare(pipe, PROMPT, steps=STEPS, guidance=4.0, seed=3)
-    picture = decode(pipe, draw_together(pipe, start, {"large": LargeOnly()})["large"].latent)
+    picture = decode(pipe, start, draw_together(pipe, start, {"large": LargeOnly()})["large"].latent)
     assert np.array_equal(picture, np.asarray(by_pipeline(pipe, LargeOnly(), 4.0, "pil")[0]))
 
 

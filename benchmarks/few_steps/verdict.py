@@ -15,7 +15,7 @@ from benchmarks.machine import machine
 from hybridstitch.evaluate.metrics import open_metrics
 from hybridstitch.evaluate.pictures import large_pictures, rendered
 from hybridstitch.measure.intervals import Interval, mean_interval
-from hybridstitch.measure.lockstep import decode
+from hybridstitch.measure.start import decode
 from hybridstitch.measure.price import Prices
 from hybridstitch.policies.levels import shifted
 
@@ -37,9 +37,9 @@ def verify(search: Search, prompts: Sequence[str], seed: int, folder: Path) -> d
     pictures: dict[Candidate, list[NDArray[np.uint8]]] = {c: [] for c in methods}
     references = []
     for place in range(len(prompts)):
-        references.append(decode(studio.pipe, studio.references[place]))
+        references.append(decode(studio.pipe, studio.start(place, REFERENCE, STOCK), studio.references[place]))
         for candidate, latent in zip(methods, studio.draw(methods, place), strict=True):
-            pictures[candidate].append(decode(studio.pipe, latent))
+            pictures[candidate].append(decode(studio.pipe, studio.start(place, candidate.steps, candidate.shift), latent))
         print(f"{place + 1}/{len(prompts)}", flush=True)
     seconds = timed(studio, [*winners.values(), *rivals, *stock])
     metrics = open_metrics(["PSNR", "SSIM", "LPIPS-mini", "FD-mini", "KID-mini", "CLIP-mini"])

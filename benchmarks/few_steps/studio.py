@@ -12,8 +12,8 @@ import hybridstitch
 from hybridstitch.batch.heap import keep_freed_memory
 from hybridstitch.measure.calls import call
 from hybridstitch.measure.lockstep import draw_together
-from hybridstitch.measure.start import Start, prepare
 from hybridstitch.measure.price import Prices, fixed_plans
+from hybridstitch.measure.start import Start, prepare
 from hybridstitch.measure.timing import GUIDED, measure
 from hybridstitch.policies.levels import shifted
 

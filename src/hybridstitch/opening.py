@@ -18,7 +18,7 @@ from typing import Any
 from diffusers import DiffusionPipeline
 
 from .calibrate.calibrate import GUIDANCE, STEPS, calibrate
-from .calibrate.conditions import Conditions, home_of, native_size
+from .calibrate.conditions import Conditions, home_of
 from .compat import ModelMixin
 from .drawing.engine import PLAIN, Engine
 from .drawing.guard import Guard
@@ -175,7 +175,9 @@ def check_recipe(pipe: DiffusionPipeline, recipe: Recipe) -> None:
         RecipeError: the recipe is of another pair.
     """
     home = recipe.home
-    conditions = Conditions(width=home.width, height=home.height, steps=home.steps, guidance=home.guidance)
+    conditions = Conditions(
+        width=home.width, height=home.height, frames=home.frames, steps=home.steps, guidance=home.guidance
+    )
     now = home_of(pipe, conditions, home.models)
     if now.parameters != home.parameters:
         theirs, ours = (" and ".join(f"{n / 1e6:,.1f} M" for n in of.parameters) for of in (home, now))
@@ -221,7 +223,7 @@ def _loaded(recipe: Recipe | str | Path | None) -> Recipe | None:
 
 def _calibrated(pipe: Any, asked: dict[str, Any]) -> Recipe:
     """Calibrate now, with the bar a pipeline has."""
-    setting = {"steps": STEPS, "guidance": GUIDANCE, "size": native_size(pipe), "prompts": None, **asked}
+    setting = {"steps": STEPS, "guidance": GUIDANCE, "prompts": None, **asked}
     del setting["recipe"]
     with pipe.progress_bar(total=100) as bar:
 

@@ -7,9 +7,9 @@ import torch
 
 from ..evaluate.closeness import capped_psnr, ssim
 from ..measure.lockstep import draw_together
-from ..measure.start import decode, prepare
 from ..measure.price import Prices
 from ..measure.profile import follow
+from ..measure.start import decode, prepare
 from ..policies.parse import parse
 from .conditions import Conditions, Picture
 

@@ -46,6 +46,8 @@ def batch(
     seed: flags.Seed = None,
     steps: flags.Steps = None,
     size: flags.Size = None,
+    frames: flags.Frames = None,
+    fps: flags.Fps = None,
     guidance: flags.Guidance = None,
     negative: flags.Negative = None,
     n: Sampled = None,
@@ -68,11 +70,12 @@ def batch(
     devices = devices_of(device)
     served = Served.of(recipe_file, speed=speed, closeness=closeness, policy=policy, source=None)
     if served is not None:
-        served.warn_of(pair=pair, steps=steps, guidance=guidance, size=size)
+        served.warn_of(pair=pair, steps=steps, guidance=guidance, size=size, frames=frames)
     asked, *_ = [
         Asked.of(
             prompts=("-",), below=None if served is None else served.layer, negative=negative, pair=pair, small=small,
-            policy=policy, seed=seed, steps=steps, guidance=guidance, size=size, device=name, dtype=dtype,
+            policy=policy, seed=seed, steps=steps, guidance=guidance, size=size, frames=frames, fps=fps, device=name,
+            dtype=dtype,
         )
         for name in devices
     ]  # fmt: skip
@@ -82,10 +85,11 @@ def batch(
 
     named = Pair.of(asked.pair, asked.small)
     limits = limits_of(named)
+    *count, height, width = limits.check(asked.size, asked.frames)
     defaults = listing.Defaults(
-        negative=asked.negative, seed=asked.seed, size=limits.check(asked.size), steps=asked.steps,
-        guidance=asked.guidance, policy=asked.policy or named.policy, shift=asked.shift,
-        levels=asked.levels,
+        negative=asked.negative, seed=asked.seed, size=(width, height), frames=count[0] if count else None,
+        fps=asked.fps if count else None, steps=asked.steps, guidance=asked.guidance,
+        policy=asked.policy or named.policy, shift=asked.shift, levels=asked.levels,
     )  # fmt: skip
     found = listing.read(jobs, defaults, n=n, captions_seed=captions_seed)
     check(found.jobs, named, limits)

@@ -11,12 +11,15 @@ from typing import Any
 
 from ..batch.heap import keep_freed_memory
 from ..drawing.engine import PLAIN, Engine
+from ..errors import PairError
 from ..mini.opened import MINI_POLICY, is_mini, mini_folder, open_mini
+from ..pair.fits import check_fits
+from ..pair.limits import Limits, limits_of
+from ..pair.memory import outline
 from ..pair.stitching import DEFAULT, open_pair
 from ..policies.parse import parse
 from ..policies.policy import Policy
-from .asked import BadInput
-from .limits import Limits
+from .asked import Asked, BadInput
 
 T5_TOKENS = 256  # the stock pipeline's `max_sequence_length`
 
@@ -113,7 +116,7 @@ class Pair:
             frames: of a video, or None.
 
         Raises:
-            BadInput: as `Limits.check`.
+            SizeError: as `Limits.check`.
         """
         limits = self.limits()
         if limits is not None:
@@ -164,17 +167,15 @@ class Pair:
             (height, width) in pixels, of a video (frames, height, width).
 
         Raises:
-            BadInput: as `check_size` and `check_text`.
+            HybridStitchError: as `check_size` and `check_text`.
         """
         if self.folder is None:
             third = getattr(pipe, "tokenizer_3", None)
             if third is not None:
                 check_tokens(third, texts, T5_TOKENS)
-            elif isinstance(pipe, StableDiffusion3Pipeline):
+            elif hasattr(pipe, "tokenizer_3"):  # Stable Diffusion 3's, without the third
                 check_tokens(pipe.tokenizer, texts, pipe.tokenizer.model_max_length)
-        large, vae = pipe.transformer.large, getattr(pipe, "vae", None)
-        limits = Limits.of(type(pipe).__name__, known_name(large), large.config, {} if vae is None else vae.config)
-        return limits.check(size, frames)
+        return limits_of(pipe).check(size, frames)
 
     def check_text(self, texts: Mapping[str, str]) -> None:
         """Refuse texts that the tokenizer of a folder would cut off.

@@ -60,6 +60,11 @@ class Engine:
                 "place; leave one out"
             )
 
+    @property
+    def kv_bytes(self) -> int | None:
+        """Of an element of the keys and values; None for that of the models."""
+        return {"same": None, "float8": 1}.get(self.kv, 2)
+
     def count(self, tokens: int, of: int) -> int:
         """K, rounded to the nearest multiple of `snap`: at least one multiple, at most all tokens.
 

@@ -18,7 +18,7 @@ from ..compat import is_offloaded
 from ..drawing.stepped import Stepped
 from ..errors import StitchError
 from ..families.family import Inputs
-from ..pair.decoding import pictures
+from ..pair.decoding import in_one, pictures
 from ..pair.expert import second
 from ..pair.observer import Listener, unwatch, watch
 from ..pair.stitched import StitchedTransformer
@@ -139,7 +139,7 @@ def prepare(pipe: Any, prompt: str, *, steps: int, guidance: float, seed: int = 
     assert step is not None
     given, rows = capture.calls[0]["hidden_states"], len(capture.calls[0]["hidden_states"])
     latent = step.latent.clone()
-    if len(latent) != 1 or not torch.equal(given, latent.to(given.dtype).expand_as(given) if rows > 1 else latent.to(given)):
+    if given.shape[1:] != latent.shape[1:] or not torch.equal(given, latent.to(given).expand_as(given)):
         raise _strange(pipe, "gives its transformer more than the scheduler's latent")
     scale = float(call.get("true_cfg_scale") or guidance)
     guide = _guide(capture.answers, step.prediction, scale)
@@ -169,7 +169,7 @@ def decode(pipe: Any, start: Start, latent: Tensor) -> NDArray[np.uint8]:
     Returns:
         (H, W, 3), uint8; of a video its frames one below the other, (F·H, W, 3).
     """
-    return np.concatenate([np.asarray(picture) for picture in pictures(pipe, latent, **start.call)])
+    return np.asarray(in_one(pictures(pipe, latent, **start.call)))
 
 
 def seat_of(pipe: Any) -> StitchedTransformer:

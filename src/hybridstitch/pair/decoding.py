@@ -5,6 +5,7 @@ scale, mean or packing of any VAE is known here.
 """
 
 import inspect
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -55,3 +56,14 @@ def pictures(pipe: Any, latent: Tensor, **call: Any) -> list[Image.Image]:
 def pictures_of(drawn: Any, place: int = 0) -> list[Image.Image]:
     """One image, or the frames of one video, of what a pipeline returned as PIL."""
     return list(drawn.frames[place]) if hasattr(drawn, "frames") else [drawn.images[place]]
+
+
+def in_one(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Pictures of one size, one below the other; a single one as it is."""
+    if len(pictures) == 1:
+        return pictures[0]
+    width, height = pictures[0].size
+    whole = Image.new("RGB", (width, height * len(pictures)))
+    for place, picture in enumerate(pictures):
+        whole.paste(picture, (0, place * height))
+    return whole

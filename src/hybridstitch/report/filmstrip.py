@@ -39,7 +39,7 @@ def filmstrip(exhibit: Exhibit, path: str | Path, *, head: bool = True) -> None:
     """
     take = exhibit.take
     steps, count = take.trace.of(0), max(1, len(take.frames))
-    tall = min(FRAME, 0.83 * WIDTH / count) * take.image.height / take.image.width
+    tall = min(FRAME, 0.83 * WIDTH / count) * take.image.height / take.image.width * len(take.shown)
     heights = [HEAD * head, tall, tall, TIES, BAR, SCORES, SECONDS]
     layout = ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.04, wspace=0, hspace=0, rect=(0.01, 0.01, 0.98, 0.98))
     figure = Figure((WIDTH, sum(heights) + WORDS), dpi=DPI, facecolor="white", layout=layout)
@@ -53,10 +53,10 @@ def filmstrip(exhibit: Exhibit, path: str | Path, *, head: bool = True) -> None:
     for place, (step, frame) in enumerate(take.frames):
         above, below = (figure.add_subplot(grid[row, place]) for row in (1, 2))
         _frame(above, enlarged(frame, 256), steps[step])
-        _frame(below, who_drew(frame, steps[step], take.trace.grid), steps[step])
+        _frame(below, who_drew(frame, steps[step], take.trace.grid, take.shown), steps[step])
         above.set_title(f"step {step}", fontsize=8.5, color=QUIET, pad=3)
         if place == 0:
-            above.set_ylabel("expected\npicture", **BESIDE)
+            above.set_ylabel("expected\nframes" if take.clip else "expected\npicture", **BESIDE)
             below.set_ylabel("who drew\nwhere", **BESIDE)
         figure.add_artist(
             ConnectionPatch(

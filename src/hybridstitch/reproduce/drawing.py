@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from PIL import Image
 
 from ..measure.lockstep import Finished, draw_together
-from ..measure.start import decode, prepare
 from ..measure.price import Prices
+from ..measure.start import decode, prepare
 from ..policies.policy import Policy
 from ..policies.replay import Replay
 from . import caches

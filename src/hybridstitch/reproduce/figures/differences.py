@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from ...batch.crew import Crew
 from ...disk import files as disk
-from ...measure.start import decode, prepare
 from ...measure.profile import follow
+from ...measure.start import decode, prepare
 from ..equipment import Equipment
 
 PROMPTS = 8

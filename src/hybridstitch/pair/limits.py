@@ -7,10 +7,14 @@ from typing import Any
 
 import diffusers
 
-from ..errors import StitchError
+from ..errors import PairError, StitchError
 from ..families.family import Size
-from ..families.known import facts_of
-from .asked import BadInput
+from ..families.known import facts_of, known_name
+
+
+class SizeError(PairError):
+    """A size that a pair cannot draw."""
+
 
 SIDES = ("num_frames", "height", "width")  # as pipelines name them
 
@@ -50,7 +54,9 @@ class Limits:
             None if told is None else told(transformer, vae)[-len(sides) :]
             for told in (facts.native, facts.multiple, facts.largest)
         ]
-        native = defaults if len(defaults) == len(sides) and all(isinstance(side, int) for side in defaults) else known[0]
+        native = (
+            defaults if len(defaults) == len(sides) and all(isinstance(side, int) for side in defaults) else known[0]
+        )
         return cls(video=len(sides) == 3, native=native, multiple=known[1], largest=known[2])
 
     def check(self, size: tuple[int, int] | None, frames: int | None = None) -> Size:
@@ -61,12 +67,12 @@ class Limits:
             frames: asked for, or None.
 
         Raises:
-            BadInput: not a multiple, too large, or frames of a picture; names the nearest size that can be drawn.
+            SizeError: not a multiple, too large, or frames of a picture; names the nearest size that can be drawn.
         """
         if frames is not None and not self.video:
-            raise BadInput(f"--frames {frames} was given; this pair draws pictures: leave --frames out")
+            raise SizeError(f"--frames {frames} was given; this pair draws pictures: leave --frames out")
         if self.native is None and (size is None or (self.video and frames is None)):
-            raise BadInput(f"this pair names no size of its own; give --size WxH{' --frames N' if self.video else ''}")
+            raise SizeError(f"this pair names no size of its own; give --size WxH{' --frames N' if self.video else ''}")
         native = self.native or ()
         asked = native[-2:] if size is None else (size[1], size[0])
         if self.video:
@@ -76,8 +82,10 @@ class Limits:
         if self.largest is not None and any(a > b for a, b in zip(asked, self.largest, strict=True)):
             most = f"{self.largest[-1]}x{self.largest[-2]} pixels"
             if self.video:
-                raise BadInput(f"{_told(asked)} was given; this pair draws at most {most} and {self.largest[0]} frames")
-            raise BadInput(f"{_told(asked)} was given; this pair draws at most {self.largest[-1]} pixels a side")
+                raise SizeError(
+                    f"{_told(asked)} was given; this pair draws at most {most} and {self.largest[0]} frames"
+                )
+            raise SizeError(f"{_told(asked)} was given; this pair draws at most {self.largest[-1]} pixels a side")
         return asked
 
     def _check_multiples(self, asked: Size, multiple: Size) -> None:
@@ -87,16 +95,22 @@ class Limits:
         )
         if any(side % grain for side, grain in zip(asked[-2:], multiple[-2:], strict=True)):
             each = str(multiple[-1]) if multiple[-1] == multiple[-2] else f"{multiple[-1]}x{multiple[-2]}"
-            raise BadInput(
+            raise SizeError(
                 f"--size {asked[-1]}x{asked[-2]} was given; this pair draws multiples of {each} pixels "
                 f"(VAE × patch): {near[1]}x{near[0]} is near"
             )
         if self.video and (asked[0] < 1 or (asked[0] - 1) % multiple[0]):
             fit = 1 + max(round((asked[0] - 1) / multiple[0]), 0) * multiple[0]
-            raise BadInput(
+            raise SizeError(
                 f"--frames {asked[0]} was given; this pair draws one more than multiples of {multiple[0]} frames: "
                 f"{fit} is near"
             )
+
+
+def limits_of(pipe: Any) -> Limits:
+    """What a stitched pipeline can draw."""
+    large, vae = pipe.transformer.large, getattr(pipe, "vae", None)
+    return Limits.of(type(pipe).__name__, known_name(large), large.config, {} if vae is None else vae.config)
 
 
 def _told(size: Size) -> str:

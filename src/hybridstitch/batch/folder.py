@@ -46,14 +46,14 @@ class Found:
     damaged_lines: int
 
 
-def name_of(job_id: str, job: Job) -> str:
-    """The file of a job: a picture, or a video."""
-    return f"{job_id}.png" if job.frames is None else f"{job_id}{ending()}"
+def name_of(job_id: str) -> str:
+    """The picture of a job, which says how it was drawn; of a video its middle frame, written after the video."""
+    return f"{job_id}.png"
 
 
-def says(out: Path, job_id: str) -> Path:
-    """The picture that says how a job was drawn; written last."""
-    return out / f"{job_id}.png"
+def file_of(job_id: str, job: Job) -> str:
+    """The file that a job is drawn for: its picture, or a video beside it."""
+    return name_of(job_id) if job.frames is None else f"{job_id}{ending()}"
 
 
 def look(out: Path, jobs: Mapping[str, Job], setting: BatchSetting, *, verify: bool) -> Found:
@@ -74,8 +74,8 @@ def look(out: Path, jobs: Mapping[str, Job], setting: BatchSetting, *, verify: b
     unlisted: list[ManifestRow] = []
     broken: dict[str, str] = {}
     for key, job in jobs.items():
-        path = out / name_of(key, job)
-        if not path.is_file() or not says(out, key).is_file():
+        path = out / file_of(key, job)
+        if not path.is_file() or not (out / name_of(key)).is_file():
             if key in listed:
                 broken[key] = "is gone"
             continue
@@ -113,7 +113,7 @@ def begin(out: Path, jobs: Mapping[str, Job], setting: BatchSetting, origin: Map
         OSError: it cannot be written.
     """
     disk.sweep(out)
-    lines = [json.dumps({"id": key, "file_name": name_of(key, job), **job.to_json()}) for key, job in jobs.items()]
+    lines = [json.dumps({"id": key, "file_name": file_of(key, job), **job.to_json()}) for key, job in jobs.items()]
     disk.keep(out / "jobs.jsonl", "".join(f"{line}\n" for line in lines).encode())
     about = {"origin": dict(origin), "setting": setting.to_json()}
     disk.keep(out / "batch.json", (json.dumps(about, indent=2) + "\n").encode())

@@ -14,7 +14,7 @@ from ..disk import files as disk
 from ..errors import HybridStitchError
 from ..report.clip import encode_clip
 from ..report.picture import Metadata, encode, pixel_digest, trace_digest
-from .folder import name_of, says
+from .folder import file_of, name_of
 from .job import BatchSetting, Job
 from .ledger import Ledger, ManifestRow
 
@@ -167,12 +167,12 @@ class Worker:
 
     def _keep(self, attempt: Attempt, take: "Take") -> ManifestRow:
         desk, job = self.desk, attempt.job
-        file = name_of(attempt.id, job)
+        file = file_of(attempt.id, job)
         if take.clip:
             data = encode_clip(take.clip, take.fps, Path(file).suffix)
             digest = hashlib.sha256(data).hexdigest()
             disk.keep(desk.out / file, data)
-            disk.keep(says(desk.out, attempt.id), encode(take.image, desk.recipe(job, take, digest)))
+            disk.keep(desk.out / name_of(attempt.id), encode(take.image, desk.recipe(job, take, digest)))
         else:
             data = encode(take.image, desk.recipe(job, take))
             disk.keep(desk.out / file, data)

@@ -6,6 +6,7 @@ very tensors of the pipeline to the model.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -20,6 +21,10 @@ from .carry import Last
 from .clock import Mark
 from .engine import PLAIN, Engine
 from .kv import KVCache
+
+DTYPES = MappingProxyType(
+    {"same": None, "bfloat16": torch.bfloat16, "float16": torch.float16, "float8": torch.float8_e4m3fn}
+)
 
 
 class Words(Protocol):
@@ -50,7 +55,14 @@ class Models:
 
     def room(self, inputs: Inputs) -> KeysValues:
         """Memory for the keys and values of a call like this one, as the engine wants it."""
-        layers = self.large.room(inputs, None if self.engine.kv == "same" else getattr(torch, self.engine.kv))
+        try:
+            layers = self.large.room(inputs, DTYPES[self.engine.kv], host=self.engine.kv_host)
+        except RuntimeError as error:
+            raise RunError(
+                f"there is no memory for the keys and values of {self.large.keys(inputs)} tokens "
+                f"({str(error).splitlines()[0]}); draw fewer frames or pixels, keep them in Engine(kv='float8') or "
+                "Engine(kv_host=True), or use a policy of whole steps, which keeps none"
+            ) from error
         if self.caches is not None:
             fix_addresses(tensor for pair in layers for tensor in pair)
         return layers

@@ -118,7 +118,9 @@ def _masked(
 ) -> Tensor:
     """The large model on the chosen tokens, (images, K)."""
     every = chosen.repeat(len(rows) // len(chosen), 1)  # (rows, K): one mask for all branches
-    drawn = models.large.masked(call.take(rows), every, cache.layers, rows, text=stroke.text)
+    drawn = models.large.masked(
+        call.take(rows), every, cache.layers, rows, text=stroke.text, host=models.engine.kv_host
+    )
     cache.stamp(rows.numbers, step)
     return drawn
 

@@ -117,12 +117,13 @@ class Family(Protocol):
         """Tokens that an attention attends to, text and references included: the memory's length."""
         ...
 
-    def room(self, inputs: Inputs, dtype: torch.dtype | None = None) -> KeysValues:
+    def room(self, inputs: Inputs, dtype: torch.dtype | None = None, *, host: bool = False) -> KeysValues:
         """Memory for the keys and values of a call like this one, not filled.
 
         Args:
             inputs: arguments of the transformer's forward for R rows.
-            dtype: of the memory; default: that of the latent.
+            dtype: of the memory; default: that of the latent. In float8 see `held`.
+            host: in the host's memory, pinned where the latent is on a GPU.
 
         Returns:
             per attention layer two tensors (R, length, heads, width).
@@ -150,7 +151,16 @@ class Family(Protocol):
         """
         ...
 
-    def masked(self, inputs: Inputs, tokens: Tensor, memory: KeysValues, rows: Rows | None, *, text: str) -> Tensor:
+    def masked(
+        self,
+        inputs: Inputs,
+        tokens: Tensor,
+        memory: KeysValues,
+        rows: Rows | None,
+        *,
+        text: str,
+        host: bool = False,
+    ) -> Tensor:
         """Draw some tokens with the kept keys and values of all others, and leave theirs in the memory.
 
         Args:
@@ -159,6 +169,7 @@ class Family(Protocol):
             memory: keys and values of the whole call.
             rows: which rows of the call these are; None for all.
             text: "fresh" recomputes the text tokens, "cached" leaves theirs as they are and computes none.
+            host: whether the memory lies with the host.
 
         Returns:
             of the prediction's shape; only the drawn tokens mean anything.

@@ -13,6 +13,8 @@ PARTS = {
     "SD3Transformer2DModel": "sd3:SD3Family",
     "FluxTransformer2DModel": "flux:FluxFamily",
     "WanTransformer3DModel": "wan:WanFamily",
+    "LTXVideoTransformer3DModel": "ltx:LTXFamily",
+    "CosmosTransformer3DModel": "cosmos:CosmosFamily",
 }
 WHOLE = {facts.name: facts for facts in CLASSES}
 NAMES = (*PARTS, *WHOLE)

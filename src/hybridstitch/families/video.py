@@ -36,9 +36,9 @@ def wan_largest(config: Config, vae: Config) -> Size:
 
 
 def crossed(config: Config, tokens: int, text: int) -> Shape:
-    """Cost of Wan's blocks: self-attention, cross-attention to text, a feed-forward of a width of its own.
+    """Cost of blocks of self-attention, cross-attention to text, and a feed-forward: Wan's, LTX's, Cosmos'.
 
-    A picture to begin with adds the 257 tokens that its encoder gives.
+    Wan from a picture attends to the 257 tokens that its encoder gives, too.
     """
     width = config["num_attention_heads"] * config["attention_head_dim"]
     return Shape(
@@ -47,5 +47,5 @@ def crossed(config: Config, tokens: int, text: int) -> Shape:
         image_tokens=tokens,
         text_tokens=0,
         cross_tokens=text + (257 if config.get("image_dim") else 0),
-        mlp=config["ffn_dim"] / width,
+        mlp=config["ffn_dim"] / width if "ffn_dim" in config else config.get("mlp_ratio", 4),
     )

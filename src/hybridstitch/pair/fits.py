@@ -61,6 +61,8 @@ def advice(
 
     if kv_bytes != 1 and fits(size, kv_bytes=1):
         yield 'Engine(kv="float8")'
+    if sum(outline.weights.values()) < there:
+        yield "Engine(kv_host=True), if the host has the memory"
     fewer = [n for n in range(images - 1, 0, -1) if fits(size, images=n)]
     if fewer:
         yield f"{fewer[0]} at once"

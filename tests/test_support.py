@@ -72,6 +72,7 @@ FROM_A_PICTURE = {  # a pipeline of the same parts that begins with one, and one
     "sd3": ("StableDiffusion3Img2ImgPipeline", "StableDiffusion3InpaintPipeline"),
     "flux": ("FluxImg2ImgPipeline", "FluxInpaintPipeline"),
 }
+COMPILED = ("sd3", "flux", "wan", "ltx", "qwen-image")
 BOTH, MASKED = "L2 S*", "L2 H1@0.3 S*"
 
 
@@ -172,6 +173,8 @@ def test_lora(piped):
 
 @pytest.mark.support("offload")
 def test_offload(piped):
+    if "transformer_2" in piped.parts():
+        pytest.skip("refused: the second expert would move away from the small model")
     pipe = stitched(piped, BOTH)
     expected = piped.draw(pipe, steps=3)
     pipe.enable_model_cpu_offload(device="cpu")
@@ -180,7 +183,9 @@ def test_offload(piped):
 
 
 @pytest.mark.support("compile")
-def test_compile(piped):
+def test_compile(piped, request):
+    if request.node.callspec.params["piped"] not in COMPILED:
+        pytest.skip("not tried: tracing a model takes up to half a minute")
     pipe = stitched(piped, BOTH)
     expected = piped.draw(pipe, steps=3)
     torch._dynamo.reset()

@@ -85,6 +85,8 @@ def test_operations_and_memory_are_those_counted(kind, drawn):
     """Of blocks alone, which is where all but a few are once a model is large."""
     name = kind.partition(",")[0]
     family, call = prepared(kind, torch.float32)
+    family.module().to("meta")  # where attention is products that are counted
+    call = {name: value.to("meta") if isinstance(value, torch.Tensor) else value for name, value in call.items()}
     blocks = family.module().transformer_blocks
     memory = family.room(call)
     told = shape_of(family.module(), COUNT, 7)
@@ -96,7 +98,7 @@ def test_operations_and_memory_are_those_counted(kind, drawn):
         if drawn is None:
             family.dense(call, memory=memory)
         else:
-            family.masked(call, torch.arange(drawn).expand(ROWS, -1), memory, None, text="fresh")
+            family.masked(call, torch.arange(drawn, device="meta").expand(ROWS, -1), memory, None, text="fresh")
     for hook in hooks:
         hook.remove()
     counted = seen[1] - seen[0]
@@ -120,17 +122,22 @@ def stitched(name, policy):
     return piped, pipe
 
 
+def attending(pipe):
+    """The processors of a pipeline's transformer."""
+    return [module.processor for module in pipe.transformer.modules() if hasattr(module, "processor")]
+
+
 @pytest.mark.parametrize("name", DRAWN)
 def test_large_only_is_the_plain_pipeline_and_unstitching_restores_it(name):
     piped = PIPELINES[name]
     pipe = piped.build()
-    plain, processors = piped.draw(pipe, 2), dict(pipe.transformer.attn_processors)
+    plain, processors = piped.draw(pipe, 2), attending(pipe)
     stitch(pipe, piped.transformer(1), "large")
     assert torch.equal(piped.draw(pipe, 2), plain)
     pipe.transformer.policy = MASKED
     assert not torch.equal(piped.draw(pipe, 2), plain)
     unstitch(pipe)
-    assert pipe.transformer.attn_processors == processors
+    assert attending(pipe) == processors
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in pipe.transformer.modules())
     assert torch.equal(piped.draw(pipe, 2), plain)
 
@@ -149,17 +156,22 @@ def test_a_mask_of_all_tokens_in_a_pipeline_is_the_large_model(name):
 @pytest.mark.parametrize("name", DRAWN)
 def test_each_video_has_a_mask_of_its_own_and_a_batch_is_its_videos(name):
     piped, pipe = stitched(name, MASKED)
-    together = piped.draw(pipe, 2)
+    both = piped.inputs(2)
+
+    def drawn(count):
+        """The first videos, each from noise of its own."""
+        first = {k: v[:count] if isinstance(v, torch.Tensor) and len(v) == 2 else v for k, v in both.items()}
+        noise = [torch.Generator().manual_seed(7 + image) for image in range(count)]
+        return Piped(**{**vars(piped), "inputs": lambda n: {**first, "generator": noise}}).draw(pipe)
+
+    together = drawn(2)
     trace = pipe.transformer.trace
     assert trace.grid == piped.grid
     masks = [step.mask for step in trace.records if step.index == 2]
     assert masks[0] != masks[1]
     assert [str(step.drawn) for step in trace.of(0)] == ["L", "L", "S + L@0.3", "S"]
     pipe.transformer.policy = Replay((trace.plans(masks=True)[0],))
-    whole = piped.inputs
-    one = {k: v[:1] if isinstance(v, torch.Tensor) and len(v) == 2 else v for k, v in whole(2).items()}
-    twin = Piped(**{**{f: getattr(piped, f) for f in piped.__dataclass_fields__}, "inputs": lambda n: one})
-    same(twin.draw(pipe, 1)[0], together[0], 1e-4)
+    same(drawn(1)[0], together[0], 1e-4)
 
 
 def test_a_saved_pair_opens_and_a_copy_draws_alone(tmp_path):

@@ -47,5 +47,6 @@ def crossed(config: Config, tokens: int, text: int) -> Shape:
         image_tokens=tokens,
         text_tokens=0,
         cross_tokens=text + (257 if config.get("image_dim") else 0),
+        cross_width=config.get("text_embed_dim", 0),  # where text is not brought to D before the blocks
         mlp=config["ffn_dim"] / width if "ffn_dim" in config else config.get("mlp_ratio", 4),
     )

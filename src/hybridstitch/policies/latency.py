@@ -20,6 +20,7 @@ class Shape:
         text_tokens: T.
         dual_layers: blocks with a second, image-only attention.
         cross_tokens: text or picture tokens that every block attends to by cross-attention, beside its own tokens.
+        cross_width: width of these tokens; 0 for D.
         mlp: hidden width of the feed-forward over D.
     """
 
@@ -29,12 +30,13 @@ class Shape:
     text_tokens: int
     dual_layers: int = 0
     cross_tokens: int = 0
+    cross_width: int = 0
     mlp: float = 4
 
     def flops(self, drawn: int | None = None, *, text: str = "fresh") -> int:
         """Floating-point operations of one row: `(8 + 4·mlp)·D²·n + 4·n·m·D` a block, n computed, m attended to.
 
-        Cross-attention to c tokens adds `4·D²·(n + c) + 4·n·c·D`.
+        Cross-attention to c tokens of width E adds `4·D²·n + 4·D·E·c + 4·n·c·D`.
 
         Args:
             drawn: K, image tokens drawn in a masked step; None draws all N.
@@ -45,7 +47,8 @@ class Shape:
         attended = self.image_tokens + self.text_tokens
         joint = round((8 + 4 * self.mlp) * self.width**2) * computed + 4 * computed * attended * self.width
         if self.cross_tokens:
-            joint += 4 * self.width**2 * (computed + self.cross_tokens) + 4 * computed * self.cross_tokens * self.width
+            joint += 4 * self.width**2 * computed + 4 * computed * self.cross_tokens * self.width
+            joint += 4 * self.width * (self.cross_width or self.width) * self.cross_tokens
         dual = 8 * self.width**2 * image + 4 * image * self.image_tokens * self.width
         return self.layers * joint + self.dual_layers * dual
 

@@ -38,7 +38,7 @@ def who_drew(
     mask = np.zeros(prod(grid), dtype=bool)
     mask[list(step.mask)] = True
     mask = mask.reshape(-1, *grid[-2:])[list(shown)].reshape(-1, grid[-1])
-    rows, columns = mask.shape
+    (rows, columns), frame = mask.shape, grid[-2]
     tokens = np.where(mask[..., None], ImageColor.getrgb(LARGE), ImageColor.getrgb(SMALL)).astype(np.uint8)
     tint = np.asarray(Image.fromarray(tokens).resize(size, Image.Resampling.NEAREST), dtype=np.float64)
     tinted = Image.fromarray((grey * (1 - TINT) + tint * TINT).astype(np.uint8))
@@ -47,8 +47,8 @@ def who_drew(
     for row, column in np.argwhere(mask):
         left, top, right, bottom = column * wide, row * high, (column + 1) * wide, (row + 1) * high
         edges = (
-            (row == 0 or not mask[row - 1, column], (left, top, right, top)),
-            (row == rows - 1 or not mask[row + 1, column], (left, bottom, right, bottom)),
+            (row % frame == 0 or not mask[row - 1, column], (left, top, right, top)),
+            (row % frame == frame - 1 or not mask[row + 1, column], (left, bottom, right, bottom)),
             (column == 0 or not mask[row, column - 1], (left, top, left, bottom)),
             (column == columns - 1 or not mask[row, column + 1], (right, top, right, bottom)),
         )

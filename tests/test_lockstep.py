@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import flux_models
 from hybridstitch import HybridStitch, LargeOnly, Schedule, SmallOnly, SRDiffusion, TStitch
 from hybridstitch.errors import PolicyError, StitchError
 from hybridstitch.measure.lockstep import draw_together
@@ -114,3 +115,16 @@ def test_a_plain_pipeline_is_refused(pipe: Any) -> None:
 
     with pytest.raises(StitchError, match="not stitched"):
         prepare(Plain(), PROMPT, steps=4, guidance=4.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_packed_latents_and_embedded_guidance(dtype: torch.dtype) -> None:
+    pipe = flux_models.stitched("L3 H2@0.3 S*", dtype)
+    asked = {"height": 32, "width": 24, "true_cfg_scale": 1.0, **flux_models.embeddings(1, dtype)}
+    start = prepare(pipe, None, steps=6, guidance=3.5, seed=7, **asked)
+    drawn = draw_together(pipe, start, {"masks": pipe.transformer.policy, "few": Schedule("L2 S4")})
+    for name, one in drawn.items():
+        pipe.transformer.policy = one.trace.policy
+        assert torch.equal(one.latent, flux_models.generate(pipe, guidance_scale=3.5)), name
+        picture = flux_models.generate(pipe, guidance_scale=3.5, output_type="pil")[0]
+        assert np.array_equal(decode(pipe, start, one.latent), np.asarray(picture))

@@ -104,9 +104,11 @@ def test_what_does_not_fit_is_refused_with_what_would(folder, monkeypatch):
     for way in ("96x64 of 17 frames", 'Engine(kv="float8")', "5 frames", "64x48 of 17 frames", "whole steps"):
         assert way in said
     assert "\n" not in said
-    with pytest.raises(PairError, match="what fits: 5 at once") as refused:
+    with pytest.raises(PairError, match="what fits: 2 at once") as refused:
         check_fits(known, "cpu", (17, 64, 96), kv_bytes=1, images=9)
     assert "Engine" not in str(refused.value)
+    with pytest.raises(PairError, match=r"what fits: Engine\(kv=\"float8\"\), Engine\(kv_host=True\), if the host"):
+        check_fits(known, "cuda", (17, 64, 96))
 
 
 def test_a_mask_that_is_not_worth_it_warns():

@@ -133,7 +133,7 @@ def conditions_of(
     if frames is not None and not limits.video:
         raise RecipeError(f"frames={frames} was given; {type(pipe).__name__} draws pictures: leave frames out")
     whole = size is not None and (frames is not None or not limits.video)
-    native = () if whole else native_size(pipe)
+    native: Size = (0, 0, 0) if whole else native_size(pipe)
     width, height = size or (native[-1], native[-2])
     kept = (native[0] if frames is None else frames) if limits.video else None
     return Conditions(width=width, height=height, frames=kept, steps=steps, guidance=guidance)

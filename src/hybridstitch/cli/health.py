@@ -77,7 +77,11 @@ def memory_of(asked: Asked, images: int) -> tuple[memory.Need, int, list[str]]:
     need = known.need(size, images=images, text_tokens=TEXT_TOKENS if pair.mini else None)
     there = memory.capacity(asked.device)
     short = fits.lasting(need) > there >= sum(need.weights.values())
-    ways = fits.advice(known, there, size or known.native, images=images, kv_bytes=None, branches=2) if short else ()
+    ways = (
+        fits.advice(known, asked.device, size or known.native, images=images, kv_bytes=None, branches=2)
+        if short
+        else ()
+    )
     return need, there, list(ways)
 
 

@@ -49,9 +49,10 @@ class Canvas:
                 new = new + (mine - mine[-1:])
             mine.copy_(new if inside is None else torch.where(inside[place], new, mine))
 
-    def copied(self) -> Tensor | float:
-        """What is there, in memory of its own; 0 where nothing is."""
-        return 0.0 if self.value is None else self.value.clone()
+    def copied(self) -> Tensor:
+        """What is there, in memory of its own."""
+        assert self.value is not None  # whoever asks lays a mask over something
+        return self.value.clone()
 
     def shift(self, by: Tensor) -> None:
         """Move everything."""

@@ -77,6 +77,7 @@ def draw(
             call.spans.append((images, start, mark(call.latent.device)))
             canvas.lay(drawn, rows, chosen)
             if before is not None:
+                assert canvas.value is not None
                 call.shift = canvas.value - before if call.shift is None else call.shift + canvas.value - before
     if call.first is not None and call.first.shift is not None:
         canvas.shift(call.first.shift)

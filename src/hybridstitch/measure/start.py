@@ -24,12 +24,15 @@ from ..pair.observer import Listener, unwatch, watch
 from ..pair.stitched import StitchedTransformer
 
 Guide = Callable[[Sequence[Tensor]], Tensor]
-Time = Callable[[Tensor, int], Tensor]
+Time = Callable[[Tensor, int, torch.dtype], Tensor]
 FORMULAS: tuple[Callable[[Tensor, Tensor, float], Tensor], ...] = (
     lambda negative, positive, scale: negative + scale * (positive - negative),
     lambda negative, positive, scale: positive + scale * (positive - negative),
 )
-TIMES: tuple[Time, ...] = (lambda time, rows: time.expand(rows), lambda time, rows: time.expand(rows) / 1000)
+TIMES: tuple[Time, ...] = (
+    lambda time, rows, dtype: time.expand(rows),
+    lambda time, rows, dtype: time.expand(rows).to(dtype) / 1000,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +44,7 @@ class Start:
         calls: arguments of each of a step's calls of the transformer, without latent and time.
         rows: R of each call.
         dtype: of the latent as the transformer is given it.
-        timed: its time, by the scheduler's.
+        timed, time_dtype: its time by the scheduler's, R and the dtype it is given in.
         guide: a step's predictions put together.
         scheduler: the pipeline's, its timesteps set; copied for every path.
         call: what the pipeline was called with.
@@ -52,6 +55,7 @@ class Start:
     rows: int
     dtype: torch.dtype
     timed: Time
+    time_dtype: torch.dtype
     guide: Guide
     scheduler: Any
     call: dict[str, Any]
@@ -70,7 +74,7 @@ class Start:
         """
         given = latent.to(self.dtype)
         given = torch.cat([given] * self.rows) if self.rows > 1 else given
-        timestep = self.timed(time, self.rows)
+        timestep = self.timed(time, self.rows, self.time_dtype)
         return [{"hidden_states": given, "timestep": timestep, **inputs} for inputs in self.calls]
 
 
@@ -105,12 +109,12 @@ class _Capture(Listener):
 
 
 @torch.no_grad()
-def prepare(pipe: Any, prompt: str, *, steps: int, guidance: float, seed: int = 0, **call: Any) -> Start:
+def prepare(pipe: Any, prompt: str | None, *, steps: int, guidance: float, seed: int = 0, **call: Any) -> Start:
     """Let the pipeline encode a prompt and draw its noise, up to the scheduler's first step.
 
     Args:
         pipe: a stitched pipeline.
-        prompt: what to draw.
+        prompt: what to draw; None where embeddings say it.
         steps: T.
         guidance: the guidance scale; 1 or less for none.
         seed: of the noise, on the CPU.
@@ -147,14 +151,13 @@ def prepare(pipe: Any, prompt: str, *, steps: int, guidance: float, seed: int = 
         calls = f"calls its transformer {len(capture.calls)} times a step and " if len(capture.calls) > 1 else ""
         raise _strange(pipe, f"{calls}guides in a way of its own")
     now = capture.calls[0]["timestep"]
-    times = [timed for timed in TIMES if _alike(timed(capture.scheduler.timesteps[0], rows), now)]
+    times = [timed for timed in TIMES if _alike(timed(capture.scheduler.timesteps[0], rows, now.dtype), now)]
     if not times:
         raise _strange(pipe, "tells its transformer times of its own")
     told = [{k: v for k, v in one.items() if k not in ("hidden_states", "timestep")} for one in capture.calls]
-    kind = now.dtype
     return Start(
-        latent=latent, calls=tuple(told), rows=rows, dtype=given.dtype, guide=guide, scheduler=capture.scheduler,
-        timed=lambda time, rows: times[0](time.to(kind) if times[0] is TIMES[1] else time, rows), call=call,
+        latent=latent, calls=tuple(told), rows=rows, dtype=given.dtype, time_dtype=now.dtype, timed=times[0],
+        guide=guide, scheduler=capture.scheduler, call=call,
     )  # fmt: skip
 
 

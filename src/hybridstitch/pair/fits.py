@@ -38,7 +38,7 @@ def check_fits(
     need, there = outline.need(size, images=images, kv_bytes=kv_bytes, branches=branches), capacity(device)
     if lasting(need) > there:
         asked = size or outline.native
-        ways = list(advice(outline, there, asked, images=images, kv_bytes=kv_bytes, branches=branches))
+        ways = list(advice(outline, device, asked, images=images, kv_bytes=kv_bytes, branches=branches))
         raise PairError(
             f"masks at {pixels(asked)} keep {gibibytes(need.keys_values)} of keys and values beside "
             f"{gibibytes(sum(need.weights.values()))} of weights, and {device} has {gibibytes(there)}; what fits: "
@@ -52,16 +52,17 @@ def lasting(need: Need) -> int:
 
 
 def advice(
-    outline: Outline, there: int, size: Size, *, images: int, kv_bytes: int | None, branches: int
+    outline: Outline, device: str, size: Size, *, images: int, kv_bytes: int | None, branches: int
 ) -> Iterator[str]:
     """What would fit, the least change first."""
+    there = capacity(device)
 
     def fits(size: Size, images: int = images, kv_bytes: int | None = kv_bytes) -> bool:
         return lasting(outline.need(size, images=images, kv_bytes=kv_bytes, branches=branches)) <= there
 
     if kv_bytes != 1 and fits(size, kv_bytes=1):
         yield 'Engine(kv="float8")'
-    if sum(outline.weights.values()) < there:
+    if device.startswith("cuda") and sum(outline.weights.values()) < there:
         yield "Engine(kv_host=True), if the host has the memory"
     fewer = [n for n in range(images - 1, 0, -1) if fits(size, images=n)]
     if fewer:
@@ -71,7 +72,7 @@ def advice(
     if len(size) == 3:
         frames = [n for n in range(size[0] - multiple[0], 0, -multiple[0]) if fits((n, *size[1:]))]
         if frames:
-            yield f"{frames[0]} frames"
+            yield f"{frames[0]} frame{'s' if frames[0] > 1 else ''}"
     for tenths in range(9, 2, -1):
         sides = zip(size[-2:], multiple[-2:], strict=True)
         smaller = (*size[:-2], *(side * tenths // 10 // grain * grain for side, grain in sides))

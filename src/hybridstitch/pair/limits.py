@@ -73,7 +73,7 @@ class Limits:
             raise SizeError(f"--frames {frames} was given; this pair draws pictures: leave --frames out")
         if self.native is None and (size is None or (self.video and frames is None)):
             raise SizeError(f"this pair names no size of its own; give --size WxH{' --frames N' if self.video else ''}")
-        native = self.native or ()
+        native: Size = self.native or (0, 0, 0)
         asked = native[-2:] if size is None else (size[1], size[0])
         if self.video:
             asked = (native[0] if frames is None else frames, *asked)

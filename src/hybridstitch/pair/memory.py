@@ -188,7 +188,7 @@ class Outline:
         channels: list[int] | None = self.vae.get("block_out_channels")
         if len(size) > 2 or channels is None:
             return None
-        return 3 * channels[min(1, len(channels) - 1)] * size[0] * size[1] * images * self.element_bytes
+        return 3 * channels[min(1, len(channels) - 1)] * prod(size) * images * self.element_bytes
 
 
 def outline(

@@ -193,9 +193,16 @@ def test_what_does_not_fit_is_refused_before_it_is_loaded(folder, capsys, monkey
     assert "a policy of whole steps" in said
 
 
-def test_pictures_have_no_frames(capsys):
-    assert main(["generate", "a big dog", "--frames", "9"]) == 2
-    assert "this pair draws pictures: leave --frames out" in " ".join(capsys.readouterr().err.split())
+@pytest.mark.parametrize(("option", "value"), [("--frames", "9"), ("--fps", "8")])
+def test_pictures_have_no_frames(option, value, capsys, tmp_path):
+    assert main(["generate", "a big dog", option, value]) == 2
+    assert f"this pair draws pictures: leave {option} out" in " ".join(capsys.readouterr().err.split())
+    jobs = tmp_path / "jobs.jsonl"
+    jobs.write_text(json.dumps({"prompt": "a big dog", option.strip("-"): value}))
+    assert main(["batch", str(jobs), "--out", str(tmp_path / "out"), "--device", "cpu"]) == 2
+    assert "this pair draws pictures: leave" in " ".join(capsys.readouterr().err.split())
+    assert main(["batch", str(jobs), "--device", "cpu", option, value]) == 2
+    assert f"this pair draws pictures: leave {option} out" in " ".join(capsys.readouterr().err.split())
 
 
 def test_doctor_tells_what_a_video_needs(folder, capsys):
@@ -233,6 +240,14 @@ def test_a_batch_of_videos_goes_on_after_a_kill(folder, tmp_path, capsys, monkey
     assert json.loads(capsys.readouterr().out)["drawn"] == 1
     assert main([*words, "--verify"]) == 0
     assert json.loads(capsys.readouterr().out)["drawn"] == 0
+
+
+def test_a_captions_file_is_drawn_as_videos(folder, tmp_path, capsys):
+    captions, out = tmp_path / "captions.json", tmp_path / "out"
+    captions.write_text(json.dumps({"annotations": [{"id": 1, "image_id": 1, "caption": "a big dog"}]}))
+    words = ["--pair", str(folder), *SHORT, "--out", str(out), "--device", "cpu", "--json"]
+    assert main(["batch", str(captions), *words]) == 0
+    assert [picture.read(clip).frames for clip in out.glob("*.mp4")] == [9]
 
 
 def test_a_saved_pair_opens(folder, pipe):

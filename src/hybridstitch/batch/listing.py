@@ -274,6 +274,8 @@ def _captions(path: Path, text: str, defaults: Defaults, n: int | None, seed: in
             policy=defaults.policy,
             shift=defaults.shift,
             levels=defaults.levels,
+            frames=defaults.frames,
+            fps=defaults.fps,
             source={"image_id": image, "caption_id": caption_id},
         )
 

@@ -18,7 +18,7 @@ from ..batch.work import Desk, Outcome
 from ..disk.lock import alone
 from ..report.picture import versions
 from . import flags, say
-from .asked import Asked, writable
+from .asked import Asked, BadInput, writable
 from .batch_input import check, devices_of, engine_for, limits_of
 from .batch_studio import JobStudio, estimate
 from .batch_words import tell_estimate, tell_found, tell_result
@@ -85,6 +85,8 @@ def batch(
 
     named = Pair.of(asked.pair, asked.small)
     limits = limits_of(named)
+    if fps is not None and not limits.video:
+        raise BadInput(f"--fps {fps:g} was given; this pair draws pictures: leave --fps out")
     *count, height, width = limits.check(asked.size, asked.frames)
     defaults = listing.Defaults(
         negative=asked.negative, seed=asked.seed, size=(width, height), frames=count[0] if count else None,

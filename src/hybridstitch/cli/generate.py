@@ -103,7 +103,7 @@ def generate(
     from .pairs import Pair
 
     named = Pair.of(asked.pair, asked.small)
-    named.check_size(asked.size, asked.frames)
+    named.check_size(asked.size, asked.frames, fps)
     chosen = asked.policy or named.policy
     chosen.check(asked.steps)
     named.check_fits(asked, chosen, images=images_per_call)

@@ -108,19 +108,23 @@ class Pair:
         vae = self.folder / "vae"
         return Limits.of(pipeline, transformer["_class_name"], transformer, _config(vae) if vae.is_dir() else {})
 
-    def check_size(self, size: tuple[int, int] | None, frames: int | None = None) -> None:
+    def check_size(self, size: tuple[int, int] | None, frames: int | None = None, fps: float | None = None) -> None:
         """Refuse a size that a folder's pair cannot draw.
 
         Args:
             size: width and height in pixels, or None.
-            frames: of a video, or None.
+            frames, fps: of a video, or None.
 
         Raises:
             SizeError: as `Limits.check`.
+            BadInput: frames a second of a picture.
         """
         limits = self.limits()
-        if limits is not None:
-            limits.check(size, frames)
+        if limits is None:
+            return
+        limits.check(size, frames)
+        if fps is not None and not limits.video:
+            raise BadInput(f"--fps {fps:g} was given; this pair draws pictures: leave --fps out")
 
     def native_size(self) -> tuple[int, int] | None:
         """Width and height of a picture when no size is asked for; None for a hub id."""

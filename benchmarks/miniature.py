@@ -25,7 +25,8 @@ from PIL import Image
 
 from benchmarks.machine import machine
 from hybridstitch.measure.intervals import mean_interval, paired_interval, share_interval
-from hybridstitch.measure.lockstep import decode, draw_together, prepare
+from hybridstitch.measure.lockstep import draw_together
+from hybridstitch.measure.start import decode, prepare
 from hybridstitch.mini import show
 from hybridstitch.mini.opened import mini_folder, open_mini
 from hybridstitch.mini.scenes import Scene, Split, heldout_prompts
@@ -47,7 +48,7 @@ def drawn(pipe: Any, policy: Policy, prompt: str, steps: int, seed: int) -> dict
     """The prompt's picture by each model and by both, from the same noise."""
     start = prepare(pipe, prompt, steps=steps, guidance=show.GUIDANCE, seed=seed)
     together = draw_together(pipe, start, {"large": LargeOnly(), "small": SmallOnly(), "hybrid": policy})
-    return {name: Image.fromarray(decode(pipe, one.latent)) for name, one in together.items()}
+    return {name: Image.fromarray(decode(pipe, start, one.latent)) for name, one in together.items()}
 
 
 def grid(pipe: Any, policy: Policy, prompts: list[str], steps: int, seed: int) -> Image.Image:

@@ -10,12 +10,11 @@ from ..families.known import shape_of
 from ..measure.price import Prices
 from ..measure.timing import measure
 from ..pair.stitched import StitchedTransformer
-from ..policies.latency import Shape
 from ..policies.methods import LargeOnly, SmallOnly
 from ..policies.policy import Policy
 from ..recipe import Point, Recipe, RecipeError, Trial, check_request
 from .compare import Comparer
-from .conditions import Conditions, digest, home_of, native_size
+from .conditions import Conditions, conditions_of, digest, home_of
 from .prompts import PROMPTS
 from .search import OnProgress, Search
 from .state import state_of
@@ -38,6 +37,7 @@ def calibrate(
     steps: int = STEPS,
     guidance: float = GUIDANCE,
     size: tuple[int, int] | None = None,
+    frames: int | None = None,
     seed: int = 0,
     prices: Prices | None = None,
     state: Path | None = None,
@@ -54,6 +54,7 @@ def calibrate(
         steps: T of the reference, at least 3.
         guidance: the guidance scale; 1 for none.
         size: width and height in pixels; None is the pair's own.
+        frames: of a video; None is the pair's own.
         seed: of the noise of the first prompt; each prompt has the next.
         prices: of this machine, of an earlier recipe; None measures them.
         state: a file that holds what was done, so that a calibration that was killed goes on; None keeps nothing. One
@@ -67,8 +68,7 @@ def calibrate(
     """
     prompts = tuple(default_prompts(pipe) if prompts is None else prompts)
     _check(pipe, prompts, steps, speed, closeness)
-    width, height = size or native_size(pipe)
-    conditions = Conditions(width=width, height=height, steps=steps, guidance=guidance)
+    conditions = conditions_of(pipe, size, frames, steps=steps, guidance=guidance)
     home = home_of(pipe, conditions)
     asked = {name: value for name, value in (("speed", speed), ("closeness", closeness)) if value is not None}
     of = {"home": asdict(home), "prompts": digest(prompts), "seed": seed, "asked": asked}
@@ -175,11 +175,13 @@ def memory_mib(pipe: Any, policy: Policy, conditions: Conditions) -> float:
     models += [] if isinstance(policy, LargeOnly) else [stitched.small]
     taken = sum(p.numel() * p.element_size() for model in models for p in model.parameters())
     if policy.can_mask:
-        scale = pipe.vae_scale_factor * stitched.large.config["patch_size"]
-        text = pipe.tokenizer.model_max_length if pipe.text_encoder_3 is None else 333
-        shape: Shape = shape_of(stitched.large, conditions.width // scale * (conditions.height // scale), text)
-        size = next(stitched.large.parameters()).element_size()
-        taken += shape.kv_bytes(branches=2 if conditions.guidance > 1 else 1, element_bytes=size)
+        branches, large = 2 if conditions.guidance > 1 else 1, stitched.large
+        facts, kept = stitched.family.facts, stitched.engine.kv_bytes or next(large.parameters()).element_size()
+        assert facts.tokens is not None
+        vae = getattr(pipe, "vae", None)
+        tokens = facts.tokens(large.config, {} if vae is None else vae.config, conditions.pixels)
+        text = facts.text if getattr(pipe, "text_encoder_3", pipe) is not None else pipe.tokenizer.model_max_length
+        taken += shape_of(large, tokens, text).kv_bytes(branches=branches, element_bytes=kept)
     return taken / 2**20
 
 

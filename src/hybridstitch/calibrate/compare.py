@@ -6,9 +6,10 @@ from typing import Any
 import torch
 
 from ..evaluate.closeness import capped_psnr, ssim
-from ..measure.lockstep import decode, draw_together, prepare
+from ..measure.lockstep import draw_together
 from ..measure.price import Prices
 from ..measure.profile import follow
+from ..measure.start import decode, prepare
 from ..policies.parse import parse
 from .conditions import Conditions, Picture
 
@@ -86,7 +87,7 @@ class Comparer:
         """
         start = self._start(comparison.prompt, comparison.steps)
         drawn = draw_together(self.pipe, start, {text: parse(text) for text in comparison.policies})
-        pictures = {text: decode(self.pipe, one.latent) for text, one in drawn.items()}
+        pictures = {text: decode(self.pipe, one.start, one.latent) for text, one in drawn.items()}
         made = pictures["large"] if reference is None else None
         compared = reference if made is None else made
         assert compared is not None

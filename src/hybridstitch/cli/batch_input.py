@@ -14,7 +14,8 @@ from .batch_words import SHOWN
 from .flags import engine_of
 
 if TYPE_CHECKING:
-    from .pairs import Limits, Pair
+    from ..pair.limits import Limits
+    from .pairs import Pair
 
 
 def devices_of(text: str | None) -> list[str]:
@@ -47,7 +48,7 @@ def engine_for(devices: Sequence[str], compile: str | None, offload: bool) -> En
 
 def limits_of(named: "Pair") -> "Limits":
     """What a pair can draw; of hub ids the configurations are fetched, which also settles their revisions."""
-    from .pairs import Limits
+    from ..pair.limits import Limits
 
     limits = named.limits()
     if limits is not None:
@@ -58,7 +59,7 @@ def limits_of(named: "Pair") -> "Limits":
     try:
         if named.small is not None and not Path(named.small).is_dir():
             hf_hub_download(named.small, "model_index.json")
-        _, vae, transformer = (
+        index, vae, transformer = (
             json.loads(Path(hf_hub_download(named.large, file)).read_text(encoding="utf-8"))
             for file in ("model_index.json", "vae/config.json", "transformer/config.json")
         )
@@ -67,16 +68,18 @@ def limits_of(named: "Pair") -> "Limits":
         raise BadInput(
             f"--pair {named.large} {named.small}: not all of it is in the cache or on the hub ({first})"
         ) from error
-    return Limits.of(vae, transformer)
+    return Limits.of(index["_class_name"], transformer["_class_name"], transformer, vae)
 
 
 def check(jobs: Sequence[Job], named: "Pair", limits: "Limits") -> None:
     """Refuse sizes and texts that the pair cannot draw."""
-    for size in dict.fromkeys((job.width, job.height) for job in jobs):
+    from ..pair.limits import SizeError
+
+    for width, height, frames in dict.fromkeys((job.width, job.height, job.frames) for job in jobs):
         try:
-            limits.check(size)
-        except BadInput as error:
-            raise BadInput(str(error).replace("--size", "size", 1)) from error
+            limits.check((width, height), frames)
+        except SizeError as error:
+            raise BadInput(str(error).replace("--size", "size", 1).replace("--frames", "frames")) from error
     texts = {f"the prompt of job {place}": job.prompt for place, job in enumerate(jobs, start=1)}
     texts |= {f"the negative prompt of job {place}": job.negative for place, job in enumerate(jobs, start=1)}
     named.check_text(texts)

@@ -33,6 +33,7 @@ def calibrate(
     closeness: flags.Closeness = None,
     steps: Annotated[int, typer.Option("--steps", help="Of the large model that all is compared with.")] = STEPS,
     size: flags.Size = None,
+    frames: flags.Frames = None,
     guidance: Annotated[float, typer.Option("--guidance", help="Guidance scale; 1 switches it off.")] = GUIDANCE,
     seed: Annotated[int, typer.Option("--seed", help="Of the noise of the first prompt.")] = 0,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The recipe.")] = Path("recipe.json"),
@@ -60,13 +61,13 @@ def calibrate(
     texts = None if prompts is None else _read(prompts)
     asked = Asked.of(
         prompts=texts or ("a prompt",), pair=pair, small=small, policy="large", steps=steps, guidance=guidance,
-        seed=seed, size=size, device=device, dtype=dtype,
+        seed=seed, size=size, frames=frames, device=device, dtype=dtype,
     )  # fmt: skip
     say.hush()
     from .pairs import Pair
 
     named = Pair.of(asked.pair, asked.small)
-    named.check_size(asked.size)
+    named.check_size(asked.size, asked.frames)
     labelled = {f"prompt {place}": text for place, text in enumerate(texts or (), start=1)}
     named.check_text(labelled)
     state = out.with_name(f".{out.stem}{STATE}")
@@ -112,7 +113,7 @@ def _search(
     with bar:
         task = bar.add_task("opening the pair", total=1.0)
         pipe = named.open(LargeOnly(), device=asked.device, dtype=asked.dtype, engine=engine)
-        size = named.check_opened(pipe, asked.size, labelled)
+        *count, height, width = named.check_opened(pipe, asked.size, asked.frames, labelled)
 
         def on_progress(share: float, doing: str) -> None:
             bar.update(task, completed=share, description=doing)
@@ -124,7 +125,8 @@ def _search(
             closeness=closeness,
             steps=asked.steps,
             guidance=asked.guidance,
-            size=size,
+            size=(width, height),
+            frames=count[0] if count else None,
             seed=seed,
             state=state,
             on_progress=on_progress,

@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 
 from ..mini import opened
 from ..mini.parts import TEXT_TOKENS
-from ..pair import memory
+from ..pair import fits, memory
 from .asked import Asked
 from .pairs import Pair
 
@@ -21,6 +21,7 @@ EXTRAS = {  # what each is for, and its modules
     "tune": ("searching for policies", ("optuna",)),
     "eval": ("FID, KID and LPIPS", ("torch_fidelity", "lpips")),
     "cache": ("caching rivals", ("cache_dit",)),
+    "video": ("videos as MP4", ("av",)),
 }
 
 
@@ -56,8 +57,8 @@ def checks() -> list[Check]:
     return [*_packages(), _weights(), *_extras()]
 
 
-def memory_of(asked: Asked, images: int) -> tuple[memory.Need, int]:
-    """What a pair needs, and what its device has, in bytes; nothing is loaded.
+def memory_of(asked: Asked, images: int) -> tuple[memory.Need, int, list[str]]:
+    """What a pair needs, what its device has, in bytes, and what would fit where it does not; nothing is loaded.
 
     Args:
         asked: the pair, size, device and dtype.
@@ -67,16 +68,21 @@ def memory_of(asked: Asked, images: int) -> tuple[memory.Need, int]:
         HybridStitchError: no such pair, or a size it cannot draw.
     """
     pair = Pair.of(asked.pair, asked.small)
-    pair.check_size(asked.size)
-    need = memory.pair_needs(
-        str(pair.folder or pair.large),
-        pair.small,
-        size=asked.size,
-        images=images,
-        element_bytes=4 if asked.dtype == "float32" else 2,
-        text_tokens=TEXT_TOKENS if pair.mini else 333,
+    limits = pair.limits()
+    size = None if limits is None else limits.check(asked.size, asked.frames)
+    if limits is None and asked.size is not None:
+        size = (asked.size[1], asked.size[0]) if asked.frames is None else (asked.frames, asked.size[1], asked.size[0])
+    element = 4 if asked.dtype == "float32" else 2
+    known = memory.outline(str(pair.folder or pair.large), pair.small, element_bytes=element)
+    need = known.need(size, images=images, text_tokens=TEXT_TOKENS if pair.mini else None)
+    there = memory.capacity(asked.device)
+    short = fits.lasting(need) > there >= sum(need.weights.values())
+    ways = (
+        fits.advice(known, asked.device, size or known.native, images=images, kv_bytes=None, branches=2)
+        if short
+        else ()
     )
-    return need, memory.capacity(asked.device)
+    return need, there, list(ways)
 
 
 def _gpus() -> Iterator[str]:

@@ -10,6 +10,7 @@ from ..errors import PolicyError
 from ..policies.parse import parse
 from ..policies.policy import Policy
 from ..policies.presets import PRESETS, policy_named
+from ..report.clip import FPS
 from ..report.picture import Metadata, PictureError
 
 
@@ -25,6 +26,7 @@ class Layer:
         steps, guidance: T, and the scale of classifier-free guidance.
         size: width and height in pixels.
         device, dtype: where and in what precision.
+        frames, fps: of a video, and how many a second.
         shift, levels: of the noise (`policies.levels`); they belong to the layer's policy and steps.
     """
 
@@ -37,6 +39,8 @@ class Layer:
     steps: int | None = None
     guidance: float | None = None
     size: tuple[int, int] | None = None
+    frames: int | None = None
+    fps: float | None = None
     device: str | None = None
     dtype: str | None = None
     shift: float | None = None
@@ -58,7 +62,7 @@ class Layer:
 
 
 STEPS, GUIDANCE = 50, 4.0
-DEFAULTS = Layer(negative="", pair="mini", seed=0, steps=STEPS, guidance=GUIDANCE)
+DEFAULTS = Layer(negative="", pair="mini", seed=0, steps=STEPS, guidance=GUIDANCE, fps=FPS)
 
 
 def named(policy: str | None) -> Layer:
@@ -98,6 +102,8 @@ def recorded(metadata: Metadata) -> Layer:
         steps=metadata.steps,
         guidance=metadata.guidance,
         size=(metadata.width, metadata.height),
+        frames=metadata.frames,
+        fps=metadata.fps,
         device=metadata.device,
         dtype=metadata.dtype,
         shift=metadata.shift,

@@ -71,9 +71,18 @@ class Served:
             levels=self.point.levels,
             guidance=home.guidance,
             size=(home.width, home.height),
+            frames=home.frames,
         )
 
-    def warn_of(self, *, pair: str | None, steps: int | None, guidance: float | None, size: str | None) -> None:
+    def warn_of(
+        self,
+        *,
+        pair: str | None,
+        steps: int | None,
+        guidance: float | None,
+        size: str | None,
+        frames: int | None = None,
+    ) -> None:
         """Say what was measured with other numbers than those given.
 
         Raises:
@@ -81,7 +90,8 @@ class Served:
         """
         home, point = self.recipe.home, self.point
         ours = {"--steps": point.steps, "--guidance": home.guidance, "--size": f"{home.width}x{home.height}"}
-        given = {"--steps": steps, "--guidance": guidance, "--size": size}
+        ours |= {"--frames": home.frames}
+        given = {"--steps": steps, "--guidance": guidance, "--size": size, "--frames": frames}
         for name, value in given.items():
             if value is not None and value != ours[name]:
                 say.warn(

@@ -55,6 +55,8 @@ def draw(
     call.plans, call.fallbacks = [], []
     for image, plan in enumerate(plans):
         why = overruled[image] if overruled else None
+        if call.first is not None and any(stroke.branches == "cond" for stroke in plan.strokes):
+            why = why or call.first.fallbacks[image]
         why = why or lacking(plan, call, image, cache, previous, step, length)
         call.plans.append(plan if why is None else Plan((large(),), plan.stage))
         call.fallbacks.append(why)
@@ -63,6 +65,9 @@ def draw(
         for stroke, images in groups(call.plans, tokens, position):
             rows = call.rows(images, stroke.branches if stroke.masked else "both")
             chosen = None if stroke.region.everywhere else stacked(tokens, images)
+            if _follows(stroke, call):
+                continue
+            before = canvas.copied() if stroke.masked and stroke.branches == "cond" and call.branches == 1 else None
             start = mark(call.latent.device)
             if stroke.model == "S":
                 drawn = _small(stroke, rows, call, models, previous)
@@ -74,6 +79,11 @@ def draw(
                     call.last = call.last.without(rows.numbers)
             call.spans.append((images, start, mark(call.latent.device)))
             canvas.lay(drawn, rows, chosen)
+            if before is not None:
+                assert canvas.value is not None
+                call.shift = canvas.value - before if call.shift is None else call.shift + canvas.value - before
+    if call.first is not None and call.first.shift is not None:
+        canvas.shift(call.first.shift)
     assert canvas.value is not None
     call.prediction = canvas.value
     return canvas.value
@@ -84,11 +94,18 @@ def lacking(
 ) -> str | None:
     """What a plan builds on and is missing, or None: then the large model draws everywhere."""
     for stroke in plan.strokes:
+        if _follows(stroke, call):
+            continue
         rows = call.rows([image], stroke.branches)
         if stroke.masked and not cache.follows(rows.numbers, step, length):
             return NO_MEMORY
     covered = bool(plan.strokes) and plan.strokes[0].region.everywhere
     return None if covered or previous is not None else NO_PREDICTION
+
+
+def _follows(stroke: Stroke, call: Call) -> bool:
+    """Whether a stroke of the conditional branch meets another call than that branch's, which is shifted with it."""
+    return stroke.masked and stroke.branches == "cond" and call.first is not None
 
 
 def _small(stroke: Stroke, rows: Rows, call: Call, models: Models, previous: Tensor | None) -> Tensor:
@@ -109,7 +126,9 @@ def _masked(
     if total > pictured:
         references = torch.arange(pictured, total, device=every.device).expand(len(every), -1)
         every = torch.cat([every, references], dim=1)
-    drawn = models.large.masked(call.take(rows), every, cache.layers, rows, text=stroke.text)
+    drawn = models.large.masked(
+        call.take(rows), every, cache.layers, rows, text=stroke.text, host=models.engine.kv_host
+    )
     cache.stamp(rows.numbers, step)
     return drawn
 

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from ..compat import every_block
 from .family import Facts, Inputs, KeysValues
+from .held import room
+from .hosted import Hosted
 from .lent import Lent
 from .rows import Rows
 
@@ -137,13 +139,17 @@ class Attached(ABC):
                 return f"{name}.processor has a {type(attention.processor).__name__}"
         return None
 
-    def room(self, inputs: Inputs, dtype: torch.dtype | None = None) -> KeysValues:
+    def room(self, inputs: Inputs, dtype: torch.dtype | None = None, *, host: bool = False) -> KeysValues:
         """See `family.Family`."""
         latent, config = inputs["hidden_states"], self.transformer.config
         heads, width = config["num_attention_heads"], config["attention_head_dim"]
-        like = {"dtype": dtype or latent.dtype, "device": latent.device}
+        kind, cuda = dtype or latent.dtype, latent.device.type == "cuda"
+        device = torch.device("cpu") if host else latent.device
         shapes = [(len(latent), length, heads, width) for length in self.lengths(inputs)]
-        return [(torch.empty(shape, **like), torch.empty(shape, **like)) for shape in shapes]
+        return [
+            (room(shape, kind, device, pinned=host and cuda), room(shape, kind, device, pinned=host and cuda))
+            for shape in shapes
+        ]
 
     def dense(
         self, inputs: Inputs, *, memory: KeysValues | None = None, rows: Rows | None = None, whole: bool = False
@@ -160,19 +166,32 @@ class Attached(ABC):
         finally:
             self._take_back()
 
-    def masked(self, inputs: Inputs, tokens: Tensor, memory: KeysValues, rows: Rows | None, *, text: str) -> Tensor:
+    def masked(
+        self,
+        inputs: Inputs,
+        tokens: Tensor,
+        memory: KeysValues,
+        rows: Rows | None,
+        *,
+        text: str,
+        host: bool = False,
+    ) -> Tensor:
         """See `family.Family`."""
         given, positions = self.some(inputs, tokens, text)
         every = torch.arange(len(tokens), device=tokens.device) if rows is None else rows.index(tokens.device)
         seen = self.seen(inputs)
         places = {keys.shape[1]: (every[:, None] * keys.shape[1] + positions).flatten() for keys, _ in memory}
+        hosted = Hosted(memory, tokens.device) if host else None
         try:
-            for ours, (keys, values) in zip(self._ours.values(), memory, strict=True):
+            for layer, (ours, (keys, values)) in enumerate(zip(self._ours.values(), memory, strict=True)):
                 ours.keys, ours.values, ours.places = keys, values, places[keys.shape[1]]
                 ours.positions, ours.seen = positions, seen
+                ours.hosted = None if hosted is None else (hosted, layer)
             self._lend_rows(rows, tokens.device)
             with every_block(self.transformer):
                 drawn = self.call(**given, return_dict=False)[0]
+            if hosted is not None:
+                hosted.close()
             return self.whole(drawn, inputs, tokens)
         finally:
             self._take_back()

@@ -112,10 +112,6 @@ CLASSES: tuple[Facts, ...] = (
         "CogVideoXTransformer3DModel", frames_first, PATCH, "text_embed_dim", "image_rotary_emb attention_kwargs ofs",
     ),
     _row(
-        "CosmosTransformer3DModel", video, PATCH, "text_embed_dim", "padding_mask fps", scaled=True,
-        refused=_controls("block_controlnet_hidden_states"),
-    ),
-    _row(
         "HunyuanImageTransformer2DModel", oblong, PATCH, "text_embed_dim text_embed_2_dim", "attention_kwargs",
     ),
     _row(
@@ -125,10 +121,6 @@ CLASSES: tuple[Facts, ...] = (
     _row(
         "Kandinsky5Transformer3DModel", channels_last, KANDINSKY, "in_text_dim in_text_dim2",
         "visual_rope_pos text_rope_pos scale_factor sparse_params",
-    ),
-    _row(
-        "LTXVideoTransformer3DModel", packed, {**PATCH, "patch_size_t": "patch frames"}, "caption_channels",
-        "num_frames height width rope_interpolation_scale attention_kwargs", grid=by_size, stepped=packing,
     ),
     _row("Lumina2Transformer2DModel", square, PATCH, "cap_feat_dim", "attention_kwargs"),
     _row("PixArtTransformer2DModel", square, PATCH, "caption_channels", "cross_attention_kwargs"),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..policies.latency import Shape
 from .classes import PATCH, square
-from .family import Config, Facts, Inputs
+from .family import Config, Facts, Inputs, Size
 from .hooked import Hooked
 from .lent import Lent
 
@@ -45,6 +45,11 @@ def side(config: Config, vae: Config) -> int:
     return 2 ** (len(vae["block_out_channels"]) - 1) * config["patch_size"]
 
 
+def native(config: Config, vae: Config) -> Size:
+    """The one size that its pipeline draws."""
+    return (config["sample_size"] * side(config, vae) // config["patch_size"],) * 2
+
+
 def one_branch(inputs: Inputs, config: Config) -> Callable[[Tensor], Tensor] | None:
     """Of the two branches that the scheduler steps, the first."""
     labels = inputs["class_labels"]
@@ -67,7 +72,9 @@ class DiTFamily(Hooked):
         masks=True,
         shape=shape,
         tokens=lambda config, vae, size: (size[0] // side(config, vae)) * (size[1] // side(config, vae)),
-        native=lambda config, vae: (config["sample_size"] * side(config, vae) // config["patch_size"],) * 2,
+        native=native,
+        multiple=native,
+        largest=native,
         stepped=one_branch,
         conditional_first=True,
     )

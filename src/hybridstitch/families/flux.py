@@ -10,7 +10,7 @@ from ..policies.latency import Shape
 from .classes import LATENT, by_ids, packed
 from .family import CONTROLNET, Config, Facts
 from .lent import Lent
-from .packed import Packed, tokens
+from .packed import Packed, multiple, tokens
 from .rotary import Table, turned
 
 
@@ -87,6 +87,7 @@ class FluxFamily(Packed):
         shape=shape,
         tokens=tokens,
         native=lambda config, vae: (1024, 1024),
+        multiple=multiple,
         grid=by_ids,
     )
 

@@ -19,7 +19,7 @@ from .classes import LATENT, by_ids, packed
 from .family import Config, Facts
 from .flux import RotaryAttention
 from .lent import Lent
-from .packed import Packed, tokens
+from .packed import Packed, multiple, tokens
 from .rotary import Table, turned
 
 KLEIN_KV = "keys and values of reference pictures were passed (klein-KV), which a stitched model cannot use yet: "
@@ -72,6 +72,7 @@ class Flux2Family(Packed):
         shape=shape,
         tokens=tokens,
         native=lambda config, vae: (1024, 1024),
+        multiple=multiple,
         grid=by_ids,
     )
 

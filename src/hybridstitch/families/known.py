@@ -16,6 +16,8 @@ PARTS = {
     "QwenImageTransformer2DModel": "qwen:QwenFamily",
     "DiTTransformer2DModel": "dit:DiTFamily",
     "WanTransformer3DModel": "wan:WanFamily",
+    "LTXVideoTransformer3DModel": "ltx:LTXFamily",
+    "CosmosTransformer3DModel": "cosmos:CosmosFamily",
 }
 WHOLE = {facts.name: facts for facts in CLASSES}
 NAMES = (*PARTS, *WHOLE)

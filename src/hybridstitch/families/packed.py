@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .attached import Attached
-from .family import Config, Inputs
+from .family import Config, Inputs, Size
 
 
 class Packed(Attached):
@@ -38,7 +38,12 @@ def side(vae: Config) -> int:
     return 2 ** len(vae["block_out_channels"])
 
 
-def tokens(config: Config, vae: Config, size: tuple[int, int]) -> int:
+def multiple(config: Config, vae: Config) -> Size:
+    """Height and width in pixels of a token."""
+    return (side(vae),) * 2
+
+
+def tokens(config: Config, vae: Config, size: Size) -> int:
     """N of a picture of so many pixels."""
     return (size[0] // side(vae)) * (size[1] // side(vae))
 

@@ -89,6 +89,7 @@ class QwenFamily(Packed):
         shape=shape,
         tokens=lambda config, vae, size: prod(pixels // side(vae) for pixels in size),
         native=lambda config, vae: (1328, 1328),
+        multiple=lambda config, vae: (side(vae),) * 2,
         grid=grid,
     )
 

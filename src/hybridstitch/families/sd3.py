@@ -44,6 +44,7 @@ class JointAttention(Lent):
             image tokens, and text tokens where given.
         """
         self.ran = True
+        self.bring()
         heads, drawn = attn.heads, hidden_states.shape[1]
         query = attn.to_q(hidden_states).unflatten(-1, (heads, -1))  # (R, n, heads, width)
         key = attn.to_k(hidden_states).unflatten(-1, (heads, -1))
@@ -79,7 +80,8 @@ class JointAttention(Lent):
             if words is not None:
                 self.put(memory[:, memory.shape[1] - words.shape[1] :], words)
             return whole
-        if memory is None or self.some_rows or memory.dtype != fresh.dtype:
+        elsewhere = memory is not None and (memory.dtype, memory.device) != (fresh.dtype, fresh.device)
+        if memory is None or self.some_rows or elsewhere:
             return self.keep(memory, fresh if words is None else torch.cat([fresh, words], dim=1))
         memory[:, : fresh.shape[1]] = fresh
         if words is not None:
@@ -127,6 +129,8 @@ class SD3Family(Hooked):
         shape=shape,
         tokens=lambda config, vae, size: (size[0] // scale(config, vae)) * (size[1] // scale(config, vae)),
         native=lambda config, vae: (config["sample_size"] * scale(config, vae) // config["patch_size"],) * 2,
+        multiple=lambda config, vae: (scale(config, vae),) * 2,
+        largest=lambda config, vae: (scale(config, vae) * config["pos_embed_max_size"],) * 2,
     )
 
     def processor(self, attention: Any) -> Lent:

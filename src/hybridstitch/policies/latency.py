@@ -19,6 +19,8 @@ class Shape:
         image_tokens: N.
         text_tokens: T.
         dual_layers: blocks with a second, image-only attention.
+        cross_tokens: text or picture tokens that every block attends to by cross-attention, beside its own tokens.
+        cross_width: width of these tokens; 0 for D.
         mlp: hidden width of the feed-forward over D.
     """
 
@@ -27,10 +29,14 @@ class Shape:
     image_tokens: int
     text_tokens: int
     dual_layers: int = 0
+    cross_tokens: int = 0
+    cross_width: int = 0
     mlp: float = 4
 
     def flops(self, drawn: int | None = None, *, text: str = "fresh") -> int:
         """Floating-point operations of one row: `(8 + 4·mlp)·D²·n + 4·n·m·D` a block, n computed, m attended to.
+
+        Cross-attention to c tokens of width E adds `4·D²·n + 4·D·E·c + 4·n·c·D`.
 
         Args:
             drawn: K, image tokens drawn in a masked step; None draws all N.
@@ -40,6 +46,9 @@ class Shape:
         computed = image + (self.text_tokens if text == "fresh" else 0)
         attended = self.image_tokens + self.text_tokens
         joint = round((8 + 4 * self.mlp) * self.width**2) * computed + 4 * computed * attended * self.width
+        if self.cross_tokens:
+            joint += 4 * self.width**2 * computed + 4 * computed * self.cross_tokens * self.width
+            joint += 4 * self.width * (self.cross_width or self.width) * self.cross_tokens
         dual = 8 * self.width**2 * image + 4 * image * self.image_tokens * self.width
         return self.layers * joint + self.dual_layers * dual
 
@@ -66,7 +75,7 @@ class Shape:
             element_bytes: of the compute dtype.
         """
         tensors = 2 * self.mlp + (6 if self.dual_layers else 5)
-        tokens = round(tensors * self.image_tokens) + 3 * self.text_tokens
+        tokens = round(tensors * self.image_tokens) + 3 * (self.text_tokens + self.cross_tokens)
         return tokens * self.width * images * branches * element_bytes
 
 

@@ -163,6 +163,7 @@ class Recipe:
             levels=point.levels,
             guidance=self.home.guidance,
             size=setting.size,
+            frames=self.home.frames,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor
 
 from ..drawing.stepped import Stepped
+from ..pair.decoding import in_one, pictures
 from ..pair.observer import watch
+from .clip import shown
 
 COUNT = 8
 
@@ -39,19 +40,18 @@ class Frames:
         """The scheduler made a step."""
         if self._step in self.steps:
             expected = step.returned if step.clean is None else step.clean
-            self._kept.append((self._step, expected[:1].clone()))  # (1, C, H, W)
+            self._kept.append((self._step, expected[:1].clone()))  # (1, …)
         self._step += 1
 
-    def decode(self, pipe: Any) -> tuple[tuple[int, Image.Image], ...]:
-        """(step, picture) of the steps kept.
+    def decode(self, pipe: Any, **call: Any) -> tuple[tuple[int, Image.Image], ...]:
+        """(step, picture) of the steps kept; of a video some frames, one below the other.
 
         Args:
-            pipe: whose VAE decodes.
+            pipe: which decodes.
+            call: as it was called.
         """
-        pictures, vae = [], pipe.vae
+        found = []
         for step, latent in self._kept:
-            with torch.no_grad():
-                latent = latent.to(vae.device, vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor
-                decoded = vae.decode(latent, return_dict=False)[0]
-            pictures.append((step, pipe.image_processor.postprocess(decoded, output_type="pil")[0]))
-        return tuple(pictures)
+            drawn = pictures(pipe, latent, **call)
+            found.append((step, in_one([drawn[frame] for frame in shown(len(drawn))])))
+        return tuple(found)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import inf
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,6 +27,7 @@ from .winners import TURNS, measured_speed, time_winners
 STEPS, GUIDANCE = 50, 4.0
 FEWEST, MOST = 4, 16  # prompts
 DEFAULT_PROMPTS = 8
+MINUTES, REQUESTED = 6.0, 2.0  # of a search of all speeds, and of one for a request
 ROUNDS = 5  # of pictures that tell what strokes, steps and pictures cost
 
 
@@ -39,6 +41,7 @@ def calibrate(
     guidance: float = GUIDANCE,
     size: tuple[int, int] | None = None,
     seed: int = 0,
+    minutes: float | None = None,
     prices: Prices | None = None,
     state: Path | None = None,
     on_progress: OnProgress = lambda share, doing: None,
@@ -55,6 +58,8 @@ def calibrate(
         guidance: the guidance scale; 1 for none.
         size: width and height in pixels; None is the pair's own.
         seed: of the noise of the first prompt; each prompt has the next.
+        minutes: how long to search; what every search begins with, and the check of its best, are done in any case.
+            Default: 6 for all speeds, 2 for a request.
         prices: of this machine, of an earlier recipe; None measures them.
         state: a file that holds what was done, so that a calibration that was killed goes on; None keeps nothing. One
             that holds another calibration is put beside, for when that goes on.
@@ -67,6 +72,10 @@ def calibrate(
     """
     prompts = tuple(default_prompts(pipe) if prompts is None else prompts)
     _check(pipe, prompts, steps, speed, closeness)
+    if minutes is None:
+        minutes = MINUTES if speed is None and closeness is None else REQUESTED
+    if not 0 <= minutes < inf:
+        raise RecipeError(f"minutes={minutes:g} was given; a search takes 0 minutes or more, as in minutes=6")
     width, height = size or native_size(pipe)
     conditions = Conditions(width=width, height=height, steps=steps, guidance=guidance)
     home = home_of(pipe, conditions)
@@ -78,7 +87,7 @@ def calibrate(
             done.set_prices(found)
         comparer = Comparer(pipe=pipe, conditions=conditions, prompts=prompts, seed=seed, prices=found)
         searched = tuple(range(len(prompts) - max(1, len(prompts) // 4)))
-        search = Search(comparer, done, searched, tuple(range(len(searched), len(prompts))), on_progress)
+        search = Search(comparer, done, searched, tuple(range(len(searched), len(prompts))), on_progress, 60 * minutes)
         if speed is not None:
             _check_reach(search, speed)
         winners, tried = search.run(speed=speed, closeness=closeness)
@@ -94,7 +103,10 @@ def calibrate(
         asked=asked,
         points=tuple(_point(search, winner, pipe) for winner in winners),
         trials=tuple(
-            Trial(str(one.policy), one.steps, one.kind, one.speed, one.closeness, len(one.scores)) for one in tried
+            Trial(
+                str(one.policy), one.steps, one.kind, one.speed, one.closeness, len(one.scores), one.shift, one.levels
+            )
+            for one in tried
         ),
         verdict=verdict(winners, tried, found, shares, speed=speed, closeness=closeness),
     )
@@ -147,10 +159,12 @@ def _measured(pipe: Any, conditions: Conditions, prompt: str, on_progress: OnPro
 
 def _point(search: Search, winner: Standing, pipe: Any) -> Point:
     """A winner as the recipe keeps it."""
-    checked = search.row(winner.policy, winner.steps, search.checked)
+    checked = search.row(winner.candidate, search.checked)
     return Point(
         policy=str(winner.policy),
         steps=winner.steps,
+        shift=winner.shift,
+        levels=winner.levels,
         kind=winner.kind,
         predicted=winner.speed,
         measured=measured_speed(search, winner),

@@ -29,11 +29,12 @@ def time_winners(search: Search, winners: Sequence[Standing], least: int) -> Non
         for winner in winners:
             recorded = turn in _times(search, winner)
             if not recorded and (turn < least or winner.kind == "large" or _strays(search, winner, turn)):
+                noise = {"shift": winner.shift, "levels": winner.levels}
                 taken = comparer.conditions.draw(
-                    comparer.pipe, comparer.prompts[0], winner.policy, winner.steps, comparer.seed
+                    comparer.pipe, comparer.prompts[0], winner.policy, winner.steps, comparer.seed, **noise
                 )
                 told = taken.total_seconds / pace(taken.trace, comparer.prices)
-                search.state.add_time(winner.steps, str(winner.policy), turn, told)
+                search.state.add_time(winner.steps, winner.candidate.text, turn, told)
         search.on_progress(0.95 + 0.05 * (turn + 1) / TURNS, "the speed of whole calls")
 
 
@@ -61,7 +62,7 @@ def _strays(search: Search, winner: Standing, turn: int) -> bool:
 
 
 def _times(search: Search, winner: Standing) -> Mapping[int, float]:
-    return search.state.timed.get((winner.steps, str(winner.policy)), {})
+    return search.state.timed.get((winner.steps, winner.candidate.text), {})
 
 
 def _median(times: Mapping[int, float], before: int) -> float:

@@ -95,6 +95,8 @@ def kind_of(policy: Policy, steps: int, reference: int) -> str:
         return "large" if isinstance(policy, LargeOnly) and steps == reference else "fewer steps"
     if isinstance(policy, SmallOnly):
         return "small"
+    if isinstance(policy, Schedule) and {segment.letter for segment in segments(policy.program)} <= {"L", "-"}:
+        return "fewer steps"
     return "region mask" if policy.can_mask else "whole steps"
 
 

@@ -15,9 +15,9 @@ from ..pair.expert import second
 from ..policies.levels import own_shift
 from ..recipe.file import NEAR
 from .plans import TRIES, Candidate, changed, first
-from .table import PLAIN, Standing, span_of
+from .table import PLAIN, WIDE, Standing, span_of
 
-SLOWEST, FASTEST = 1.3, 20.0
+SLOWEST, FASTEST = WIDE, 20.0
 PARENTS = 3  # of a span
 CHILDREN = 48  # of a generation, at most
 

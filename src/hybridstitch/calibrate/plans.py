@@ -18,6 +18,7 @@ from ..policies.methods import LargeOnly, Schedule, SmallOnly
 from ..policies.policy import Policy
 from ..policies.presets import FEW, STACKED
 from ..policies.program import fill, segments
+from ..policies.skip import Skip, drawn_steps
 
 SHIFTS = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
 MASKS = (0.15, 0.3, 0.45)
@@ -25,7 +26,7 @@ WORDS = ("L", "S", *(f"{letter}@{mask:g}" for letter in "RH" for mask in MASKS),
 PLAIN = ("L", "-")
 DRAWN, CARRIED = (0.0, 1.0), (0.95, 0.25)  # carry and follow: of the small model as it draws, and what serves best
 MOST = 64  # steps
-HEADS = (("S", "L"), ("S", "S", "L"), ("L", "L"), ("L", "S", "L"))  # of a shape
+HEADS = (("S", "L"), ("S", "S", "L"), ("L", "S", "L"))  # of a shape
 BLOCKS = (("R@0.3",), ("R@0.45", "R@0.15"))  # before each further large step of it
 FEW_BLOCKS, MANY = 4, 12
 TRIES = 40  # changes until one comes out that is wanted
@@ -56,6 +57,9 @@ class Candidate:
         """A word a step, without counts; None of a policy that is no program."""
         if isinstance(self.policy, LargeOnly | SmallOnly):
             return ["L" if isinstance(self.policy, LargeOnly) else "S"] * self.steps
+        if isinstance(self.policy, Skip):
+            drawn = drawn_steps(self.policy, self.steps)
+            return ["L" if step in drawn else "-" for step in range(self.steps)]
         if not isinstance(self.policy, Schedule):
             return None
         found = zip(segments(self.policy.program), fill(self.policy.program, self.steps), strict=True)
@@ -152,9 +156,12 @@ def changed(parent: Candidate, dice: random.Random, *, plain: bool, levels: bool
         place, kind = dice.randrange(len(words)), dice.random()
         if kind < 0.2:
             shift = dice.choice([s for s in (None, *SHIFTS) if s != shift])
-        elif kind < 0.45:
+        elif kind < 0.4:
             words[place] = dice.choice(choice)
-        elif kind < 0.7:
+        elif kind < 0.55:
+            other = (place + dice.choice((1, 2))) % len(words)
+            words[place], words[other] = words[other], words[place]
+        elif kind < 0.75:
             words.insert(place, dice.choice(choice))
         elif kind < 0.9 and len(words) > 2:
             del words[place]

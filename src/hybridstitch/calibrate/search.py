@@ -4,24 +4,20 @@ What is drawn follows from the prices, the prompts, the seed and the recorded se
 that a search that is resumed, or repeated with recorded times, ends where it would have ended.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count, pairwise
 from time import perf_counter
 
-from ..batch.crew import Crew, processes
-from ..measure.price import Prices
-from ..policies.methods import LargeOnly
 from ..recipe.file import NEAR
 from ..recipe.point import between
+from .board import Board, Span
 from .candidates import adaptive, explored, near
-from .compare import Comparer, Comparison, Grid, Score
-from .conditions import Picture
 from .evolution import Evolution, Room
+from .gaps import fillers, speeds_between
 from .plans import Candidate
-from .state import State
-from .table import PLAIN, Standing, best_by_kind, best_by_speed, pareto
+from .table import PLAIN, WIDE, Standing, best_by_kind, best_by_speed, pareto
 
 FIRST = 2  # prompts that every candidate draws
 CLEARLY = 0.01  # closeness by which a faster candidate must be ahead, after few prompts, for a slower one to be dropped
@@ -29,8 +25,9 @@ LATE = 0.4  # share of the time after which single noise levels are moved
 KEPT, WANTED = 3, 4  # candidates of a span that draw a second prompt; times as many where one speed is wanted
 GENERATION = 8  # references that a generation costs
 PATIENCE = 4  # generations in a row that improve nothing
+TIMED = 2  # pictures of each winner that its timing may cost
+BEFORE = "prices"  # the part before a search
 SLACK = 0.03  # closeness by which a candidate may miss a request after the first prompts and still be tried on more
-OnProgress = Callable[[float, str], None]  # share of the work that is done, and what is being done
 
 
 @dataclass(slots=True)
@@ -38,43 +35,23 @@ class Search:
     """One search.
 
     Attributes:
-        comparer: who draws.
-        state: what was drawn.
+        board: what was drawn.
         searched: prompts to search with, by index.
         checked: prompts to check with.
-        on_progress: told after every comparison.
-        time: seconds for all of it.
+        time: seconds for all of it, what was measured before included.
     """
 
-    comparer: Comparer
-    state: State
+    board: Board
     searched: tuple[int, ...]
     checked: tuple[int, ...]
-    on_progress: OnProgress
     time: float
-    _crew: Crew[Comparer] | None = field(default=None, init=False)
     _tried: dict[Candidate, Standing] = field(default_factory=dict, init=False)
     _used: float = field(default=0.0, init=False)  # seconds, of the parts of this search that are over
 
     @property
-    def prices(self) -> Prices:
-        """Of this machine."""
-        return self.comparer.prices
-
-    @property
-    def reference(self) -> Candidate:
-        """The large model at T steps."""
-        return Candidate(LargeOnly(), self.comparer.conditions.steps)
-
-    @property
-    def seconds(self) -> float:
-        """Price of the reference."""
-        return self.prices.seconds(self.reference.policy, self.reference.steps)
-
-    @property
     def room(self) -> Room:
         """Where plans are looked for."""
-        return Room(self.comparer.pipe, self.prices, self.seconds)
+        return Room(self.board.comparer.pipe, self.board.prices, self.board.seconds)
 
     def run(self, *, speed: float | None, closeness: float | None) -> tuple[list[Standing], list[Standing]]:
         """Search, and check the winners on the prompts kept back.
@@ -87,34 +64,44 @@ class Search:
             the winners over all prompts, slowest first, the reference among them; and everything tried, over the
             searched prompts.
         """
-        stitched = self.comparer.pipe.transformer
-        members = processes(stitched.large.device) if stitched.engine.compile == "off" else 1
-        with Crew(lambda: self.comparer, members) as self._crew:
+        self._used = self.board.state.spent.get(BEFORE, 0.0)
+        with self.board.crew():
             first, half = self.searched[:FIRST], self.searched[: max(FIRST, (len(self.searched) + 1) // 2)]
             with self._clock("first"):
-                self._shares(first)
-                begun = self._screened([self.reference, *self._first(speed)], (), first, (0.1, 0.4), speed)
+                self.board.shares(first)
+                begun = self._screened([self.board.reference, *self._first(speed)], (), first, (0.1, 0.4), speed)
             rows = self._evolved(begun, first, speed, closeness)
-            for prompts, each, span in ((half, 2, (0.7, 0.8)), (self.searched, 1, (0.8, 0.9))):
+            for prompts, each, span in ((half, 2, (0.7, 0.8)), (self.searched, 1, (0.8, 0.88))):
                 kept = self._kept(rows, each, speed, closeness)
-                rows = self._evaluate([self.reference, *kept], prompts, span)
+                rows = self.board.evaluate([self.board.reference, *kept], prompts, span)
                 self._tried |= {row.candidate: row for row in rows}
-            winners = [row for row in pareto(rows) if row.speed >= 1 or row.candidate == self.reference]
-            if speed is not None:
-                winners = [w for w in winners if w.candidate == self.reference or _near(w, speed)]
-            self._evaluate([row.candidate for row in winners], self.checked, (0.9, 0.95))
+            winners = self._winners(rows, speed)
+            if speed is None:
+                between = self.board.evaluate(self._fillers(winners), self.searched, (0.88, 0.9))
+                self._tried |= {row.candidate: row for row in between}
+                winners = self._winners([*rows, *between], speed)
+            self.board.evaluate([row.candidate for row in winners], self.checked, (0.9, 0.95))
         everything = (*self.searched, *self.checked)
-        return pareto(self.row(row.candidate, everything) for row in winners), list(self._tried.values())
+        return pareto(self.board.row(row.candidate, everything) for row in winners), list(self._tried.values())
 
-    def row(self, candidate: Candidate, prompts: Iterable[int]) -> Standing:
-        """What is known of a candidate over some prompts."""
-        scores = [self.state.scores[prompt, candidate.steps, candidate.text] for prompt in prompts]
-        return Standing.of(scores, self.comparer.conditions.steps, self.seconds)
+    def _winners(self, rows: Sequence[Standing], speed: float | None) -> list[Standing]:
+        """The front of these rows, or what of it has a wanted speed; and the reference."""
+        front = [row for row in pareto(rows) if row.speed >= 1 or row.candidate == self.board.reference]
+        return front if speed is None else [w for w in front if w.candidate == self.board.reference or _near(w, speed)]
+
+    def _fillers(self, winners: Sequence[Standing]) -> list[Candidate]:
+        """What might serve speeds that lie between the winners."""
+        found = []
+        for slower, faster, speed in speeds_between(winners, WIDE):
+            found += fillers(slower, faster, speed, lambda plan: self.board.seconds / self.room.cost(plan))
+            known = [r for r in self._tried.values() if abs(r.speed / speed - 1) <= NEAR / 2 and len(r.scores) > 1]
+            found += [row.candidate for row in sorted(known, key=lambda row: -row.closeness)[:1]]
+        return list(dict.fromkeys(plan for plan in found if self.room.fitted(plan) == plan))
 
     def _first(self, speed: float | None) -> list[Candidate]:
         """What every search begins with."""
-        steps = self.comparer.conditions.steps
-        pairs = explored(steps, self.prices) if speed is None else near(speed, steps, self.prices)
+        steps = self.board.comparer.conditions.steps
+        pairs = explored(steps, self.board.prices) if speed is None else near(speed, steps, self.board.prices)
         spans = self.room.spans_of(speed)
         plans = [plan for plan in self.room.first(steps) if self.room.span(plan) in spans]
         return list(dict.fromkeys([*(Candidate(*pair) for pair in (*pairs, *adaptive(steps))), *plans]))
@@ -124,12 +111,12 @@ class Search:
     ) -> list[Standing]:
         """Generations of plans, until the time is over or several in a row improved nothing."""
         known, idle = list(rows), 0
-        evolution = Evolution(self.room, self.room.spans_of(speed), f"{self.comparer.seed}")
+        evolution = Evolution(self.room, self.room.spans_of(speed), f"{self.board.comparer.seed}")
         for number in count():
             late = self._used >= LATE * self.time
             if idle >= PATIENCE or self._used + self._rest(known, prompts, speed, closeness) >= self.time:
                 break
-            children = evolution.children(known, number, late=late, most=GENERATION * self.seconds)
+            children = evolution.children(known, number, late=late, most=GENERATION * self.board.seconds)
             if not children:
                 break
             share = 0.4 + 0.3 * self._used / self.time
@@ -143,18 +130,17 @@ class Search:
         self, rows: Sequence[Standing], prompts: Sequence[int], speed: float | None, closeness: float | None
     ) -> float:
         """Seconds that further prompts of the best will take, and a timed call of each, at the pace so far."""
-        done = sum(self.seconds / row.speed * len(row.scores) for row in self._tried.values())
-        left = len(self.searched) + len(self.checked) - len(prompts) + 1
-        return (
-            self._used / done * left * sum(self.seconds / r.speed for r in self._rows_kept(rows, 1, speed, closeness))
-        )
+        done = sum(self.board.seconds / row.speed * len(row.scores) for row in self._tried.values())
+        once = sum(self.board.seconds / row.speed for row in self._rows_kept(rows, 1, speed, closeness))
+        left = len(self.searched) + len(self.checked) - len(prompts) + TIMED
+        return (self._used - self.board.state.spent.get(BEFORE, 0.0)) / done * once * left
 
     def _screened(
         self,
         candidates: Sequence[Candidate],
         known: Sequence[Standing],
         prompts: Sequence[int],
-        span: tuple[float, float],
+        span: Span,
         speed: float | None,
     ) -> list[Standing]:
         """Draw one prompt; of those that are among the best of their span there, and of the reference, all.
@@ -167,13 +153,13 @@ class Search:
             speed: wanted: then there is one span, and more of it are kept.
         """
         half = (span[0] + span[1]) / 2
-        drawn = self._evaluate(candidates, prompts[:1], (span[0], half))
-        before = [self.row(row.candidate, prompts[:1]) for row in known]
+        drawn = self.board.evaluate(candidates, prompts[:1], (span[0], half))
+        before = [self.board.row(row.candidate, prompts[:1]) for row in known]
         alone = [row for row in (*before, *drawn) if row.kind in PLAIN]
         each = KEPT if speed is None else WANTED * KEPT
         best = {row.candidate for rows in ((*before, *drawn), alone) for row in best_by_speed(rows, each)}
-        kept = [row.candidate for row in drawn if row.candidate in best or row.candidate == self.reference]
-        found = self._evaluate(kept, prompts, (half, span[1]))
+        kept = [row.candidate for row in drawn if row.candidate in best or row.candidate == self.board.reference]
+        found = self.board.evaluate(kept, prompts, (half, span[1]))
         self._tried |= {row.candidate: row for row in (*drawn, *found)}
         return found
 
@@ -197,61 +183,14 @@ class Search:
         kept += [row for row in _unbeaten(best_by_speed(alone, 1)) if row not in kept]
         return kept if closeness is None else _around(kept, closeness)
 
-    def _evaluate(
-        self, candidates: Sequence[Candidate], prompts: Sequence[int], span: tuple[float, float]
-    ) -> list[Standing]:
-        """Draw what is not drawn yet; the rows of all candidates over these prompts."""
-        at_reference = [p for p in prompts if p not in self.state.references]
-        comparisons = self._comparisons(candidates, prompts)
-        steps = self.comparer.conditions.steps
-        first = [one for one in comparisons if one.prompt in at_reference and one.grid == (steps, None, None)]
-        done, total = 0.0, sum(self._weight(one) for one in comparisons) or 1.0
-        for batch in (first, [one for one in comparisons if one not in first]):
-            for one, scores, reference in self._do(batch):
-                self.state.add_scores(scores, None if reference is None else (one.prompt, reference))
-                done += self._weight(one)
-                self.on_progress(span[0] + (span[1] - span[0]) * done / total, f"{len(candidates)} candidates")
-        return [self.row(candidate, prompts) for candidate in candidates]
-
-    def _comparisons(self, candidates: Sequence[Candidate], prompts: Sequence[int]) -> list[Comparison]:
-        """Of what is not drawn yet, dearest first."""
-        comparisons = []
-        for prompt in prompts:
-            grids: dict[Grid, list[str]] = {}
-            if prompt not in self.state.references:
-                grids[self.comparer.conditions.steps, None, None] = ["large"]
-            for one in candidates:
-                if (prompt, one.steps, one.text) not in self.state.scores:
-                    texts = grids.setdefault((one.steps, one.shift, one.levels), [])
-                    texts += [] if str(one.policy) in texts else [str(one.policy)]
-            comparisons += [Comparison(prompt, grid[0], tuple(texts), *grid[1:]) for grid, texts in grids.items()]
-        return sorted(comparisons, key=lambda one: -self._weight(one))
-
-    def _weight(self, comparison: Comparison) -> float:
-        """How long a comparison takes, roughly: a run of the large model, and half of one for each further policy."""
-        return comparison.steps * (1 + 0.5 * (len(comparison.policies) - 1))
-
     @contextmanager
     def _clock(self, part: str) -> Iterator[None]:
         """Record how long a part of the search takes, once."""
         begin = perf_counter()
         yield
-        if part not in self.state.spent:
-            self.state.add_spent(part, perf_counter() - begin)
-        self._used += self.state.spent[part]
-
-    def _do(self, comparisons: Sequence[Comparison]) -> Iterator[tuple[Comparison, list[Score], Picture | None]]:
-        assert self._crew is not None
-        jobs = [(one, self.state.references.get(one.prompt)) for one in comparisons]
-        for place, (scores, made) in self._crew.map(draw, jobs):
-            yield comparisons[place], scores, made
-
-    def _shares(self, prompts: Sequence[int]) -> None:
-        assert self._crew is not None
-        left = [prompt for prompt in prompts if prompt not in self.state.shares]
-        for place, shares in self._crew.map(Comparer.shares, left):
-            self.state.add_shares(left[place], shares)
-            self.on_progress(0.08, "what masks are worth")
+        if part not in self.board.state.spent:
+            self.board.state.add_spent(part, perf_counter() - begin)
+        self._used += self.board.state.spent[part]
 
 
 def _thirds(slower: Standing, faster: Standing) -> list[Candidate]:
@@ -283,8 +222,3 @@ def _around(rows: Sequence[Standing], closeness: float) -> list[Standing]:
     enough = [row for row in front if row.closeness >= closeness]
     missing = [row for row in front if closeness - SLACK <= row.closeness < closeness]
     return [*enough[-6:], *missing[:2]]
-
-
-def draw(comparer: Comparer, job: tuple[Comparison, Picture | None]) -> tuple[list[Score], Picture | None]:
-    """Work of the crew: the scores of a comparison, and the reference's picture if this one drew it."""
-    return comparer.draw(*job)

@@ -18,7 +18,7 @@ from ..recipe import kind_of
 from .compare import Score
 from .plans import Candidate
 
-BUCKET, NARROW = 1.2, 1.1  # speeds within this factor compete for a place, up to `WIDE` and from it on
+BUCKET, NARROW = 1.2, 1.08  # speeds within this factor compete for a place, up to `WIDE` and from it on
 WIDE = BUCKET**5
 PLAIN = ("large", "fewer steps")  # kinds that the large model draws alone
 

@@ -1,6 +1,7 @@
 """Plans that calibration searches: spelled, changed, priced, and drawn as they are written."""
 
 import random
+from itertools import pairwise
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridstitch.calibrate.evolution import Evolution, Room
+from hybridstitch.calibrate.gaps import fillers, resized, speeds_between
 from hybridstitch.calibrate.plans import WORDS, Candidate, changed, first, merged, planned, short, spelled
 from hybridstitch.calibrate.table import Standing, span_of
 from hybridstitch.measure.lockstep import draw_together, prepare
@@ -16,6 +18,7 @@ from hybridstitch.measure.price import Prices
 from hybridstitch.policies.levels import at_levels
 from hybridstitch.policies.methods import LargeOnly, Schedule, SmallOnly
 from hybridstitch.policies.parse import parse
+from hybridstitch.policies.skip import Skip
 from hybridstitch.recipe import kind_of
 from small_models import stitched, worded
 
@@ -99,14 +102,14 @@ def test_a_generation_spends_the_same_on_every_span_and_repeats_itself(pipe, mon
     rows = [row(plan) for plan in plans]
     for late in (False, True):
         evolutions = [Evolution(room, spans, "0") for _ in range(2)]
-        one, other = (e.children(rows, 3, late=late, most=3 * REFERENCE) for e in evolutions)
+        one, other = (e.children(rows, 3, late=late, most=8 * REFERENCE) for e in evolutions)
         assert one == other
         assert len({*one}) == len(one) > 20
         assert not {*one} & {*plans}
         assert all(room.span(child) in spans for child in one)
         plain = sum(kind(child) == "fewer steps" for child in one)
         assert plain > len(one) / 5
-        cost = [sum(room.cost(c) for c in one if (room.span(c) < 8) == slow) for slow in (True, False)]
+        cost = [sum(room.cost(c) for c in one if (room.span(c) < 14) == slow) for slow in (True, False)]
         assert 0.2 < cost[0] / sum(cost) < 0.8
 
 
@@ -125,3 +128,49 @@ def test_without_given_levels_plans_keep_the_pipeline_s(pipe):
         pipe.scheduler = before
     assert plans
     assert all(plan.shift is plan.levels is None for plan in plans)
+
+
+# --- speeds between winners ---
+
+
+def test_a_gap_is_filled_where_its_ends_are_too_far_apart():
+    winners = [row(planned(words.split(), 5.0)) for words in ("L L L L L L", "L L L L L", "L L L")]
+    gaps = speeds_between(winners, 2.0)
+    speeds = [winners[0].speed, *(speed for *_, speed in gaps), winners[-1].speed]
+    assert {(slower.speed, faster.speed) for slower, faster, _ in gaps} == {
+        (winners[0].speed, winners[1].speed),
+        (winners[1].speed, winners[2].speed),
+    }
+    assert all(fast / slow <= 1.081 for slow, fast in pairwise(sorted([*speeds, winners[1].speed])))
+    assert not speeds_between(winners, 100.0)
+
+
+def test_masks_are_resized_together_and_move_the_price():
+    plan = planned(["S", "L", "R@0.45", "R@0.15", "L"], 5.0)
+    found = list(resized(plan))
+    costs = [PRICES.seconds(one.policy, one.steps) for one in found]
+    assert costs == sorted(costs)
+    assert costs[0] < 0.95 * PRICES.seconds(plan.policy, plan.steps) < costs[-1] / 1.05
+    assert all(one.shift == 5.0 and one.policy.text == "cached" and len(one.words) == 5 for one in found)
+    assert not list(resized(planned(["L", "S"], None)))
+
+
+def test_fillers_have_the_wanted_speed():
+    slower = row(planned(["S", "L", "R@0.45", "L", "R@0.45", "L"], 5.0))
+    faster = row(planned(["S", "L", "R@0.3", "L"], 5.0))
+    wanted = slower.speed * 1.1
+
+    def speed_of(plan):
+        return REFERENCE / PRICES.seconds(plan.policy, plan.steps)
+
+    found = list(fillers(slower, faster, wanted, speed_of))
+    assert found
+    assert all(abs(speed_of(plan) / wanted - 1) <= 0.02 for plan in found)
+    skips = [row(Candidate(Skip(count), 50)) for count in (20, 10)]
+    wanted = Candidate(Skip(15), 50)
+    assert list(fillers(*skips, speed_of(wanted), speed_of)) == [wanted]
+
+
+def test_a_skip_is_a_program_too():
+    words = Candidate(Skip(10, 1.5), 50).words
+    assert (len(words), words.count("L"), words.count("-"), words[:2]) == (50, 10, 40, ["L", "-"])

@@ -19,7 +19,7 @@ from .table import PLAIN, WIDE, Standing, span_of
 
 SLOWEST, FASTEST = WIDE, 20.0
 PARENTS = 3  # of a span
-CHILDREN = 48  # of a generation, at most
+CHILDREN = 96  # of a generation, at most
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from ..policies.skip import Skip
 from ..recipe.file import NEAR
 
 FEWEST = 2  # steps of a run
-SPEEDS = (1.3, 1.6, 2.0, 2.5, 3.2, 4.2, 5.5, 7.0, 9.0)  # looked at when no speed was asked for
+SPEEDS = (1.3, 1.6, 2.0, 2.5, 3.2, 4.2, 5.5, 7.0, 9.0, 12.0)  # looked at when no speed was asked for
 STITCHED = (1.6, 2.5, 5.5)  # at which of them both models are tried together; faster ones are left to `plans`
 MASKS = ((0.15, "cached"), (0.3, "cached"), (0.15, "fresh"), (0.3, "fresh"))
 FEW = 10  # steps up to which the length of a mask's segment is tried one by one

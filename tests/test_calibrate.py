@@ -374,9 +374,9 @@ def test_a_recipe_file_is_what_was_found(whole, tmp_path):
 
 
 def test_a_crew_of_two_draws_what_one_does(pipe, whole):
+    from hybridstitch.calibrate.board import draw
     from hybridstitch.calibrate.compare import Comparer, Comparison
     from hybridstitch.calibrate.conditions import Conditions
-    from hybridstitch.calibrate.board import draw
 
     conditions = Conditions(width=32, height=32, steps=6, guidance=4.0)
     comparer = Comparer(pipe=pipe, conditions=conditions, prompts=PROMPTS, seed=0, prices=PRICES)

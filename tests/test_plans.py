@@ -95,9 +95,9 @@ def row(plan):
 
 
 def test_a_generation_spends_the_same_on_every_span_and_repeats_itself(pipe, monkeypatch):
-    room = Room(pipe, PRICES, REFERENCE)
+    room = Room(pipe, PRICES, 50, REFERENCE)
     spans = room.spans_of(None)
-    plans = [plan for plan in room.first(50) if room.span(plan) in spans]
+    plans = [plan for plan in room.first() if room.span(plan) in spans]
     monkeypatch.setattr(Standing, "closeness", property(lambda self: -self.speed))
     rows = [row(plan) for plan in plans]
     for late in (False, True):
@@ -114,7 +114,7 @@ def test_a_generation_spends_the_same_on_every_span_and_repeats_itself(pipe, mon
 
 
 def test_a_wanted_speed_is_looked_for_around_it(pipe):
-    room = Room(pipe, PRICES, REFERENCE)
+    room = Room(pipe, PRICES, 50, REFERENCE)
     assert {span_of(4.0)} <= {*room.spans_of(4.0)}
     assert len(room.spans_of(4.0)) <= 2
 
@@ -123,7 +123,7 @@ def test_without_given_levels_plans_keep_the_pipeline_s(pipe):
     before = pipe.scheduler
     pipe.scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
     try:
-        plans = Room(pipe, PRICES, REFERENCE).first(8)
+        plans = Room(pipe, PRICES, 8, REFERENCE).first()
     finally:
         pipe.scheduler = before
     assert plans

@@ -14,10 +14,11 @@ from ..pair.current import check_policy
 from ..pair.expert import second
 from ..policies.levels import own_shift
 from ..recipe.file import NEAR
+from .candidates import FEW
 from .plans import TRIES, Candidate, changed, first
 from .table import PLAIN, WIDE, Standing, span_of
 
-SLOWEST, FASTEST = WIDE, 20.0
+SLOWEST, FASTEST = 1.3, 20.0
 PARENTS = 3  # of a span
 CHILDREN = 96  # of a generation, at most
 
@@ -29,16 +30,22 @@ class Room:
     Attributes:
         pipe: stitched.
         prices: of this machine.
-        seconds: of the reference.
+        steps, seconds: of the reference.
     """
 
     pipe: Any
     prices: Prices
+    steps: int
     seconds: float
 
-    def first(self, steps: int) -> list[Candidate]:
+    @property
+    def slowest(self) -> float:
+        """Speed from which plans are looked for: below, `skip` has a count for every speed, but not of few steps."""
+        return WIDE if self.steps > FEW else SLOWEST
+
+    def first(self) -> list[Candidate]:
         """Plans to begin with, those that can be drawn here."""
-        return [plan for plan in map(self.fitted, first(steps)) if plan is not None]
+        return [plan for plan in map(self.fitted, first(self.steps)) if plan is not None]
 
     def fitted(self, plan: Candidate) -> Candidate | None:
         """The plan at levels that the scheduler can be given; None where the pair cannot draw it."""
@@ -66,7 +73,7 @@ class Room:
 
     def spans_of(self, speed: float | None) -> range:
         """Spans to look at, of a speed or of all."""
-        low, high = (SLOWEST, FASTEST) if speed is None else (speed / (1 + NEAR), speed * (1 + NEAR))
+        low, high = (self.slowest, FASTEST) if speed is None else (speed / (1 + NEAR), speed * (1 + NEAR))
         return range(span_of(low), span_of(high) + 1)
 
 

@@ -7,7 +7,7 @@ that a search that is resumed, or repeated with recorded times, ends where it wo
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import count, pairwise
+from itertools import count, islice, pairwise
 from time import perf_counter
 
 from ..recipe.file import NEAR
@@ -17,15 +17,15 @@ from .candidates import adaptive, explored, near
 from .evolution import Evolution, Room
 from .gaps import fillers, speeds_between
 from .plans import Candidate
-from .table import PLAIN, WIDE, Standing, best_by_kind, best_by_speed, pareto
+from .table import PLAIN, Standing, best_by_kind, best_by_speed, pareto
 
 FIRST = 2  # prompts that every candidate draws
 CLEARLY = 0.01  # closeness by which a faster candidate must be ahead, after few prompts, for a slower one to be dropped
 LATE = 0.4  # share of the time after which single noise levels are moved
-KEPT, WANTED = 3, 4  # candidates of a span that draw a second prompt; times as many where one speed is wanted
+KEPT, WANTED = 2, 6  # candidates of a span that draw a second prompt; times as many where one speed is wanted
 GENERATION = 8  # references that a generation costs
+HALF = 2  # candidates of a span that draw half of the prompts
 PATIENCE = 4  # generations in a row that improve nothing
-TIMED = 2  # pictures of each winner that its timing may cost
 BEFORE = "prices"  # the part before a search
 SLACK = 0.03  # closeness by which a candidate may miss a request after the first prompts and still be tried on more
 
@@ -51,7 +51,12 @@ class Search:
     @property
     def room(self) -> Room:
         """Where plans are looked for."""
-        return Room(self.board.comparer.pipe, self.board.prices, self.board.seconds)
+        return Room(self.board.comparer.pipe, self.board.prices, self.board.reference.steps, self.board.seconds)
+
+    @property
+    def _half(self) -> int:
+        """Prompts that the better candidates draw."""
+        return max(FIRST, (len(self.searched) + 1) // 2)
 
     def run(self, *, speed: float | None, closeness: float | None) -> tuple[list[Standing], list[Standing]]:
         """Search, and check the winners on the prompts kept back.
@@ -66,12 +71,12 @@ class Search:
         """
         self._used = self.board.state.spent.get(BEFORE, 0.0)
         with self.board.crew():
-            first, half = self.searched[:FIRST], self.searched[: max(FIRST, (len(self.searched) + 1) // 2)]
+            first, half = self.searched[:FIRST], self.searched[: self._half]
             with self._clock("first"):
                 self.board.shares(first)
                 begun = self._screened([self.board.reference, *self._first(speed)], (), first, (0.1, 0.4), speed)
             rows = self._evolved(begun, first, speed, closeness)
-            for prompts, each, span in ((half, 2, (0.7, 0.8)), (self.searched, 1, (0.8, 0.88))):
+            for prompts, each, span in ((half, HALF, (0.7, 0.8)), (self.searched, 1, (0.8, 0.88))):
                 kept = self._kept(rows, each, speed, closeness)
                 rows = self.board.evaluate([self.board.reference, *kept], prompts, span)
                 self._tried |= {row.candidate: row for row in rows}
@@ -92,8 +97,9 @@ class Search:
     def _fillers(self, winners: Sequence[Standing]) -> list[Candidate]:
         """What might serve speeds that lie between the winners."""
         found = []
-        for slower, faster, speed in speeds_between(winners, WIDE):
-            found += fillers(slower, faster, speed, lambda plan: self.board.seconds / self.room.cost(plan))
+        for slower, faster, speed in speeds_between(winners, self.room.slowest):
+            made = fillers(slower, faster, speed, lambda plan: self.board.seconds / self.room.cost(plan))
+            found += islice(made, 1)
             known = [r for r in self._tried.values() if abs(r.speed / speed - 1) <= NEAR / 2 and len(r.scores) > 1]
             found += [row.candidate for row in sorted(known, key=lambda row: -row.closeness)[:1]]
         return list(dict.fromkeys(plan for plan in found if self.room.fitted(plan) == plan))
@@ -103,25 +109,27 @@ class Search:
         steps = self.board.comparer.conditions.steps
         pairs = explored(steps, self.board.prices) if speed is None else near(speed, steps, self.board.prices)
         spans = self.room.spans_of(speed)
-        plans = [plan for plan in self.room.first(steps) if self.room.span(plan) in spans]
+        plans = [plan for plan in self.room.first() if self.room.span(plan) in spans]
         return list(dict.fromkeys([*(Candidate(*pair) for pair in (*pairs, *adaptive(steps))), *plans]))
 
     def _evolved(
         self, rows: Sequence[Standing], prompts: Sequence[int], speed: float | None, closeness: float | None
     ) -> list[Standing]:
         """Generations of plans, until the time is over or several in a row improved nothing."""
-        known, idle = list(rows), 0
+        known, idle, took = list(rows), 0, 0.0
         evolution = Evolution(self.room, self.room.spans_of(speed), f"{self.board.comparer.seed}")
         for number in count():
             late = self._used >= LATE * self.time
-            if idle >= PATIENCE or self._used + self._rest(known, prompts, speed, closeness) >= self.time:
+            if idle >= PATIENCE or self._used + took + self._rest(known, prompts, speed, closeness) >= self.time:
                 break
             children = evolution.children(known, number, late=late, most=GENERATION * self.board.seconds)
             if not children:
                 break
             share = 0.4 + 0.3 * self._used / self.time
+            before = self._used
             with self._clock(f"generation {number}"):
                 found = self._screened(children, known, prompts, (share, share), speed)
+            took = self._used - before
             idle = 0 if evolution.improved(known, found) else idle + 1
             known += found
         return known
@@ -129,10 +137,11 @@ class Search:
     def _rest(
         self, rows: Sequence[Standing], prompts: Sequence[int], speed: float | None, closeness: float | None
     ) -> float:
-        """Seconds that further prompts of the best will take, and a timed call of each, at the pace so far."""
+        """Seconds that the best will still take at the pace so far: further prompts, as many fillers, timed calls."""
         done = sum(self.board.seconds / row.speed * len(row.scores) for row in self._tried.values())
         once = sum(self.board.seconds / row.speed for row in self._rows_kept(rows, 1, speed, closeness))
-        left = len(self.searched) + len(self.checked) - len(prompts) + TIMED
+        left = HALF * (self._half - len(prompts)) + len(self.searched) - self._half
+        left += len(self.searched) + 2 * (len(self.checked) + 1)
         return (self._used - self.board.state.spent.get(BEFORE, 0.0)) / done * once * left
 
     def _screened(

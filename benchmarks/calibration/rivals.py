@@ -22,6 +22,7 @@ from hybridstitch.recipe import Recipe
 from hybridstitch.reproduce.implied import shares
 
 FACTORS = [part / 100 for part in range(1, 201)]
+SAME = 0.01  # how far, in shares, two times may be apart and count as one
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,9 @@ def around(options: Sequence[Candidate], seconds: float, cost: Callable[[Candida
     if not 0 < place < len(options):
         return None
     slower, faster = options[place - 1], options[place]
+    for near in (faster, slower):
+        if abs(cost(near) / seconds - 1) <= SAME:
+            return Bracket(near, near, 0.0)
     return Bracket(slower, faster, (cost(slower) - seconds) / (cost(slower) - cost(faster)))
 
 

@@ -166,7 +166,7 @@ class Search:
         before = [self.board.row(row.candidate, prompts[:1]) for row in known]
         alone = [row for row in (*before, *drawn) if row.kind in PLAIN]
         each = KEPT if speed is None else WANTED * KEPT
-        best = {row.candidate for rows in ((*before, *drawn), alone) for row in best_by_speed(rows, each)}
+        best = {r.candidate for rows in ((*before, *drawn), alone) for r in _unbeaten(best_by_speed(rows, each))}
         kept = [row.candidate for row in drawn if row.candidate in best or row.candidate == self.board.reference]
         found = self.board.evaluate(kept, prompts, (half, span[1]))
         self._tried |= {row.candidate: row for row in (*drawn, *found)}

@@ -1,21 +1,15 @@
-"""Speeds between two winners: what might serve them.
-
-Whole words make prices that lie apart. In between lie programs of one make (`recipe.point.between`), and the winners
-themselves with smaller or larger masks, whose price moves with the share of tokens.
-"""
+"""Speeds between two winners: what might serve them, see `recipe.between`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from math import ceil, exp, log
 
+from ..recipe.between import between, variants
 from ..recipe.file import NEAR
-from ..recipe.point import between
-from .plans import Candidate, planned
+from .plans import Candidate
 from .table import Standing
 
 WIDEST = 2 * NEAR  # of a gap in which every speed is near one of its ends
-SMALLEST, LARGEST = 0.05, 0.9  # masks
-FACTORS = tuple(exp(place / 50) for place in range(-35, 36))  # half as large to twice
 
 
 def speeds_between(winners: Sequence[Standing], slowest: float) -> list[tuple[Standing, Standing, float]]:
@@ -46,25 +40,11 @@ def fillers(
     same = slower.shift == faster.shift and slower.levels is None and faster.levels is None
     one_make = between((slower.policy, slower.steps), (faster.policy, faster.steps)) if same else []
     options = [[Candidate(policy, steps, slower.shift) for policy, steps in one_make]]
-    options += [list(resized(winner.candidate)) for winner in (slower, faster)]
+    for winner in (slower, faster):
+        found = variants(winner.policy, winner.steps)
+        options.append([Candidate(policy, steps, winner.shift, winner.levels) for policy, steps in found])
     for group in options:
         if group:
             best = min(group, key=lambda plan: abs(log(speed_of(plan) / speed)))
             if abs(speed_of(best) / speed - 1) <= NEAR / 2:
                 yield best
-
-
-def resized(plan: Candidate) -> Iterator[Candidate]:
-    """A plan with all its masks smaller, and larger; nothing where it has none."""
-    words = plan.words or []
-    if not any("@" in word for word in words):
-        return
-    for factor in FACTORS:
-        found = planned([_resized(word, factor) for word in words], plan.shift, plan.levels, like=plan.policy)
-        if found is not None:
-            yield found
-
-
-def _resized(word: str, factor: float) -> str:
-    letter, _, mask = word.partition("@")
-    return f"{letter}@{min(max(float(mask) * factor, SMALLEST), LARGEST):.3g}" if mask else word

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from itertools import count, islice, pairwise
 from time import perf_counter
 
+from ..recipe.between import between
 from ..recipe.file import NEAR
-from ..recipe.point import between
 from .board import Board, Span
 from .candidates import adaptive, explored, near
 from .evolution import Evolution, Room

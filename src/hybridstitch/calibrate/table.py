@@ -94,7 +94,7 @@ def best_by_speed(rows: Iterable[Standing], each: int) -> list[Standing]:
 
 
 def span_of(speed: float) -> int:
-    """The number of a span of speeds: wide where programs lie between others (`recipe.point.between`), then narrow."""
+    """The number of a span of speeds: wide where programs lie between others (`recipe.between`), then narrow."""
     return round(log(speed / WIDE) / log(BUCKET if speed < WIDE else NARROW))
 
 

@@ -1,9 +1,8 @@
 """The recipe itself: a Pareto set of policies with what was measured of them, kept as JSON."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,11 +10,11 @@ from ..disk import files as disk
 from ..errors import HybridStitchError
 from ..measure.intervals import Interval
 from ..measure.price import Prices
-from ..policies.methods import LargeOnly
 from ..policies.parse import parse
 from ..policies.presets import Preset, Setting
+from .between import points_between
 from .home import Home
-from .point import Make, Point, Trial, between, kind_of, make_of
+from .point import Point, Trial
 
 VERSION = 3
 DELIVERED = 0.05  # how far, in shares, a delivered speed may be from the one asked for
@@ -101,7 +100,11 @@ class Recipe:
                 f"speed={speed:g} cannot be reached: the fastest policy of this recipe is {fastest.speed:.2f} times as "
                 f"fast as the large model ({fastest.name}); ask for at most {fastest.speed:.2f}"
             )
-        serving = [p for p in (*self.points, *self._between(speed)) if abs(p.speed / speed - 1) <= NEAR]
+        serving = [
+            p
+            for p in (*self.points, *points_between(self.points, self.prices, self.home.steps, speed))
+            if abs(p.speed / speed - 1) <= NEAR
+        ]
         if not serving:
             slower = [p for p in self.points if p.speed < speed]
             near = [*sorted(slower, key=lambda p: p.speed)[-1:]]
@@ -111,33 +114,7 @@ class Recipe:
                 f"{' or '.join(f'{p.speed:.2f}' for p in near)}, or measure for it: "
                 f"`{self.home.command} --speed {speed:g}`"
             )
-        return max(serving, key=lambda p: (p.closeness.mean, -abs(p.speed / speed - 1)))
-
-    def _between(self, speed: float) -> Iterator[Point]:
-        """Programs between two measured ones of the same make: priced, and taken to be as close as the faster one."""
-        reference = self.prices.seconds(LargeOnly(), self.home.steps)
-        makes: dict[tuple[*Make, float | None], list[Point]] = {}
-        for point in sorted(self.points, key=lambda p: p.speed):
-            found = make_of(parse(point.policy), point.steps) if point.levels is None else None
-            if found is not None:
-                makes.setdefault((*found[0], point.shift), []).append(point)
-        for members in makes.values():
-            for slower, faster in pairwise(members):
-                if not slower.speed < speed < faster.speed:
-                    continue
-                right = (slower.speed / slower.predicted + faster.speed / faster.predicted) / 2
-                ends = ((parse(slower.policy), slower.steps), (parse(faster.policy), faster.steps))
-                for policy, steps in between(*ends):
-                    yield replace(
-                        faster,
-                        policy=str(policy),
-                        steps=steps,
-                        kind=kind_of(policy, steps, self.home.steps),
-                        predicted=right * reference / self.prices.seconds(policy, steps),
-                        measured=None,
-                        held_out=None,
-                        distances=(),
-                    )
+        return max(serving, key=lambda p: (p.closeness.mean, p.measured is not None, -abs(p.speed / speed - 1)))
 
     def presets(self) -> tuple[Preset, ...]:
         """The points as presets, named by their speed."""

@@ -94,9 +94,9 @@ def methods(steps: int, engine: Engine) -> list[Method]:
     rows += [Method(f"reuse {bound}", "rival", Reuse(LargeOnly(), bound=bound), steps) for bound in (0.05, 0.1)]
     if find_spec("cache_dit") is not None:
         rows += [Method("cache-dit, eager", "rival", "large", steps, "cache-dit")]
-    rows += [
-        Method(name, "stitched", policy, steps) for name, policy in stacked(PRESETS["hybridstitch"].policy).items()
-    ]
+    own = PRESETS["hybridstitch"].policy
+    assert isinstance(own, HybridStitch)
+    rows += [Method(name, "stitched", policy, steps) for name, policy in stacked(own).items()]
     rows += [Method(STACKED.name, "stitched", STACKED.policy, steps)] if steps == STACKED.steps else []
     for program in FEW:
         count = sum(int(word[1:].partition("@")[0]) for word in program.split())

@@ -27,6 +27,7 @@ from statistics import mean, median
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 import hybridstitch
@@ -66,7 +67,10 @@ class Bench:
         if args.shift is not None:
             self.pipe.scheduler = FlowMatchEulerDiscreteScheduler(shift=args.shift)
             self.pipe.transformer.follow(self.pipe)
-        size = tuple(map(int, args.size.split("x"))) if args.size else native_size(self.pipe)
+        size = native_size(self.pipe)
+        if args.size:
+            width, _, height = args.size.partition("x")
+            size = (int(width), int(height))
         self.conditions = Conditions(width=size[0], height=size[1], steps=args.steps, guidance=args.guidance)
         self.prompts = tuple(heldout_prompts(args.prompts))
         self.recipe, self.seconds = self._recipe(args.out, size)
@@ -135,8 +139,9 @@ class Bench:
             taken = caches.call(self.pipe, self.prompts[prompt], **setting, **self.conditions.size)
             large = self.conditions.draw(self.pipe, self.prompts[prompt], LargeOnly(), self.conditions.steps, prompt)
             speeds.append(large.total_seconds / taken.total_seconds)
-            closeness.append(ssim(taken.image, large.image))
-            psnr.append(capped_psnr(taken.image, large.image))
+            mine, reference = np.asarray(taken.image), np.asarray(large.image)
+            closeness.append(ssim(mine, reference))
+            psnr.append(capped_psnr(mine, reference))
         return {"speed": median(speeds), "closeness": closeness, "psnr": psnr}
 
 

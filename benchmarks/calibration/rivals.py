@@ -47,9 +47,9 @@ def rivals(recipe: Recipe, steps: int, cost: Callable[[Candidate], float]) -> di
         steps: T of the reference.
         cost: seconds of a candidate.
     """
-    found: dict[str, Sequence[Candidate]] = {
+    found: dict[str, list[Candidate | None]] = {
         "fewer steps": [Candidate(LargeOnly(), count) for count in range(2, steps)],
-        "fewer steps, searched levels": searched(recipe),
+        "fewer steps, searched levels": [*searched(recipe)],
         "skip": [Candidate(Skip(count, crowded(count, steps)), steps) for count in range(2, steps)],
         "small": [Candidate(SmallOnly(), count) for count in range(2, steps + 1)],
         "flowblending": [program(steps, (0.2, 0.65, 0.15), "LSL", f) for f in FACTORS],

@@ -1,7 +1,7 @@
 """The recipe itself: a Pareto set of policies with what was measured of them, kept as JSON."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -100,11 +100,8 @@ class Recipe:
                 f"speed={speed:g} cannot be reached: the fastest policy of this recipe is {fastest.speed:.2f} times as "
                 f"fast as the large model ({fastest.name}); ask for at most {fastest.speed:.2f}"
             )
-        serving = [
-            p
-            for p in (*self.points, *points_between(self.points, self.prices, self.home.steps, speed))
-            if abs(p.speed / speed - 1) <= NEAR
-        ]
+        serving = _near(self.points, speed)
+        serving = serving or _near(points_between(self.points, self.prices, self.home.steps, speed), speed)
         if not serving:
             slower = [p for p in self.points if p.speed < speed]
             near = [*sorted(slower, key=lambda p: p.speed)[-1:]]
@@ -114,7 +111,7 @@ class Recipe:
                 f"{' or '.join(f'{p.speed:.2f}' for p in near)}, or measure for it: "
                 f"`{self.home.command} --speed {speed:g}`"
             )
-        return max(serving, key=lambda p: (p.closeness.mean, p.measured is not None, -abs(p.speed / speed - 1)))
+        return max(serving, key=lambda p: (p.closeness.mean, -abs(p.speed / speed - 1)))
 
     def presets(self) -> tuple[Preset, ...]:
         """The points as presets, named by their speed."""
@@ -235,6 +232,10 @@ class Recipe:
             return cls.from_json(data)
         except RecipeError as error:
             raise RecipeError(f"the recipe {path} cannot be used: {error}") from error
+
+
+def _near(points: Iterable[Point], speed: float) -> list[Point]:
+    return [p for p in points if abs(p.speed / speed - 1) <= NEAR]
 
 
 def check_request(*, speed: float | None, closeness: float | None) -> None:

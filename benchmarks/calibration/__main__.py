@@ -67,7 +67,8 @@ class Bench:
         if args.shift is not None:
             self.pipe.scheduler = FlowMatchEulerDiscreteScheduler(shift=args.shift)
             self.pipe.transformer.follow(self.pipe)
-        size = native_size(self.pipe)
+        native = native_size(self.pipe)
+        size = (native[-1], native[-2])
         if args.size:
             width, _, height = args.size.partition("x")
             size = (int(width), int(height))

@@ -111,8 +111,8 @@ def open_pair(
         small: as in `stitch`; not given for a saved pair or "mini".
         policy: who draws what; default: the saved pair's, or `HybridStitch()`.
         engine: as in `stitch`.
-        speed, closeness, recipe, prompts, steps, guidance, size, frames, guard: as in `stitch`; the miniature pair brings
-            a recipe, and calibrates only with prompts, steps, guidance or size of your own.
+        speed, closeness, recipe, prompts, steps, guidance, size, frames, guard: as in `stitch`; the miniature pair
+            brings a recipe, and calibrates only with prompts, steps, guidance or size of your own.
         options: for `from_pretrained` (dtype, device_map, revision, token, …), the small model included.
 
     Returns:

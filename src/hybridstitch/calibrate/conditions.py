@@ -18,6 +18,7 @@ from ..families.family import Size
 from ..measure.calls import TracedCall, call
 from ..measure.timing import GUIDED, UNGUIDED
 from ..pair.limits import limits_of
+from ..policies.levels import at_levels
 from ..policies.policy import Policy
 from ..recipe import Home, RecipeError
 from ..report.identity import known_as
@@ -59,7 +60,17 @@ class Conditions:
         """(height, width), of a video (frames, height, width)."""
         return (self.height, self.width) if self.frames is None else (self.frames, self.height, self.width)
 
-    def draw(self, pipe: Any, prompt: str, policy: Policy, steps: int, seed: int) -> TracedCall:
+    def draw(
+        self,
+        pipe: Any,
+        prompt: str,
+        policy: Policy,
+        steps: int,
+        seed: int,
+        *,
+        shift: float | None = None,
+        levels: tuple[float, ...] | None = None,
+    ) -> TracedCall:
         """A picture by the pipeline itself, from prompt to pixels, on the clock.
 
         Args:
@@ -68,8 +79,10 @@ class Conditions:
             policy: who draws what.
             steps: T′.
             seed: of the noise.
+            shift, levels: its levels; None leaves them to the pipeline.
         """
-        return call(pipe, prompt, policy, steps=steps, guidance=self.guidance, seed=seed, **self.size)
+        noise = at_levels(pipe.scheduler, steps, shift, levels)
+        return call(pipe, prompt, policy, steps=steps, guidance=self.guidance, seed=seed, **self.size, **noise)
 
 
 def home_of(pipe: Any, conditions: Conditions, records: Mapping[str, str] = MappingProxyType({})) -> Home:

@@ -71,7 +71,7 @@ def clocked(
         guidance: the guidance scale; 1 for none.
         seed: of the noise, on the CPU.
         width, height: in pixels.
-        more: arguments of the pipeline's call, `num_frames`.
+        more: arguments of the pipeline's call: `num_frames`, levels of the noise (see `levels.at_levels`).
     """
     device = next(pipe.transformer.parameters()).device
     marks: list[float] = []

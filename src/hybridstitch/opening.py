@@ -109,7 +109,8 @@ def open_pair(
         small: as in `stitch`; not given for a saved pair or "mini".
         policy: who draws what; default: the saved pair's, or `HybridStitch()`.
         engine: as in `stitch`.
-        speed, closeness, recipe, prompts, steps, guidance, size, guard: as in `stitch`.
+        speed, closeness, recipe, prompts, steps, guidance, size, guard: as in `stitch`; the miniature pair brings a
+            recipe, and calibrates only with prompts, steps, guidance or size of your own.
         options: for `from_pretrained` (dtype, device_map, revision, token, …), the small model included.
 
     Returns:
@@ -120,6 +121,10 @@ def open_pair(
     """
     asked = _asked(policy, speed, closeness, recipe, prompts=prompts, steps=steps, guidance=guidance, size=size)
     found = _loaded(recipe)
+    if found is None and str(large) == "mini" and asked.keys() == {"speed", "closeness", "recipe"}:
+        from .mini.opened import mini_recipe
+
+        found = mini_recipe()
     if found is not None:
         found.at(speed=speed, closeness=closeness)
         large, small = (found.home.pair, found.home.small) if large is None else (large, small)

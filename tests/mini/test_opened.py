@@ -9,8 +9,9 @@ import torch
 from hybridstitch import open_pair
 from hybridstitch.errors import PairError, PolicyError
 from hybridstitch.mini import opened
-from hybridstitch.mini.opened import MINI_POLICY, is_mini, open_mini
+from hybridstitch.mini.opened import MINI_POLICY, is_mini, mini_recipe, open_mini
 from hybridstitch.mini.parts import TEXT_TOKENS
+from hybridstitch.policies.methods import LargeOnly
 from mini_folder import save
 
 KINDS = (
@@ -72,6 +73,36 @@ def test_open_pair_opens_it(folder, monkeypatch):
     assert str(open_pair("mini", policy="small").transformer.policy) == "small"
     with pytest.raises(PolicyError, match="there is no preset or policy 'smal'"):
         open_pair("mini", policy="smal")
+
+
+def test_the_shipped_pair_brings_a_recipe_and_draws_by_it_without_a_calibration():
+    recipe = mini_recipe()
+    assert recipe is not None
+    assert recipe.home.pair == "mini"
+    pipe = open_pair("mini", speed=8)
+    point = recipe.at(speed=8)
+    assert str(pipe.transformer.policy) == point.policy
+    assert pipe.transformer.call["num_inference_steps"] == point.steps
+    assert abs(point.speed / 8 - 1) <= 0.05
+    speeds = [one.speed for one in recipe.points]
+    assert min(speeds) == 1.0
+    assert max(speeds) > 16
+    for speed in (1.5, 2, 3, 5, 12, 16):
+        assert abs(recipe.at(speed=speed).speed / speed - 1) <= 0.05
+
+
+def test_what_draws_by_default_is_level_with_the_recipe_s_best_at_its_speed():
+    recipe = mini_recipe()
+    assert recipe is not None
+    speed = recipe.prices.seconds(LargeOnly(), 50) / recipe.prices.seconds(MINI_POLICY, 50)
+    assert 2.8 < speed < 3.5
+    skips = [one for one in recipe.trials if one.policy.startswith("skip") and abs(one.speed / speed - 1) < 0.1]
+    assert max(one.closeness for one in skips) > recipe.at(speed=speed).closeness.mean - 0.005
+
+
+def test_other_weights_have_no_recipe(folder, monkeypatch):
+    monkeypatch.setenv(opened.FOLDER, str(folder))
+    assert mini_recipe() is None
 
 
 def test_a_saved_pair_is_a_stock_pipeline_that_loads_again(folder, tmp_path):

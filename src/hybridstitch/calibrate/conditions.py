@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..measure.calls import TracedCall, call
 from ..measure.timing import GUIDED, UNGUIDED
+from ..policies.levels import at_levels
 from ..policies.policy import Policy
 from ..recipe import Home
 from ..report.identity import known_as
@@ -49,7 +50,17 @@ class Conditions:
         """As the pipeline takes it."""
         return {"width": self.width, "height": self.height}
 
-    def draw(self, pipe: Any, prompt: str, policy: Policy, steps: int, seed: int) -> TracedCall:
+    def draw(
+        self,
+        pipe: Any,
+        prompt: str,
+        policy: Policy,
+        steps: int,
+        seed: int,
+        *,
+        shift: float | None = None,
+        levels: tuple[float, ...] | None = None,
+    ) -> TracedCall:
         """A picture by the pipeline itself, from prompt to pixels, on the clock.
 
         Args:
@@ -58,8 +69,10 @@ class Conditions:
             policy: who draws what.
             steps: T′.
             seed: of the noise.
+            shift, levels: its levels; None leaves them to the pipeline.
         """
-        return call(pipe, prompt, policy, steps=steps, guidance=self.guidance, seed=seed, **self.size)
+        noise = at_levels(pipe.scheduler, steps, shift, levels)
+        return call(pipe, prompt, policy, steps=steps, guidance=self.guidance, seed=seed, **self.size, **noise)
 
 
 def home_of(pipe: Any, conditions: Conditions, records: Mapping[str, str] = MappingProxyType({})) -> Home:

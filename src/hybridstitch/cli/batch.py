@@ -66,7 +66,7 @@ def batch(
     hybridstitch batch jobs.jsonl --out pictures
     """
     devices = devices_of(device)
-    served = Served.of(recipe_file, speed=speed, closeness=closeness, policy=policy, source=None)
+    served = Served.of(recipe_file, speed=speed, closeness=closeness, policy=policy, source=None, pair=pair)
     if served is not None:
         served.warn_of(pair=pair, steps=steps, guidance=guidance, size=size)
     asked, *_ = [

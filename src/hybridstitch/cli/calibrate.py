@@ -31,6 +31,16 @@ def calibrate(
     ] = None,
     speed: flags.Speed = None,
     closeness: flags.Closeness = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            "--minutes",
+            metavar="M",
+            min=0,
+            help="How long to search; ends early once that finds nothing.",
+            show_default="6, or 2 for a request",
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option("--steps", help="Of the large model that all is compared with.")] = STEPS,
     size: flags.Size = None,
     guidance: Annotated[float, typer.Option("--guidance", help="Guidance scale; 1 switches it off.")] = GUIDANCE,
@@ -72,7 +82,18 @@ def calibrate(
     state = out.with_name(f".{out.stem}{STATE}")
     if state.is_file() and not as_json:
         say.line("note", f"{state} holds an unfinished calibration; it goes on if it is of the same")
-    recipe = _search(named, asked, texts, labelled, state, engine=engine, speed=speed, closeness=closeness, seed=seed)
+    recipe = _search(
+        named,
+        asked,
+        texts,
+        labelled,
+        state,
+        engine=engine,
+        speed=speed,
+        closeness=closeness,
+        seed=seed,
+        minutes=minutes,
+    )
     command = shlex.join(["hybridstitch", *ctx.obj])
     from ..report.card import write_card
     from ..report.front import front_page, front_picture
@@ -100,6 +121,7 @@ def _search(
     speed: float | None,
     closeness: float | None,
     seed: int,
+    minutes: float | None,
 ) -> "Recipe":
     """Open the pair and calibrate it, with a bar."""
     from ..calibrate import calibrate as search
@@ -126,6 +148,7 @@ def _search(
             guidance=asked.guidance,
             size=size,
             seed=seed,
+            minutes=minutes,
             state=state,
             on_progress=on_progress,
         )

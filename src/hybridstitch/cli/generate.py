@@ -89,7 +89,7 @@ def generate(
     if explain and images_per_call > 1:
         raise BadInput(f"--explain follows one picture at a time; leave --images-per-call {images_per_call} out")
     drawn, below = (None, Layer()) if source is None else picture_layer(source, pair=pair, small=small)
-    served = Served.of(recipe_file, speed=speed, closeness=closeness, policy=policy, source=source)
+    served = Served.of(recipe_file, speed=speed, closeness=closeness, policy=policy, source=source, pair=pair)
     if served is not None:
         served.warn_of(pair=pair, steps=steps, guidance=guidance, size=size)
         below = served.layer.over(below)

@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from ..mini.opened import mini_recipe
 from ..policies.parse import parse
 from ..recipe import Point, Recipe, check_request
 from . import say
@@ -36,26 +37,28 @@ class Served:
         closeness: float | None,
         policy: str | None,
         source: Path | None,
+        pair: str | None,
     ) -> "Served | None":
-        """From the command line; None where no recipe is asked for.
+        """From the command line; None where no recipe is asked for. The miniature pair brings its own.
 
         Raises:
             BadInput: options that exclude each other.
             RecipeError: a recipe that cannot be read, or a request it cannot serve.
         """
         asked = [f"--{name} {value:g}" for name, value in (("speed", speed), ("closeness", closeness)) if value]
-        if file is None and asked:
-            raise BadInput(
-                f"{asked[0]} was given without a recipe; `hybridstitch calibrate {asked[0]} --out recipe.json` "
-                "measures the pair, then add --recipe recipe.json"
-            )
-        if file is None:
+        if file is None and not asked:
             return None
+        first = asked[0] if file is None else "--recipe"
         for name, other in (("--policy", policy), ("--from", source)):
             if other is not None:
-                raise BadInput(f"--recipe and {name} were given; each says who draws what: give one")
+                raise BadInput(f"{first} and {name} were given; each says who draws what: give one")
         check_request(speed=speed, closeness=closeness)
-        recipe = Recipe.load(file)
+        recipe = _brought(pair) if file is None else Recipe.load(file)
+        if recipe is None:
+            raise BadInput(
+                f"{first} was given without a recipe; `hybridstitch calibrate {first} --out recipe.json` measures the "
+                "pair, then add --recipe recipe.json"
+            )
         return cls(recipe=recipe, point=recipe.at(speed=speed, closeness=closeness))
 
     @property
@@ -100,6 +103,11 @@ class Served:
         from ..opening import check_recipe
 
         check_recipe(pipe, self.recipe)
+
+
+def _brought(pair: str | None) -> Recipe | None:
+    """The recipe that the pair of a command line brings."""
+    return mini_recipe() if pair in (None, "mini") else None
 
 
 def tell(recipe: Recipe) -> None:

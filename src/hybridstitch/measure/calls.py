@@ -58,7 +58,9 @@ def call(pipe: Any, prompt: str, policy: Policy, *, steps: int, **options: Any) 
         stitched.policy = before
 
 
-def clocked(pipe: Any, prompt: str, *, steps: int, guidance: float, seed: int, width: int, height: int) -> ClockedCall:
+def clocked(
+    pipe: Any, prompt: str, *, steps: int, guidance: float, seed: int, width: int, height: int, **noise: Any
+) -> ClockedCall:
     """A picture by whatever the pipeline holds, without its progress bar.
 
     Args:
@@ -68,6 +70,7 @@ def clocked(pipe: Any, prompt: str, *, steps: int, guidance: float, seed: int, w
         guidance: the guidance scale; 1 for none.
         seed: of the noise, on the CPU.
         width, height: in pixels.
+        noise: its levels, as the pipeline takes them, see `levels.at_levels`.
     """
     device = next(pipe.transformer.parameters()).device
     marks: list[float] = []
@@ -94,6 +97,7 @@ def clocked(pipe: Any, prompt: str, *, steps: int, guidance: float, seed: int, w
             height=height,
             generator=torch.Generator("cpu").manual_seed(seed),
             callback_on_step_end=ends,
+            **noise,
         ).images[0]
         total = _now(device) - start
     finally:

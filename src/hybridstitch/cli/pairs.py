@@ -11,7 +11,8 @@ from typing import Any
 
 from ..batch.heap import keep_freed_memory
 from ..drawing.engine import PLAIN, Engine
-from ..mini.opened import MINI_POLICY, is_mini, mini_folder, open_mini
+from ..mini import mini_folder
+from ..mini.opened import MINI_POLICY, is_mini, open_mini
 from ..pair.stitching import DEFAULT, open_pair
 from ..policies.parse import parse
 from ..policies.policy import Policy

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from hybridstitch.batch.executor import Processes
+from hybridstitch.batch.executor import processes_at
 from hybridstitch.batch.ledger import Ledger
 from hybridstitch.disk import files as disk
 from hybridstitch.policies.trace import Trace
@@ -159,7 +159,7 @@ def caller(out, devices):
     """Draw twenty slow pictures in processes, as `test_batch.py` does."""
     from test_batch import desks, run, some
 
-    run(out, some(*["slow"] * 20), Processes(desks(out, *devices)))
+    run(out, some(*["slow"] * 20), processes_at(desks(out, *devices)))
 
 
 def full(file, data):

@@ -19,7 +19,7 @@ from batch_workers import POINTS, Flat, full, torn
 from hybridstitch.batch import folder, ledger, listing
 from hybridstitch.batch.drawing import TRIES, alike, draw_all, together
 from hybridstitch.batch.estimate import Kind, Sample, earlier, predict, unknown
-from hybridstitch.batch.executor import Here, Processes, local
+from hybridstitch.batch.executor import Here, local, processes_at
 from hybridstitch.batch.job import BatchSetting, Job, JobsError, WorkError, id_of
 from hybridstitch.batch.work import Attempt, Desk
 from hybridstitch.disk import files as disk
@@ -509,7 +509,7 @@ def test_a_process_killed_over_several_costs_no_job_a_try_but_its_own(tmp_path):
     jobs = some("a", "dies in company", "c", "dies always")
     found = folder.look(tmp_path, jobs, SETTING, verify=False)
     folder.begin(tmp_path, jobs, SETTING, {}, found)
-    drawn = draw_all(jobs, Processes(desks(tmp_path, "cpu")), lambda outcome: None, images_per_call=4)
+    drawn = draw_all(jobs, processes_at(desks(tmp_path, "cpu")), lambda outcome: None, images_per_call=4)
     assert {jobs[key].prompt: row.attempts for key, row in drawn.done.items()} == dict.fromkeys(
         ("a", "dies in company", "c"), 1
     )
@@ -522,7 +522,7 @@ def test_a_process_killed_over_several_costs_no_job_a_try_but_its_own(tmp_path):
 @pytest.mark.parametrize("how", ["loses", "loses in words"])
 def test_a_lost_device_costs_its_worker_and_no_job_a_try(how, tmp_path):
     jobs = some("a", how, "c")
-    _, drawn = run(tmp_path, jobs, Processes(desks(tmp_path, "cpu")))
+    _, drawn = run(tmp_path, jobs, processes_at(desks(tmp_path, "cpu")))
     assert {row.attempts for row in drawn.done.values()} == {1}
     assert set(drawn.done) == set(jobs)
     check(tmp_path, jobs)
@@ -534,7 +534,7 @@ def test_a_lost_device_costs_its_worker_and_no_job_a_try(how, tmp_path):
 
 def test_a_job_in_whose_hands_every_device_is_lost_is_given_up(tmp_path):
     jobs = some("a", "loses always", "c")
-    _, drawn = run(tmp_path, jobs, Processes(desks(tmp_path, "cpu")))
+    _, drawn = run(tmp_path, jobs, processes_at(desks(tmp_path, "cpu")))
     assert [jobs[key].prompt for key in drawn.failed] == ["loses always"]
     assert len(drawn.done) == 2
     assert calls(tmp_path).count(["loses always"]) == TRIES
@@ -562,7 +562,7 @@ def test_a_lack_of_memory_is_an_error_like_others(tmp_path):
 @pytest.mark.parametrize("point", [point for point in POINTS if "list" not in point])
 def test_a_worker_killed_at_a_write_loses_and_doubles_nothing(point, tmp_path):
     jobs = some("a", point, "c", "d")
-    worker = Processes(desks(tmp_path, "cpu"))
+    worker = processes_at(desks(tmp_path, "cpu"))
     _, drawn = run(tmp_path, jobs, worker)
     assert set(drawn.done) == set(jobs)
     rows, _ = ledger.read(tmp_path)
@@ -625,13 +625,13 @@ def alive(pid):
 )
 def test_a_worker_that_does_not_come_up(device, said, tmp_path):
     with pytest.raises(WorkError, match=said):
-        run(tmp_path, some("a", "b"), Processes(desks(tmp_path, device)))
+        run(tmp_path, some("a", "b"), processes_at(desks(tmp_path, device)))
 
 
 def test_a_worker_that_does_not_come_up_leaves_the_work_to_others(tmp_path):
     jobs = some("a", "b", "c", "d")
     with pytest.warns(StitchWarning, match="the worker on nowhere cannot open the pair: .*the others go on"):
-        _, drawn = run(tmp_path, jobs, Processes(desks(tmp_path, "nowhere", "cpu")))
+        _, drawn = run(tmp_path, jobs, processes_at(desks(tmp_path, "nowhere", "cpu")))
     assert set(drawn.done) == set(jobs)
     check(tmp_path, jobs)
 
@@ -639,13 +639,13 @@ def test_a_worker_that_does_not_come_up_leaves_the_work_to_others(tmp_path):
 def test_a_worker_that_does_not_come_up_again_leaves_the_work_to_others(tmp_path):
     jobs = some("dies", "dies", "slow", "slow", "slow", "slow", "slow", "slow")
     with pytest.warns(StitchWarning, match="the worker on once cannot open the pair: .*no such device any more"):
-        _, drawn = run(tmp_path, jobs, Processes(desks(tmp_path, "once", "cpu")))
+        _, drawn = run(tmp_path, jobs, processes_at(desks(tmp_path, "once", "cpu")))
     assert set(drawn.done) == set(jobs)
 
 
 def test_where_nobody_comes_up_again_the_batch_ends(tmp_path):
     with pytest.raises(WorkError, match="the worker on once cannot open the pair"):
-        run(tmp_path, some("dies", "b"), Processes(desks(tmp_path, "once")))
+        run(tmp_path, some("dies", "b"), processes_at(desks(tmp_path, "once")))
 
 
 # --- time and disk ---

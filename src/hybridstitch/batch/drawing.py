@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .executor import AttemptGroup, Executor
+from .executor import Executor
 from .job import Job
 from .ledger import ManifestRow
-from .work import Attempt, Outcome
+from .work import Attempt, AttemptGroup, Outcome
 
 TRIES = 3
 

@@ -3,9 +3,9 @@
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..report.takes import Take
 
 Draw = Callable[[Sequence[Job]], "Sequence[Take]"]  # jobs that are alike, in one call
+AttemptGroup = Sequence["Attempt"]  # drawn together
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # no further picture can be kept either
 
 
@@ -30,7 +31,7 @@ class DeviceLost(HybridStitchError, RuntimeError):
 
 
 class WorkerDied(HybridStitchError, RuntimeError):
-    """A process that was killed while it drew."""
+    """A process that was killed while it drew; says how it ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +57,14 @@ class Outcome:
     Attributes:
         attempt: what was to do.
         row: as in the manifest.
+        files: by name what is still to be kept, and the row after it; None where that is done.
         spared: whether it failed for another reason than the job, and costs it no try.
         hopeless: why no other job can succeed now, or None.
     """
 
     attempt: Attempt
     row: ManifestRow
+    files: Mapping[str, bytes] | None = None
     spared: bool = False
     hopeless: str | None = None
 
@@ -75,12 +78,14 @@ class Desk:
         setting: of all jobs.
         device: of this desk.
         open: opens the pair on a device and gives what draws; can be pickled.
+        sends: whether pictures and rows are handed back to the caller, who keeps them, as the folder is not in reach.
     """
 
     out: Path
     setting: BatchSetting
     device: str
     open: Callable[[str], Draw]
+    sends: bool = False
 
     def worker(self) -> "Worker":
         """Somebody at this desk, with the pair opened."""
@@ -129,7 +134,7 @@ class Worker:
         self.draw = draw
         self.ledger = Ledger(desk.out)
 
-    def do(self, call: Sequence[Attempt]) -> list[Outcome]:
+    def do(self, call: AttemptGroup) -> list[Outcome]:
         """Draw pictures in one call, or say why not; where that fails, one by one, so that a bad job costs only itself.
 
         Args:
@@ -152,42 +157,59 @@ class Worker:
         return take
 
     def _do(self, attempt: Attempt, draw: "Callable[[], Take]") -> Outcome:
-        hopeless = None
         try:
-            row = self._keep(attempt, draw())
+            files, row = self._drawn(attempt, draw())
         except Exception as error:  # whatever it is, the other jobs are not to blame
             _check_device(error)
-            if isinstance(error, OSError) and error.errno in FULL:
-                hopeless = f"{self.desk.out} takes no more pictures ({os.strerror(error.errno)})"
-                error = OSError(hopeless)
-            row = self.desk.error(attempt, error)
-            with suppress(OSError):  # a full disk takes no row either; the caller still hears of it
-                self.ledger.add(row)
-        return Outcome(attempt=attempt, row=row, hopeless=hopeless)
+            files, row = {}, self.desk.error(attempt, error)
+        outcome = Outcome(attempt=attempt, row=row, files=files)
+        return outcome if self.desk.sends else keep(outcome, self.desk, self.ledger)
 
-    def _keep(self, attempt: Attempt, take: "Take") -> ManifestRow:
+    def _drawn(self, attempt: Attempt, take: "Take") -> tuple[dict[str, bytes], ManifestRow]:
         desk, job = self.desk, attempt.job
         file = file_of(attempt.id, job)
         if take.clip:
             data = encode_clip(take.clip, take.fps, Path(file).suffix)
-            digest = hashlib.sha256(data).hexdigest()
-            disk.keep(desk.out / file, data)
-            disk.keep(desk.out / name_of(attempt.id), encode(take.image, desk.recipe(job, take, digest)))
+            recipe = desk.recipe(job, take, hashlib.sha256(data).hexdigest())
+            files = {file: data, name_of(attempt.id): encode(take.image, recipe)}
         else:
             data = encode(take.image, desk.recipe(job, take))
-            disk.keep(desk.out / file, data)
-        row = ManifestRow(
+            files = {file: data}
+        return files, ManifestRow(
             id=attempt.id, status="done", job=job.to_json(), setting=desk.setting.digest, attempts=attempt.number,
             file=file, file_bytes=len(data), sha256=hashlib.sha256(data).hexdigest(),
             seconds=take.seconds, denoise_seconds=take.trace.seconds, device=desk.device,
             flags=take.trace.flags if job.policy.adaptive else (),
         )  # fmt: skip
-        self.ledger.add(row)
-        return row
+
+
+def keep(outcome: Outcome, desk: Desk, ledger: Ledger) -> Outcome:
+    """Write what was drawn, and then its row; an error of that becomes its row.
+
+    Args:
+        outcome: with files.
+        desk: where it was drawn, or where it is kept.
+        ledger: takes the row.
+    """
+    row, hopeless = outcome.row, None
+    try:
+        for name, data in (outcome.files or {}).items():
+            disk.keep(desk.out / name, data)
+        if row.status == "done":
+            ledger.add(row)
+    except OSError as error:
+        if error.errno in FULL:
+            hopeless = f"{desk.out} takes no more pictures ({os.strerror(error.errno)})"
+            error = OSError(hopeless)
+        row = desk.error(outcome.attempt, error)
+    if row.status != "done":
+        with suppress(OSError):  # a full disk takes no row either; the caller still hears of it
+            ledger.add(row)
+    return replace(outcome, row=row, files=None, hopeless=hopeless)
 
 
 def lost(
-    desk: Desk, ledger: Ledger, call: Sequence[Attempt], error: DeviceLost | WorkerDied, *, spared: bool = True,
+    desk: Desk, ledger: Ledger, call: AttemptGroup, error: DeviceLost | WorkerDied, *, spared: bool = True,
     hopeless: str | None = None,
 ) -> list[Outcome]:  # fmt: skip
     """What became of a call whose worker can do nothing any more.

@@ -81,11 +81,13 @@ class Asked:
         fps: float | None = None,
         device: str | None = None,
         dtype: str | None = None,
+        elsewhere: bool = False,
     ) -> "Asked":
         """Put a command line together: what is left out is what the named preset says, or `below`, or the default.
 
         Args:
             below: what lies below the flags: of a picture's file, or of a recipe.
+            elsewhere: whether the device is one of another machine.
 
         Raises:
             HybridStitchError: something cannot be meant.
@@ -114,7 +116,7 @@ class Asked:
             raise BadInput(f"--guidance {found.guidance} was given; a scale is a number, 1 or less for no guidance")
         if found.policy is not None:
             found.policy.check(found.steps)
-        device = _device(found.device)
+        device = found.device if elsewhere and found.device else _device(found.device)
         return cls(
             prompts=found.prompts or (),
             negative=found.negative or "",

@@ -1,7 +1,7 @@
 """`hybridstitch batch`: many pictures into one folder, begun again where it was killed."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated
@@ -12,14 +12,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from ..batch import folder, listing
 from ..batch.drawing import BatchResult, draw_all
-from ..batch.executor import local
+from ..batch.executor import Executor
 from ..batch.job import BatchSetting, Job
 from ..batch.work import Desk, Outcome
 from ..disk.lock import alone
 from ..report.picture import versions
 from . import flags, say
 from .asked import Asked, BadInput, writable
-from .batch_input import check, devices_of, engine_for, limits_of
+from .batch_input import check, engine_for, limits_of
+from .batch_place import Address, Collect, GpusPerWorker, NumWorkers, On, WorkPlace
 from .batch_studio import JobStudio, estimate
 from .batch_words import tell_estimate, tell_found, tell_result
 from .served import Served
@@ -53,6 +54,11 @@ def batch(
     n: Sampled = None,
     captions_seed: CaptionsSeed = 0,
     out: flags.Out = Path("out"),
+    on: On = "here",
+    address: Address = None,
+    num_workers: NumWorkers = None,
+    gpus_per_worker: GpusPerWorker = None,
+    collect: Collect = False,
     device: Devices = None,
     dtype: flags.Dtype = None,
     compile: flags.Compile = None,
@@ -67,7 +73,11 @@ def batch(
 
     hybridstitch batch jobs.jsonl --out pictures
     """
-    devices = devices_of(device)
+    place = WorkPlace.of(
+        on, device, address=address, num_workers=num_workers, gpus_per_worker=gpus_per_worker, collect=collect,
+        dry_run=dry_run,
+    )  # fmt: skip
+    devices = place.devices
     served = Served.of(recipe_file, speed=speed, closeness=closeness, policy=policy, source=None, pair=pair)
     if served is not None:
         served.warn_of(pair=pair, steps=steps, guidance=guidance, size=size, frames=frames)
@@ -75,7 +85,7 @@ def batch(
         Asked.of(
             prompts=("-",), below=None if served is None else served.layer, negative=negative, pair=pair, small=small,
             policy=policy, seed=seed, steps=steps, guidance=guidance, size=size, frames=frames, fps=fps, device=name,
-            dtype=dtype,
+            dtype=dtype, elsewhere=place.ray,
         )
         for name in devices
     ]  # fmt: skip
@@ -93,7 +103,8 @@ def batch(
         fps=asked.fps if count else None, steps=asked.steps, guidance=asked.guidance,
         policy=asked.policy or named.policy, shift=asked.shift, levels=asked.levels,
     )  # fmt: skip
-    named.check_fits(asked, defaults.policy, images=images_per_call)
+    if not place.ray:
+        named.check_fits(asked, defaults.policy, images=images_per_call)
     found = listing.read(jobs, defaults, n=n, captions_seed=captions_seed)
     check(found.jobs, named, limits)
     setting = BatchSetting(
@@ -104,7 +115,10 @@ def batch(
     twice = len(found.jobs) - len(by_id)
     if twice:
         say.line("note", f"{twice} of {len(found.jobs)} jobs ask for a picture that another asks for; it is drawn once")
-    studio = JobStudio(named=named, policy=defaults.policy, dtype=asked.dtype, engine=engine, served=served)
+    studio = JobStudio(
+        named=named, policy=defaults.policy, dtype=asked.dtype, engine=engine, served=served,
+        models=setting.models if place.ray else None,
+    )  # fmt: skip
     desks = [Desk(out=out, setting=setting, device=name, open=studio) for name in devices]
     if dry_run:
         tell_estimate(*estimate(by_id, desks, images_per_call), jobs=len(by_id), desks=desks, as_json=as_json)
@@ -115,11 +129,12 @@ def batch(
         folder.begin(out, by_id, setting, found.origin, before)
         start = perf_counter()
         missing = {key: job for key, job in by_id.items() if key not in before.done}
-        drawn = _draw(missing, desks, images_per_call)
+        with place.executor(desks, len(missing)) as executor:
+            drawn = _draw(missing, executor, images_per_call)
     tell_result(by_id, before, drawn, out=out, seconds=perf_counter() - start, as_json=as_json)
 
 
-def _draw(jobs: Mapping[str, Job], desks: Sequence[Desk], images_per_call: int) -> BatchResult:
+def _draw(jobs: Mapping[str, Job], executor: Executor, images_per_call: int) -> BatchResult:
     """Draw, with a bar on a terminal."""
     console = Console(file=sys.stderr)
     with Progress(
@@ -143,5 +158,4 @@ def _draw(jobs: Mapping[str, Job], desks: Sequence[Desk], images_per_call: int) 
             text = f"drawing, {failed} tries failed" if failed else "drawing"
             bar.update(task, description=text, completed=done)
 
-        executor = local(desks[: max(len(jobs), 1)])
         return draw_all(jobs, executor, on_outcome, images_per_call=images_per_call)

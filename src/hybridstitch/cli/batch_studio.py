@@ -11,7 +11,7 @@ from ..batch.estimate import Estimate, Kind, Sample, earlier, predict, unknown
 from ..batch.job import Job
 from ..batch.work import Desk, Draw
 from ..drawing.engine import Engine
-from ..errors import StitchWarning
+from ..errors import PairError, StitchWarning
 from ..policies.policy import Policy
 from ..report.clip import FPS, encode_clip, ending
 from ..report.picture import encode
@@ -35,6 +35,7 @@ class JobStudio:
         dtype: of the models.
         engine: how they are run.
         served: the recipe that the pair is checked against, if there is one.
+        models: what the pair's names must stand for where it is opened; None for the machine that looked them up.
     """
 
     named: "Pair"
@@ -42,6 +43,7 @@ class JobStudio:
     dtype: str
     engine: Engine
     served: Served | None = None
+    models: Mapping[str, str] | None = None
 
     def __call__(self, device: str) -> Draw:
         """What draws there."""
@@ -52,6 +54,8 @@ class JobStudio:
             pipe = self.named.open(self.policy, device=device, dtype=self.dtype, engine=self.engine)
             if self.served is not None:
                 self.served.check(pipe)
+        if self.models is not None:
+            self._check_models(self.models)
 
         def draw(jobs: Sequence[Job]) -> "Sequence[Take]":
             job = jobs[0]
@@ -71,6 +75,13 @@ class JobStudio:
                 )
 
         return draw
+
+    def _check_models(self, wanted: Mapping[str, str]) -> None:
+        """Looked at once they are opened: of a hub id nothing lies here before."""
+        here = self.named.known_as(wanted)
+        for role, what in wanted.items():
+            if here[role] != what:
+                raise PairError(f"the {role} model is {here[role]} here and {what} where the command runs")
 
 
 def estimate(jobs: Mapping[str, Job], desks: Sequence[Desk], images_per_call: int) -> tuple[Estimate, int]:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import uuid
 from pathlib import Path
 
 PART = ".part"
@@ -18,7 +19,7 @@ def keep(path: Path, data: bytes) -> None:
     Raises:
         OSError: it could not be written; nothing of it is left.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PART}")
     try:
         with part.open("wb", buffering=0) as file:
             pour(file.fileno(), data)

@@ -1,0 +1,215 @@
+"""Batches in a Ray cluster of two nodes on this machine: workers, a node and the driver killed, and no picture lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hybridstitch.batch import folder, ledger
+from hybridstitch.batch.drawing import draw_all
+from hybridstitch.batch.job import WorkError
+from hybridstitch.cli import main
+from hybridstitch.cli.asked import BadInput
+from hybridstitch.cli.batch_place import WorkPlace
+from hybridstitch.cli.batch_studio import JobStudio
+from hybridstitch.cli.pairs import Pair
+from hybridstitch.drawing.engine import PLAIN
+from hybridstitch.errors import PairError
+from hybridstitch.mini import opened
+from hybridstitch.policies.methods import LargeOnly
+from mini_folder import save
+from test_batch import SETTING, check, desks, some
+
+pytest.importorskip("ray", reason="ray is not installed")
+from ray.cluster_utils import Cluster
+
+from hybridstitch.batch.on_ray import check_place, on_ray
+from hybridstitch.report.picture import PACKAGES, versions
+
+JOBS = 24
+STEPS = 20  # so many that a kill falls amid the work
+OPTIONS = ("--steps", str(STEPS), "--size", "32", "--policy", "large")
+NODE = {"num_cpus": 1, "object_store_memory": 100_000_000}
+QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
+HERE = replace(SETTING, versions={**SETTING.versions, **versions()})
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("mini"))
+
+
+@pytest.fixture
+def cluster(mini, monkeypatch):
+    """Two nodes; their workers find the tests and the untrained pair."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv(opened.FOLDER, str(mini))
+    head = {**NODE, "include_dashboard": False, "_system_config": QUICK}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster.add_node(**NODE)
+    yield cluster
+    cluster.shutdown()
+
+
+def pictures(out):
+    return {path.name: path.read_bytes() for path in out.glob("*.png")}
+
+
+def wait_for(count, out, driver):
+    soon = time.monotonic() + 300
+    while len(list(out.glob("*.png"))) < count:
+        assert driver.poll() is None, driver.communicate()
+        assert time.monotonic() < soon
+        time.sleep(0.02)
+
+
+def members(raylet):
+    """Process ids of the workers of a node that draw."""
+    children = Path(f"/proc/{raylet}/task/{raylet}/children").read_text().split()
+    return [int(pid) for pid in children if b"Member" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def raylet_of(node):
+    return node.all_processes["raylet"][0].process.pid
+
+
+def test_nothing_is_lost_or_doubled_when_driver_worker_and_node_are_killed(cluster, tmp_path):
+    listed = "\n".join(json.dumps({"prompt": "a big dog", "seed": seed}) for seed in range(JOBS))
+    (tmp_path / "jobs.jsonl").write_text(listed)
+    out = tmp_path / "out"
+    words = ["batch", str(tmp_path / "jobs.jsonl"), *OPTIONS, "--json"]
+    there = ["--on", "ray", "--address", cluster.address, "--num-workers", "2", "--out", str(out)]
+
+    def drive():
+        command = [sys.executable, "-m", "hybridstitch", *words, *there]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    driver = drive()
+    wait_for(3, out, driver)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    assert len(pictures(out)) < JOBS
+    driver = drive()
+    wait_for(len(pictures(out)) + 2, out, driver)
+    first, second = cluster.list_all_nodes()
+    os.kill(members(raylet_of(first))[0], signal.SIGKILL)
+    drawing = members(raylet_of(second))
+    for pid in (raylet_of(second), *drawing):
+        os.kill(pid, signal.SIGKILL)
+    said, errors = driver.communicate(timeout=300)
+    assert driver.returncode == 0, errors
+    assert json.loads(said)["failed"] == 0
+
+    assert main([*words, "--out", str(tmp_path / "alone")]) == 0
+    assert pictures(out) == pictures(tmp_path / "alone")
+    assert list(out.glob(".*.part")) == []
+    rows, damaged = ledger.read(out)
+    assert damaged == 0
+    assert {f"{row.id}.png" for row in rows if row.status == "done"} == set(pictures(out))
+    assert {row.error_class for row in rows if row.status == "error"} <= {"WorkerDied"}
+
+
+def test_pictures_are_sent_back_errors_are_told_and_work_is_tried_again(cluster, tmp_path):
+    jobs = {HERE.id_of(job): job for job in some("a", "dies", "fails", "d").values()}
+    (desk,) = (replace(desk, setting=HERE, sends=True) for desk in desks(tmp_path))
+    folder.begin(tmp_path, jobs, HERE, {}, folder.look(tmp_path, jobs, HERE, verify=False))
+    with on_ray(desk, address=cluster.address, workers=None, gpus=0, most=9) as executor:
+        drawn = draw_all(jobs, executor, lambda outcome: None)
+    assert set(drawn.done) == set(jobs)
+    check(tmp_path, jobs)
+    errors = Counter(row.error_class for row in ledger.read(tmp_path)[0] if row.status == "error")
+    assert errors == {"WorkerDied": 1, "ValueError": 1}
+    assert len(list((tmp_path / ledger.FOLDER).iterdir())) == 1  # the driver's
+
+    nowhere = replace(desk, device="nowhere")
+    with (
+        pytest.raises(WorkError, match="the worker on nowhere cannot open the pair: RuntimeError: no such device"),
+        on_ray(nowhere, address=cluster.address, workers=1, gpus=0, most=9) as executor,
+    ):
+        draw_all(jobs, executor, lambda outcome: None)
+    with (
+        pytest.raises(WorkError, match="no node of the cluster has room for a worker with 1 CPU and 1 GPUs"),
+        on_ray(desk, address=cluster.address, workers=None, gpus=1, most=9),
+    ):
+        pass
+    older = replace(desk, setting=replace(HERE, versions={**HERE.versions, "torch": "1.0"}))
+    with (
+        pytest.raises(WorkError, match=r"the worker on cpu runs on .* with torch .*, not 1\.0"),
+        on_ray(older, address=cluster.address, workers=1, gpus=0, most=9) as executor,
+    ):
+        draw_all(jobs, executor, lambda outcome: None)
+
+
+# --- refused before or at the first job ---
+
+
+def test_an_address_that_is_not_there_is_one_line(mini, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv(opened.FOLDER, str(mini))
+    (tmp_path / "jobs.jsonl").write_text('{"prompt": "a dog"}')
+    words = ["batch", str(tmp_path / "jobs.jsonl"), *OPTIONS, "--out", str(tmp_path / "out")]
+    assert main([*words, "--on", "ray", "--address", "127.0.0.1:1"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: there is no Ray cluster at 127.0.0.1:1 (")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_worker_with_another_package_is_refused(package, tmp_path):
+    (tmp_path / "mark").touch()
+    (desk,) = (replace(desk, setting=HERE) for desk in desks(tmp_path))
+    check_place(desk, "mark")
+    other = replace(desk, setting=replace(HERE, versions={**HERE.versions, package: "0"}))
+    with pytest.raises(WorkError, match=f"with {package} .*, not 0; install what the driver has"):
+        check_place(other, "mark")
+
+
+def test_a_worker_that_does_not_see_the_folder_is_refused_unless_it_sends(tmp_path):
+    (desk,) = (replace(desk, setting=HERE) for desk in desks(tmp_path))
+    with pytest.raises(WorkError, match=r"does not see the folder .* of the driver"):
+        check_place(desk, "mark")
+    check_place(replace(desk, sends=True), "mark")
+
+
+def test_a_worker_with_another_model_is_refused(mini, monkeypatch):
+    monkeypatch.setenv(opened.FOLDER, str(mini))
+    studio = JobStudio(
+        named=Pair.of("mini", None), policy=LargeOnly(), dtype="float32", engine=PLAIN, models={"large": "content 0"}
+    )
+    with pytest.raises(PairError, match=r"the large model is content .* here and content 0 where the command runs"):
+        studio("cpu")
+
+
+FLAGS = {"address": None, "num_workers": None, "gpus_per_worker": None, "collect": False, "dry_run": False}
+
+
+@pytest.mark.parametrize(
+    ("on", "device", "flags", "said"),
+    [
+        ("rey", None, {}, "did you mean 'ray'"),
+        ("here", None, {"num_workers": 2}, "--num-workers was given; it is of a cluster: add --on ray"),
+        ("ray", None, {"dry_run": True}, "leave --on ray out"),
+        ("ray", "cuda:1", {}, "all of one kind: cpu or cuda"),
+        ("ray", "cpu", {"gpus_per_worker": 1.0}, "leave one of them out"),
+    ],
+)
+def test_flags_that_cannot_be_meant(on, device, flags, said):
+    with pytest.raises(BadInput, match=said):
+        WorkPlace.of(on, device, **{**FLAGS, **flags})
+
+
+def test_a_driver_without_gpus_can_ask_for_workers_with_some():
+    place = WorkPlace.of("ray", None, **{**FLAGS, "gpus_per_worker": 1.0})
+    assert (place.devices, place.gpus_per_worker) == (["cuda"], 1.0)
+
+
+def test_ray_is_imported_by_nobody_who_does_not_ask_for_it():
+    code = "import hybridstitch, hybridstitch.cli, sys; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

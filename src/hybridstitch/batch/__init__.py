@@ -8,7 +8,9 @@ be done twice, and the result is there once:
     ledger    a manifest: one shard a worker, one row a try
     folder    which jobs have a valid picture already
     work      a few jobs: draw, keep the pictures, write their rows; an error becomes a row
-    executor  who does the jobs: this process, or one process a device
+    executor  who does the jobs: this process, or several at seats
+    seats     workers side by side, one process a device; one that dies is replaced
+    on_ray    the same seats anywhere in a Ray cluster
     drawing   all jobs, put together for few calls; those that fail tried again, three times at most
     estimate  time and disk before anything is drawn
 

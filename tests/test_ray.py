@@ -33,8 +33,8 @@ from ray.cluster_utils import Cluster
 from hybridstitch.batch.on_ray import check_place, on_ray
 from hybridstitch.report.picture import PACKAGES, versions
 
-JOBS = 24
-STEPS = 20  # so many that a kill falls amid the work
+JOBS = 16
+STEPS = 12  # so many that a kill falls amid the work
 OPTIONS = ("--steps", str(STEPS), "--size", "32", "--policy", "large")
 NODE = {"num_cpus": 1, "object_store_memory": 100_000_000}
 QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
@@ -46,18 +46,19 @@ def mini(tmp_path_factory):
     return save(tmp_path_factory.mktemp("mini"))
 
 
-@pytest.fixture
-def cluster(mini, monkeypatch):
+@pytest.fixture(scope="module")
+def cluster(mini):
     """Two nodes; their workers find the tests and the untrained pair."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv(opened.FOLDER, str(mini))
-    head = {**NODE, "include_dashboard": False, "_system_config": QUICK}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    cluster.add_node(**NODE)
-    yield cluster
-    cluster.shutdown()
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    settings = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", opened.FOLDER: str(mini)}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        head = {**NODE, "include_dashboard": False, "_system_config": QUICK}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        cluster.add_node(**NODE)
+        yield cluster
+        cluster.shutdown()
 
 
 def pictures(out):
@@ -80,42 +81,6 @@ def members(raylet):
 
 def raylet_of(node):
     return node.all_processes["raylet"][0].process.pid
-
-
-def test_nothing_is_lost_or_doubled_when_driver_worker_and_node_are_killed(cluster, tmp_path):
-    listed = "\n".join(json.dumps({"prompt": "a big dog", "seed": seed}) for seed in range(JOBS))
-    (tmp_path / "jobs.jsonl").write_text(listed)
-    out = tmp_path / "out"
-    words = ["batch", str(tmp_path / "jobs.jsonl"), *OPTIONS, "--json"]
-    there = ["--on", "ray", "--address", cluster.address, "--num-workers", "2", "--out", str(out)]
-
-    def drive():
-        command = [sys.executable, "-m", "hybridstitch", *words, *there]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-    driver = drive()
-    wait_for(3, out, driver)
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
-    assert len(pictures(out)) < JOBS
-    driver = drive()
-    wait_for(len(pictures(out)) + 2, out, driver)
-    first, second = cluster.list_all_nodes()
-    os.kill(members(raylet_of(first))[0], signal.SIGKILL)
-    drawing = members(raylet_of(second))
-    for pid in (raylet_of(second), *drawing):
-        os.kill(pid, signal.SIGKILL)
-    said, errors = driver.communicate(timeout=300)
-    assert driver.returncode == 0, errors
-    assert json.loads(said)["failed"] == 0
-
-    assert main([*words, "--out", str(tmp_path / "alone")]) == 0
-    assert pictures(out) == pictures(tmp_path / "alone")
-    assert list(out.glob(".*.part")) == []
-    rows, damaged = ledger.read(out)
-    assert damaged == 0
-    assert {f"{row.id}.png" for row in rows if row.status == "done"} == set(pictures(out))
-    assert {row.error_class for row in rows if row.status == "error"} <= {"WorkerDied"}
 
 
 def test_pictures_are_sent_back_errors_are_told_and_work_is_tried_again(cluster, tmp_path):
@@ -147,6 +112,43 @@ def test_pictures_are_sent_back_errors_are_told_and_work_is_tried_again(cluster,
         on_ray(older, address=cluster.address, workers=1, gpus=0, most=9) as executor,
     ):
         draw_all(jobs, executor, lambda outcome: None)
+
+
+def test_nothing_is_lost_or_doubled_when_driver_worker_and_node_are_killed(cluster, tmp_path):
+    listed = "\n".join(json.dumps({"prompt": "a big dog", "seed": seed}) for seed in range(JOBS))
+    (tmp_path / "jobs.jsonl").write_text(listed)
+    out = tmp_path / "out"
+    words = ["batch", str(tmp_path / "jobs.jsonl"), *OPTIONS, "--json"]
+    there = ["--on", "ray", "--address", cluster.address, "--num-workers", "2", "--out", str(out)]
+
+    def drive():
+        command = [sys.executable, "-m", "hybridstitch", *words, *there]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    driver = drive()
+    wait_for(3, out, driver)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    assert len(pictures(out)) < JOBS
+    driver = drive()
+    wait_for(len(pictures(out)) + 2, out, driver)
+    first, second = cluster.list_all_nodes()
+    os.kill(members(raylet_of(first))[0], signal.SIGKILL)
+    drawing = members(raylet_of(second))
+    for pid in (raylet_of(second), *drawing):
+        os.kill(pid, signal.SIGKILL)
+    assert len(pictures(out)) < JOBS
+    said, errors = driver.communicate(timeout=300)
+    assert driver.returncode == 0, errors
+    assert json.loads(said)["failed"] == 0
+
+    assert main([*words, "--out", str(tmp_path / "alone")]) == 0
+    assert pictures(out) == pictures(tmp_path / "alone")
+    assert list(out.glob(".*.part")) == []
+    rows, damaged = ledger.read(out)
+    assert damaged == 0
+    assert {f"{row.id}.png" for row in rows if row.status == "done"} == set(pictures(out))
+    assert {row.error_class for row in rows if row.status == "error"} == {"WorkerDied"}
 
 
 # --- refused before or at the first job ---

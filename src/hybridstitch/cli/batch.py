@@ -116,7 +116,7 @@ def batch(
     if twice:
         say.line("note", f"{twice} of {len(found.jobs)} jobs ask for a picture that another asks for; it is drawn once")
     studio = JobStudio(
-        named=named, policy=defaults.policy, dtype=asked.dtype, engine=engine, served=served,
+        named=named.from_anywhere(), policy=defaults.policy, dtype=asked.dtype, engine=engine, served=served,
         models=setting.models if place.ray else None,
     )  # fmt: skip
     desks = [Desk(out=out, setting=setting, device=name, open=studio) for name in devices]

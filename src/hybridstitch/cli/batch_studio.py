@@ -35,7 +35,7 @@ class JobStudio:
         dtype: of the models.
         engine: how they are run.
         served: the recipe that the pair is checked against, if there is one.
-        models: what the pair's names must stand for where it is opened; None for the machine that looked them up.
+        models: what the names must stand for on another machine, which looks them up again; None for this one.
     """
 
     named: "Pair"
@@ -49,21 +49,23 @@ class JobStudio:
         """What draws there."""
         say.hush()
         from .artist import Artist
+        from .pairs import Pair
 
+        named = self.named if self.models is None else Pair.of(self.named.large, self.named.small)
         with say.plain_warnings():  # a process of its own has not made them plain yet
-            pipe = self.named.open(self.policy, device=device, dtype=self.dtype, engine=self.engine)
+            pipe = named.open(self.policy, device=device, dtype=self.dtype, engine=self.engine)
             if self.served is not None:
                 self.served.check(pipe)
         if self.models is not None:
-            self._check_models(self.models)
+            _check_models(named, self.models)
 
         def draw(jobs: Sequence[Job]) -> "Sequence[Take]":
             job = jobs[0]
             size = (job.width, job.height)
-            if self.named.folder is None:  # its tokenizer was not known before
+            if named.folder is None:  # its tokenizer was not known before
                 for each in jobs:
                     texts = {"the prompt": each.prompt, "the negative prompt": each.negative}
-                    self.named.check_opened(pipe, size, job.frames, texts)
+                    named.check_opened(pipe, size, job.frames, texts)
             artist = Artist(
                 pipe=pipe, policy=job.policy, negative=job.negative, steps=job.steps, guidance=job.guidance, size=size,
                 frames=job.frames, fps=job.fps or FPS, shift=job.shift, levels=job.levels,
@@ -75,13 +77,6 @@ class JobStudio:
                 )
 
         return draw
-
-    def _check_models(self, wanted: Mapping[str, str]) -> None:
-        """Looked at once they are opened: of a hub id nothing lies here before."""
-        here = self.named.known_as(wanted)
-        for role, what in wanted.items():
-            if here[role] != what:
-                raise PairError(f"the {role} model is {here[role]} here and {what} where the command runs")
 
 
 def estimate(jobs: Mapping[str, Job], desks: Sequence[Desk], images_per_call: int) -> tuple[Estimate, int]:
@@ -104,3 +99,11 @@ def estimate(jobs: Mapping[str, Job], desks: Sequence[Desk], images_per_call: in
             size += len(encode_clip(take.clip, take.fps, ending())) if take.clip else 0
             samples.append(Sample(Kind.of(job.to_json()), take.seconds, size))
     return predict(missing, samples, len(desks)), len(missing)
+
+
+def _check_models(named: "Pair", wanted: Mapping[str, str]) -> None:
+    """Looked at once they are opened: of a hub id nothing lies here before."""
+    here = named.known_as(wanted)
+    for role, what in wanted.items():
+        if here[role] != what:
+            raise PairError(f"the {role} model is {here[role]} here and {what} where the command runs")

@@ -5,7 +5,7 @@ Folders are looked at before anything is loaded; of a hub id nothing is known be
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,14 @@ class Pair:
         if small is None and not mini and not saved:
             raise BadInput(f"--pair {large} holds one model; a pair is two: --pair {large} SMALL")
         return cls(large=large, small=small, folder=folder, mini=mini)
+
+    def from_anywhere(self) -> "Pair":
+        """The same pair, named so that a process in another folder finds it."""
+        large = self.large if self.folder is None or self.large == "mini" else str(self.folder.absolute())
+        small = self.small
+        return replace(
+            self, large=large, small=str(Path(small).absolute()) if small and Path(small).is_dir() else small
+        )
 
     @property
     def models(self) -> dict[str, str]:

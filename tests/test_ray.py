@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -33,9 +34,8 @@ from ray.cluster_utils import Cluster
 from hybridstitch.batch.on_ray import check_place, on_ray
 from hybridstitch.report.picture import PACKAGES, versions
 
-JOBS = 16
-STEPS = 12  # so many that a kill falls amid the work
-OPTIONS = ("--steps", str(STEPS), "--size", "32", "--policy", "large")
+JOBS, STEPS = 16, 12  # of so many steps that a kill falls amid the work
+OPTIONS = ("--size", "32", "--policy", "large")
 NODE = {"num_cpus": 1, "object_store_memory": 100_000_000}
 QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
 HERE = replace(SETTING, versions={**SETTING.versions, **versions()})
@@ -115,39 +115,58 @@ def test_pictures_are_sent_back_errors_are_told_and_work_is_tried_again(cluster,
 
 
 def test_nothing_is_lost_or_doubled_when_driver_worker_and_node_are_killed(cluster, tmp_path):
-    listed = "\n".join(json.dumps({"prompt": "a big dog", "seed": seed}) for seed in range(JOBS))
-    (tmp_path / "jobs.jsonl").write_text(listed)
-    out = tmp_path / "out"
-    words = ["batch", str(tmp_path / "jobs.jsonl"), *OPTIONS, "--json"]
+    batch = ["batch", listed(tmp_path, JOBS), *OPTIONS, "--steps", str(STEPS), "--json"]
+    assert main([*batch, "--out", str(tmp_path / "alone")]) == 0
+    kill_and_compare(cluster, batch, tmp_path / "out", tmp_path / "alone", first=3, second=2)
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_or_doubled_wherever_the_kills_fall(cluster, tmp_path):
+    batch = ["batch", listed(tmp_path, 200), *OPTIONS, "--steps", "3", "--json"]
+    assert main([*batch, "--out", str(tmp_path / "alone")]) == 0
+    for seed in range(5):
+        rng = Random(seed)
+        out = tmp_path / f"out-{seed}"
+        kill_and_compare(cluster, batch, out, tmp_path / "alone", first=rng.randrange(90), second=rng.randrange(1, 60))
+
+
+def listed(folder, jobs):
+    path = folder / "jobs.jsonl"
+    path.write_text("\n".join(json.dumps({"prompt": "a big dog", "seed": seed}) for seed in range(jobs)))
+    return str(path)
+
+
+def kill_and_compare(cluster, batch, out, alone, *, first, second):
+    """The driver is killed after `first` pictures; after `second` more a worker and a node at once."""
     there = ["--on", "ray", "--address", cluster.address, "--num-workers", "2", "--out", str(out)]
+    while len(cluster.list_all_nodes()) < 2:
+        cluster.add_node(**NODE)
+    head, other = cluster.list_all_nodes()
 
     def drive():
-        command = [sys.executable, "-m", "hybridstitch", *words, *there]
+        command = [sys.executable, "-m", "hybridstitch", *batch, *there]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
+    whole = pictures(alone)
     driver = drive()
-    wait_for(3, out, driver)
-    driver.send_signal(signal.SIGKILL)
+    wait_for(first, out, driver)
+    driver.kill()
     driver.wait()
-    assert len(pictures(out)) < JOBS
+    assert len(pictures(out)) < len(whole)
     driver = drive()
-    wait_for(len(pictures(out)) + 2, out, driver)
-    first, second = cluster.list_all_nodes()
-    os.kill(members(raylet_of(first))[0], signal.SIGKILL)
-    drawing = members(raylet_of(second))
-    for pid in (raylet_of(second), *drawing):
+    wait_for(len(pictures(out)) + second, out, driver)
+    for pid in (*members(raylet_of(head)), raylet_of(other), *members(raylet_of(other))):
         os.kill(pid, signal.SIGKILL)
-    assert len(pictures(out)) < JOBS
+    assert len(pictures(out)) < len(whole)
     said, errors = driver.communicate(timeout=300)
+    cluster.remove_node(other)
     assert driver.returncode == 0, errors
     assert json.loads(said)["failed"] == 0
-
-    assert main([*words, "--out", str(tmp_path / "alone")]) == 0
-    assert pictures(out) == pictures(tmp_path / "alone")
+    assert pictures(out) == whole
     assert list(out.glob(".*.part")) == []
     rows, damaged = ledger.read(out)
     assert damaged == 0
-    assert {f"{row.id}.png" for row in rows if row.status == "done"} == set(pictures(out))
+    assert {f"{row.id}.png" for row in rows if row.status == "done"} == set(whole)
     assert {row.error_class for row in rows if row.status == "error"} == {"WorkerDied"}
 
 

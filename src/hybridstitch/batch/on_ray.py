@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from ..disk.files import PART
 from ..report.picture import PACKAGES, versions
@@ -151,7 +151,7 @@ class RaySeat:
         """See `Seat`."""
         try:
             return future.result()
-        except (ActorDiedError, ActorUnavailableError, RayActorError) as error:
+        except RayActorError as error:
             said = str(error)
             if "creation task" in said or "failed to import" in said:
                 raise WorkError(f"cannot begin: {said.strip().splitlines()[-1]}") from error

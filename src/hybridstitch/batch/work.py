@@ -138,7 +138,7 @@ class Worker:
             try:
                 takes = self.draw([attempt.job for attempt in call])
             except Exception as error:
-                _check_device(error)
+                check_device(error)
             else:
                 return [self._do(attempt, lambda take=take: take) for attempt, take in zip(call, takes, strict=True)]
         return [self._do(attempt, partial(self._alone, attempt.job)) for attempt in call]
@@ -152,7 +152,7 @@ class Worker:
         try:
             row = self._keep(attempt, draw())
         except Exception as error:  # whatever it is, the other jobs are not to blame
-            _check_device(error)
+            check_device(error)
             if isinstance(error, OSError) and error.errno in FULL:
                 hopeless = f"{self.desk.out} takes no more pictures ({os.strerror(error.errno)})"
                 error = OSError(hopeless)
@@ -197,7 +197,7 @@ def lost(
     return outcomes
 
 
-def _check_device(error: Exception) -> None:
+def check_device(error: Exception) -> None:
     """CUDA's errors stick to the process they happen in, but for a lack of memory.
 
     Raises:

@@ -24,6 +24,7 @@ from .batch import batch
 from .calibrate import calibrate
 from .generate import TwoModels, generate
 from .reproduce import reproduce
+from .serve import serve
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 BAD = (BadInput, BusyError, EngineError, JobsError, PolicyError, PairError, SchedulerError, TraceError, PictureError)
@@ -37,6 +38,7 @@ app.command(cls=TwoModels)(generate)
 app.command(cls=TwoModels)(calibrate)
 app.command(cls=TwoModels)(batch)
 app.command(cls=TwoModels)(reproduce)
+app.command(cls=TwoModels)(serve)
 app.command()(inspect)
 app.command()(policies)
 app.command()(scene)

@@ -78,12 +78,12 @@ def batch(
     ]  # fmt: skip
     engine = engine_for(devices, compile, offload)
     say.hush()
-    from .pairs import Pair
+    from .pairs import Pair, size_of
 
     named = Pair.of(asked.pair, asked.small)
     limits = limits_of(named)
     defaults = listing.Defaults(
-        negative=asked.negative, seed=asked.seed, size=limits.check(asked.size), steps=asked.steps,
+        negative=asked.negative, seed=asked.seed, size=size_of(limits, asked.size), steps=asked.steps,
         guidance=asked.guidance, policy=asked.policy or named.policy, shift=asked.shift,
         levels=asked.levels,
     )  # fmt: skip

@@ -14,7 +14,8 @@ from .batch_words import SHOWN
 from .flags import engine_of
 
 if TYPE_CHECKING:
-    from .pairs import Limits, Pair
+    from ..pair.limits import Limits
+    from .pairs import Pair
 
 
 def devices_of(text: str | None) -> list[str]:
@@ -47,7 +48,7 @@ def engine_for(devices: Sequence[str], compile: str | None, offload: bool) -> En
 
 def limits_of(named: "Pair") -> "Limits":
     """What a pair can draw; of hub ids the configurations are fetched, which also settles their revisions."""
-    from .pairs import Limits
+    from ..pair.limits import Limits
 
     limits = named.limits()
     if limits is not None:
@@ -73,10 +74,9 @@ def limits_of(named: "Pair") -> "Limits":
 def check(jobs: Sequence[Job], named: "Pair", limits: "Limits") -> None:
     """Refuse sizes and texts that the pair cannot draw."""
     for size in dict.fromkeys((job.width, job.height) for job in jobs):
-        try:
-            limits.check(size)
-        except BadInput as error:
-            raise BadInput(str(error).replace("--size", "size", 1)) from error
+        fault = limits.fault(size)
+        if fault is not None:
+            raise BadInput(f"size {fault}")
     texts = {f"the prompt of job {place}": job.prompt for place, job in enumerate(jobs, start=1)}
     texts |= {f"the negative prompt of job {place}": job.negative for place, job in enumerate(jobs, start=1)}
     named.check_text(texts)

@@ -12,60 +12,13 @@ from typing import Any
 from ..batch.heap import keep_freed_memory
 from ..drawing.engine import PLAIN, Engine
 from ..mini.opened import MINI_POLICY, is_mini, mini_folder, open_mini
+from ..pair.limits import Limits
 from ..pair.stitching import DEFAULT, open_pair
 from ..policies.parse import parse
 from ..policies.policy import Policy
 from .asked import BadInput
 
 T5_TOKENS = 256  # the stock pipeline's `max_sequence_length`
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What a pair can draw, in pixels.
-
-    Attributes:
-        multiple: of width and height.
-        native: side of a picture when no size is asked for.
-        largest: side of the largest picture, which the position embedding sets.
-    """
-
-    multiple: int
-    native: int
-    largest: int
-
-    @classmethod
-    def of(cls, vae: Mapping[str, Any], transformer: Mapping[str, Any]) -> "Limits":
-        """From the configurations of the two parts that decide."""
-        scale, patch = 2 ** (len(vae["block_out_channels"]) - 1), transformer["patch_size"]
-        return cls(
-            multiple=scale * patch,
-            native=scale * transformer["sample_size"],
-            largest=scale * patch * transformer["pos_embed_max_size"],
-        )
-
-    def check(self, size: tuple[int, int] | None) -> tuple[int, int]:
-        """The size to draw.
-
-        Args:
-            size: asked for, or None.
-
-        Raises:
-            BadInput: not a multiple, or too large; names the nearest size that is neither.
-        """
-        if size is None:
-            return self.native, self.native
-        fit = [min(max(round(side / self.multiple), 1) * self.multiple, self.largest) for side in size]
-        if any(side % self.multiple for side in size):
-            raise BadInput(
-                f"--size {size[0]}x{size[1]} was given; this pair draws multiples of {self.multiple} pixels "
-                f"(VAE × patch): {fit[0]}x{fit[1]} is near"
-            )
-        if max(size) > self.largest:
-            raise BadInput(
-                f"--size {size[0]}x{size[1]} was given; this pair draws at most {self.largest} pixels a side"
-            )
-        return size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,16 +110,16 @@ class Pair:
             size: width and height in pixels, or None.
 
         Raises:
-            BadInput: as `Limits.check`.
+            BadInput: as `size_of`.
         """
         limits = self.limits()
         if limits is not None:
-            limits.check(size)
+            size_of(limits, size)
 
     def native_size(self) -> tuple[int, int] | None:
         """Width and height of a picture when no size is asked for; None for a hub id."""
         limits = self.limits()
-        return None if limits is None else limits.check(None)
+        return None if limits is None else size_of(limits, None)
 
     def check_opened(self, pipe: Any, size: tuple[int, int] | None, texts: Mapping[str, str]) -> tuple[int, int]:
         """What could not be checked before: the size, and for a hub id the texts.
@@ -186,7 +139,7 @@ class Pair:
             check_tokens(pipe.tokenizer, texts, pipe.tokenizer.model_max_length)
         if self.folder is None and pipe.text_encoder_3 is not None:
             check_tokens(pipe.tokenizer_3, texts, T5_TOKENS)
-        return Limits.of(pipe.vae.config, pipe.transformer.config).check(size)
+        return size_of(Limits.of(pipe.vae.config, pipe.transformer.config), size)
 
     def check_text(self, texts: Mapping[str, str]) -> None:
         """Refuse texts that the tokenizer of a folder would cut off.
@@ -233,6 +186,24 @@ class Pair:
             pipe: Any = open_pair(self.large, self.small, policy, engine, dtype=kind, **absent).to(device)
         pipe.set_progress_bar_config(disable=True)
         return pipe
+
+
+def size_of(limits: Limits, size: tuple[int, int] | None) -> tuple[int, int]:
+    """The size to draw.
+
+    Args:
+        limits: of the pair.
+        size: asked for, or None.
+
+    Raises:
+        BadInput: not a multiple, or too large; names the nearest size that is neither.
+    """
+    if size is None:
+        return limits.native, limits.native
+    fault = limits.fault(size)
+    if fault is not None:
+        raise BadInput(f"--size {fault}")
+    return size
 
 
 def check_tokens(tokenizer: Any, texts: Mapping[str, str], most: int) -> None:

@@ -101,11 +101,11 @@ def reproduce(
         raise BadInput(f"--latency-n {timed} was given; it is between 1 and --n {number}")
     say.hush()
     from ..reproduce.config import models_in
-    from .pairs import Pair
+    from .pairs import Pair, size_of
 
     named = Pair.of(asked.pair, asked.small)
     limits = named.limits()
-    pixels = (asked.size or PAPER.size) if limits is None else limits.check(asked.size)
+    pixels = (asked.size or PAPER.size) if limits is None else size_of(limits, asked.size)
     texts, origin = _prompts(prompts, asked, named, number, pixels)
     named.check_text({f"prompt {place}": text for place, text in enumerate(texts, start=1)})
     at_home = (named.large, named.small, pixels, asked.steps) == (PAPER.large, PAPER.small, PAPER.size, PAPER.steps)

@@ -8,11 +8,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from ..policies.parse import parse
 from ..recipe import Point, Recipe, check_request
+from ..recipe.layers import Layer, of_point
 from . import say
 from .asked import BadInput
-from .layers import Layer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,17 +60,7 @@ class Served:
     @property
     def layer(self) -> Layer:
         """Pair, policy, steps, noise levels, guidance and size to draw with."""
-        home = self.recipe.home
-        return Layer(
-            pair=home.pair,
-            small=home.small,
-            policy=parse(self.point.policy),
-            steps=self.point.steps,
-            shift=self.point.shift,
-            levels=self.point.levels,
-            guidance=home.guidance,
-            size=(home.width, home.height),
-        )
+        return of_point(self.recipe, self.point)
 
     def warn_of(self, *, pair: str | None, steps: int | None, guidance: float | None, size: str | None) -> None:
         """Say what was measured with other numbers than those given.

@@ -48,10 +48,38 @@ class Frames:
         Args:
             pipe: whose VAE decodes.
         """
-        pictures, vae = [], pipe.vae
-        for step, latent in self._kept:
-            with torch.no_grad():
-                latent = latent.to(vae.device, vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor
-                decoded = vae.decode(latent, return_dict=False)[0]
-            pictures.append((step, pipe.image_processor.postprocess(decoded, output_type="pil")[0]))
-        return tuple(pictures)
+        return tuple((step, decoded(pipe, latent)) for step, latent in self._kept)
+
+
+class Latest:
+    """Listens to a scheduler and holds d_i of the last step, so that the picture can be seen as it is drawn."""
+
+    def __init__(self, pipe: Any) -> None:
+        """Listen to this pipeline's scheduler, as long as this object lives."""
+        self._pipe = pipe
+        self._expected: Tensor | None = None
+        watch(pipe.scheduler, self)
+
+    def observe(self, step: Stepped) -> None:
+        """The scheduler made a step."""
+        expected = step.returned if step.clean is None else step.clean
+        self._expected = expected[:1].clone()  # (1, C, H, W)
+
+    def picture(self) -> Image.Image:
+        """What the finished picture is expected to be now; at least one step was made."""
+        assert self._expected is not None
+        return decoded(self._pipe, self._expected)
+
+
+def decoded(pipe: Any, latent: Tensor) -> Image.Image:
+    """A latent as a picture.
+
+    Args:
+        pipe: whose VAE decodes.
+        latent: (1, C, H, W).
+    """
+    vae = pipe.vae
+    with torch.no_grad():
+        latent = latent.to(vae.device, vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor
+        pixels = vae.decode(latent, return_dict=False)[0]
+    return pipe.image_processor.postprocess(pixels, output_type="pil")[0]

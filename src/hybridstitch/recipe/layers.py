@@ -1,16 +1,18 @@
 """Settings laid over one another: what the upper layer leaves open, the lower one decides.
 
-flags  over  a preset they name  over  a recipe's point  over  a picture's file (`--from`)  over  the defaults
+what was asked for  over  a preset it names  over  a recipe's point  over  a picture's file  over  the defaults
+
+The command line and the server put theirs together alike, so that the same settings draw the same picture.
 """
 
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
-from ..errors import PolicyError
 from ..policies.parse import parse
 from ..policies.policy import Policy
 from ..policies.presets import PRESETS, policy_named
-from ..report.picture import Metadata, PictureError
+from .file import Recipe
+from .point import Point
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,28 +80,21 @@ def named(policy: str | None) -> Layer:
     return Layer(policy=made.policy, steps=made.steps, shift=made.shift, levels=made.levels)
 
 
-def recorded(metadata: Metadata) -> Layer:
-    """What a picture's file says of how it was drawn.
+def of_point(recipe: Recipe, point: Point) -> Layer:
+    """What a point of a recipe says: pair, policy, steps, noise levels, guidance and size to draw with.
 
-    Raises:
-        PictureError: its policy cannot be read.
+    Args:
+        recipe: the recipe.
+        point: one that `Recipe.at` gave.
     """
-    try:
-        policy = parse(metadata.policy)
-    except (PolicyError, RecursionError) as error:  # a policy may wrap another
-        raise PictureError(f"this picture's policy cannot be read ({error})") from error
+    home = recipe.home
     return Layer(
-        prompts=(metadata.prompt,),
-        negative=metadata.negative,
-        pair=metadata.pair,
-        small=metadata.small,
-        policy=policy,
-        seed=metadata.seed,
-        steps=metadata.steps,
-        guidance=metadata.guidance,
-        size=(metadata.width, metadata.height),
-        device=metadata.device,
-        dtype=metadata.dtype,
-        shift=metadata.shift,
-        levels=metadata.levels,
+        pair=home.pair,
+        small=home.small,
+        policy=parse(point.policy),
+        steps=point.steps,
+        shift=point.shift,
+        levels=point.levels,
+        guidance=home.guidance,
+        size=(home.width, home.height),
     )

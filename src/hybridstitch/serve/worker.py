@@ -1,0 +1,173 @@
+"""A process that holds a pair: it hears on one thread and draws on the other.
+
+A run is stopped between two steps, by raising from the pipeline's own callback. An error costs its order alone; where
+the device answers nothing any more, the process ends and another takes its place.
+"""
+
+import errno
+import os
+import signal
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from threading import Lock, Thread
+from typing import Any
+
+from ..batch.pool import belong_to
+from ..batch.work import DeviceLost, check_device
+from ..errors import HybridStitchError
+from .orders import (
+    Draw,
+    Easel,
+    Failed,
+    Finished,
+    Free,
+    Leave,
+    Opened,
+    Order,
+    PairOpener,
+    Partial,
+    Reason,
+    Refused,
+    StepDrawn,
+    Stop,
+)
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+LOST = 3  # exit code of a worker whose device answers nothing any more
+
+
+class Stopped(Exception):
+    """Nobody wants what is being drawn any more."""
+
+
+def work(line: Connection, opener: PairOpener, device: str | None, parent: int) -> None:
+    """All of a worker's life.
+
+    Args:
+        line: to the server.
+        opener: opens the pair.
+        device: on which; None for the best there is.
+        parent: id of the server's process.
+    """
+    belong_to(parent)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the server drains first, and ends the line
+    say = _Voice(line)
+    try:
+        easel = opener(device)
+    except HybridStitchError as error:
+        say(Refused(str(error)))
+        return
+    except Exception as error:
+        first = (str(error).strip().splitlines() or ["no message"])[0]
+        say(Refused(f"the pair cannot be opened: {type(error).__name__}: {first}"))
+        raise
+    say(Opened(easel.about))
+    ears = Ears(line)
+    while True:
+        if not _carry_out(ears.next(), easel, ears, say):
+            os._exit(LOST)  # CUDA's own clean-up may hang
+        say(Free())
+
+
+class Ears:
+    """What the server says, heard while drawing.
+
+    Attributes:
+        unwanted: ids of orders that are to be stopped.
+    """
+
+    def __init__(self, line: Connection) -> None:
+        """Listen from now on.
+
+        Args:
+            line: to the server.
+        """
+        self.unwanted: set[str] = set()
+        self._orders: SimpleQueue[tuple[Order, ...]] = SimpleQueue()
+        Thread(target=self._listen, args=(line,), daemon=True).start()
+
+    def next(self) -> tuple[Order, ...]:
+        """The next orders to draw, waited for."""
+        return self._orders.get()
+
+    def _listen(self, line: Connection) -> None:
+        try:
+            while True:
+                said = line.recv()
+                match said:
+                    case Draw(orders):
+                        self._orders.put(orders)
+                    case Stop(key):
+                        self.unwanted.add(key)
+                    case Leave():
+                        os._exit(0)
+        except (EOFError, OSError):
+            os._exit(0)  # in the middle of a picture too: nobody would take it
+
+
+def _carry_out(orders: Sequence[Order], easel: Easel, ears: Ears, say: Callable[[Any], None]) -> bool:
+    """Draw orders and answer each.
+
+    Returns:
+        whether this process can go on.
+    """
+    ids = [order.id for order in orders]
+    steps = dict.fromkeys(ids, 0)
+
+    def on_step(drawn: Sequence[str]) -> None:
+        for key in drawn:
+            steps[key] += 1
+            say(StepDrawn(key, steps[key]))
+        if ears.unwanted.issuperset(drawn):
+            raise Stopped
+
+    def answer(reason: Reason, message: str) -> None:
+        for key in ids:
+            say(Failed(key, "stopped" if key in ears.unwanted else reason, message))
+
+    try:
+        if not ears.unwanted.issuperset(ids):
+            pictures = easel.draw(orders, on_step, lambda key, index, file: say(Partial(key, index, file)))
+            for key, found in zip(ids, pictures, strict=True):
+                say(Failed(key, "stopped", "it was stopped") if key in ears.unwanted else Finished(key, tuple(found)))
+            return True
+        answer("stopped", "it was stopped")
+    except Stopped:
+        answer("stopped", "it was stopped")
+    except Exception as error:
+        try:
+            check_device(error)
+        except DeviceLost as lost:
+            answer("device", str(lost))
+            return False
+        reason = _reason(error)
+        answer(reason, " ".join(str(error).split())[:500] or type(error).__name__)
+        if reason == "memory":
+            easel.rest()
+    finally:
+        ears.unwanted.difference_update(ids)
+    return True
+
+
+def _reason(error: Exception) -> Reason:
+    if isinstance(error, HybridStitchError):
+        return "request" if isinstance(error, ValueError) else "error"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error):
+        return "memory"
+    return "disk" if isinstance(error, OSError) and error.errno in FULL else "error"
+
+
+class _Voice:
+    """The line, one message at a time, also from threads."""
+
+    def __init__(self, line: Connection) -> None:
+        self._line = line
+        self._lock = Lock()
+
+    def __call__(self, message: Any) -> None:
+        try:
+            with self._lock:
+                self._line.send(message)
+        except OSError:
+            os._exit(0)  # the server is gone

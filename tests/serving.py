@@ -74,7 +74,14 @@ class Running:
 
     def draw(self, **fields) -> httpx.Response:
         """One request, at the smallest cost."""
-        body = {"prompt": "a big dog on a meadow", "size": "32x16", "num_inference_steps": 3, "seed": 1, **fields}
+        body = {
+            "prompt": "a big dog on a meadow",
+            "size": "32x16",
+            "seed": 1,
+            "policy": "large",
+            "num_inference_steps": 3,
+        }
+        body |= fields
         return httpx.post(f"{self.url}/v1/images/generations", json=body, timeout=60)
 
     def get(self, path: str) -> httpx.Response:
@@ -119,18 +126,11 @@ def serving(folder: Path, mini: Path, *words: str, command: str | None = None, *
 
 FAULTS = """
 import sys
-from serving import faulty
-from hybridstitch.cli import main, serve_studio, serve
-serve.ServeOpener = faulty()
+from serve_faults import FaultyOpener
+from hybridstitch.cli import main
+sys.modules["hybridstitch.cli.serve"].ServeOpener = FaultyOpener
 sys.exit(main(["serve", *sys.argv[1:]]))
 """
-
-
-def faulty():
-    """`ServeOpener`, whose studio does what the last word of a prompt says."""
-    from serve_faults import FaultyOpener
-
-    return FaultyOpener
 
 
 def fail(word: str, steps: int) -> None:

@@ -26,7 +26,7 @@ from serving import SIZE, recipe, serving
 
 CALL = {"prompt": "a big dog on a meadow", "size": "32x16"}
 ADAPTIVE = "hybrid-stitch:min-large=0.3"
-OURS = {"seed": 5, "num_inference_steps": 4}
+OURS = {"seed": 5, "num_inference_steps": 4, "policy": "large"}
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +67,15 @@ def picture(size=(48, 32), mode="RGB", hole=None):
 
 
 def test_openai_generates(client):
-    found = client.images.generate(**CALL, n=2, quality="high", user="somebody", extra_body=OURS)
+    found = client.images.generate(**CALL, n=2, quality="high", user="somebody", extra_body={"seed": 5})
     assert isinstance(found, ImagesResponse)
     assert [Image.open(BytesIO(file_of(image.b64_json))).size for image in found.data] == [SIZE, SIZE]
     assert (found.size, found.quality, found.output_format, found.background) == ("32x16", "high", "png", "opaque")
     assert found.usage.input_tokens == found.usage.total_tokens - found.usage.output_tokens > 0
     ours = found.hybridstitch
     assert [image["seed"] for image in ours["images"]] == [5, 6]
-    assert ours["policy"] == "schedule:program=L2 H2@0.3 S2" or ours["notes"]
+    assert (ours["policy"], ours["steps"], ours["notes"]) == ("schedule:program=L2 H2@0.3 S2", 6, [])
+    assert [image["drew"] for image in ours["images"]] == [{"L": 2, "S+L": 2, "S": 2}] * 2
     assert all(len(image["trace"]) == 64 and image["seconds"] > 0 for image in ours["images"])
 
 
@@ -93,7 +94,7 @@ def test_openai_streams_the_small_models_sketch_first(client):
 
 
 def test_openai_edits_all_of_a_picture_or_where_the_mask_is_transparent(client):
-    whole = client.images.edit(image=("a.png", picture()), prompt="a red star", extra_body={**OURS, "policy": "large"})
+    whole = client.images.edit(image=("a.png", picture()), prompt="a red star", extra_body=OURS)
     assert whole.size == "48x32"  # the picture's own
     assert whole.hybridstitch["strength"] == 0.6
     assert whole.hybridstitch["images"][0]["drew"] == {"L": 4}  # all steps that were asked for
@@ -104,7 +105,7 @@ def test_openai_edits_all_of_a_picture_or_where_the_mask_is_transparent(client):
     own = client.images.edit(image=("a.png", mask), prompt="a red star", size="32x16", extra_body=OURS)
     assert own.hybridstitch["strength"] == 1.0  # its own transparency is a mask
     assert client.images.edit(**hole, extra_body=OURS).data[0].b64_json == masked.data[0].b64_json
-    events = list(client.images.edit(**hole, stream=True, partial_images=2, extra_body={**OURS, "policy": "large"}))
+    events = list(client.images.edit(**hole, stream=True, partial_images=2, extra_body=OURS))
     assert [event.type for event in events] == ["image_edit.partial_image"] * 2 + ["image_edit.completed"]
 
 
@@ -191,7 +192,7 @@ def test_a_request_is_followed_and_stopped(here):
 
 
 def test_a_drawn_request_tells_who_drew_what(here):
-    answer = here.draw(policy="L S H@0.3")
+    answer = here.draw(policy="L2 H@0.3")
     found = here.get(f"/v1/requests/{answer.headers['x-request-id']}").json()
     assert (found["state"], found["place"], found["steps_drawn"]) == ("done", 0, 3)
     (trace,) = found["traces"]
@@ -241,7 +242,7 @@ def test_openapi_holds_and_no_case_breaks_the_server(here):
 
         @given(case=operation.as_strategy())
         @settings(
-            max_examples=25, deadline=None, derandomize=True, database=None, phases=[Phase.generate],
+            max_examples=12, deadline=None, derandomize=True, database=None, phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
         )  # fmt: skip
         def holds(case):
@@ -378,12 +379,11 @@ def test_a_page_of_another_site_cannot_call_this_machine(here):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--pair", "/nowhere"), "--pair /nowhere is no folder"),
+        (("--pair", "./nowhere"), "--pair ./nowhere is no folder"),  # found by the worker
         (("--speed", "2"), "--speed 2 was given without a recipe"),
         (("--target-seconds", "2"), "--target-seconds was given without a recipe"),
         (("--port", "99999"), "port=99999 was given"),
         (("--host", "203.0.113.7", "--port", "0"), "cannot be listened to"),
-        (("--size", "100x60"), "this pair draws multiples of 8 pixels"),
     ],
 )
 def test_what_cannot_be_served_is_said_in_one_line(words, message, mini):

@@ -33,8 +33,6 @@ def look(pipe: Any, asked: Asked, named: Pair, *, most: int, notes: tuple[str, .
         most: pictures that may be drawn in one call.
         notes: warnings of opening.
     """
-
-    capacity = memory.capacity(asked.device)
     size = named.check_opened(pipe, asked.size, {})
     policy = asked.policy or named.policy
     artist = Artist(pipe=pipe, policy=policy, negative="", steps=asked.steps, guidance=asked.guidance, size=size)
@@ -56,7 +54,7 @@ def look(pipe: Any, asked: Asked, named: Pair, *, most: int, notes: tuple[str, .
         limits=Limits.of(pipe.vae.config, pipe.transformer.config),
         size=size,
         prices=_prices(warm),
-        memory=capacity,
+        memory=memory.capacity(asked.device) + (weights if asked.device != "cpu" else 0),  # these lie there already
         weights=weights,
         picture=picture,
         tokenizer=tokenizer.backend_tokenizer.to_str(),

@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     from .pairs import Pair
 
 
+MODULES = (
+    "diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3",
+    "transformers.models.clip.modeling_clip",
+    "hybridstitch.cli.serve_look",
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeOpener:
     """Opens the pair of a server in a worker; can be pickled, and needs no torch before it is called.
@@ -47,6 +54,11 @@ class ServeOpener:
     recipe: Recipe | None
     together: int
     metadata: bool
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """See `serve.orders.PairOpener`."""
+        return MODULES
 
     def __call__(self, device: str | None) -> "Studio":
         """See `serve.orders.PairOpener`."""

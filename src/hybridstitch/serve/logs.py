@@ -41,7 +41,9 @@ def configure() -> None:
     """Let this process write its log, and uvicorn's, so."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
-    for name, level in ((NAME, logging.INFO), ("uvicorn", logging.WARNING), ("asyncio", logging.ERROR)):
+    logging.captureWarnings(True)
+    others = {"uvicorn": logging.WARNING, "asyncio": logging.ERROR, "py.warnings": logging.WARNING}
+    for name, level in {NAME: logging.INFO, **others}.items():
         logger = logging.getLogger(name)
         logger.handlers[:], logger.propagate = [handler], False
         logger.setLevel(level)

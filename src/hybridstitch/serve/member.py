@@ -2,9 +2,9 @@
 
 import asyncio
 import multiprocessing
-import os
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from threading import Thread
@@ -37,9 +37,9 @@ class Member:
         self.device = device
         self._loop = asyncio.get_running_loop()
         self._hear, self._ended = hear, ended
-        context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+        context = _context(opener.modules)
         self._line, theirs = context.Pipe()
-        self._process = context.Process(target=work, args=(theirs, opener, device, os.getpid()), daemon=True)
+        self._process = context.Process(target=work, args=(theirs, opener, device), daemon=True)
         self._process.start()
         theirs.close()
         self._sending = asyncio.Lock()
@@ -85,6 +85,18 @@ class Member:
     def _call(self, function: Callable[..., None], *args: Any) -> None:
         with suppress(RuntimeError):  # the loop is closed, so nobody listens
             self._loop.call_soon_threadsafe(function, *args)
+
+
+def _context(modules: Sequence[str]) -> Any:
+    """How workers begin: on Linux forked from a process that has imported what they need, and has touched no device.
+
+    So the second one, and one in the place of a dead one, is there in the time the weights take.
+    """
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(modules))
+    return context
 
 
 def _nobody(how: str) -> None:

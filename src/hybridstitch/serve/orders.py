@@ -255,6 +255,11 @@ class Easel(Protocol):
 class PairOpener(Protocol):
     """Opens a pair in a worker's process; can be pickled, without torch."""
 
+    @property
+    def modules(self) -> Sequence[str]:
+        """What opening imports; done once for all workers where that can be."""
+        ...
+
     def __call__(self, device: str | None) -> Easel:
         """Open it on a device, None for the best there is.
 

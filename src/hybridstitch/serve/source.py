@@ -4,7 +4,6 @@ OpenAI's masks are transparent where the picture is to be drawn anew; without a 
 one. No address is ever fetched.
 """
 
-import warnings
 from io import BytesIO
 
 from PIL import Image
@@ -28,22 +27,17 @@ def open_picture(data: bytes, name: str, most: int) -> Image.Image:
         Refusal: no picture, one of another kind, or too large.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # ours is the stricter limit
-            image = Image.open(BytesIO(data), formats=FORMATS)
-            if image.width * image.height > most:
-                raise Refusal(
-                    413, f"{name} has {image.width}x{image.height} pixels; {most} at most are read", "too_many_pixels",
-                    param=name,
-                )  # fmt: skip
-            image.load()
-    except Refusal:
-        raise
+        image = Image.open(BytesIO(data), formats=FORMATS)
+        if image.width * image.height > most:
+            raise Image.DecompressionBombError
+        image.load()
+    except Image.DecompressionBombError as error:  # Pillow has a limit of its own
+        message = f"{name} has too many pixels; {most} at most are read"
+        raise Refusal(413, message, "too_many_pixels", param=name) from error
     except Exception as error:  # a broken file makes Pillow raise nearly anything
-        text = "; send the file itself, addresses are not fetched" if data[:8].lower().startswith(b"http") else ""
-        raise Refusal(
-            400, f"{name} is no picture that can be read; PNG, JPEG and WebP are{text}", "bad_picture", param=name
-        ) from error
+        text = "; send the file itself, addresses are not fetched" if data[:4].lower() == b"http" else ""
+        message = f"{name} is no picture that can be read; PNG, JPEG and WebP are{text}"
+        raise Refusal(400, message, "bad_picture", param=name) from error
     return image
 
 

@@ -41,18 +41,17 @@ class Stopped(Exception):
     """Nobody wants what is being drawn any more."""
 
 
-def work(line: Connection, opener: PairOpener, device: str | None, parent: int) -> None:
+def work(line: Connection, opener: PairOpener, device: str | None) -> None:
     """All of a worker's life.
 
     Args:
         line: to the server.
         opener: opens the pair.
         device: on which; None for the best there is.
-        parent: id of the server's process.
     """
-    belong_to(parent)
+    belong_to(os.getppid())
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the server drains first, and ends the line
-    say = _Voice(line)
+    say, ears = _Voice(line), Ears(line)
     try:
         easel = opener(device)
     except HybridStitchError as error:
@@ -63,7 +62,6 @@ def work(line: Connection, opener: PairOpener, device: str | None, parent: int) 
         say(Refused(f"the pair cannot be opened: {type(error).__name__}: {first}"))
         raise
     say(Opened(easel.about))
-    ears = Ears(line)
     while True:
         if not _carry_out(ears.next(), easel, ears, say):
             os._exit(LOST)  # CUDA's own clean-up may hang

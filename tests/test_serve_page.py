@@ -1,0 +1,135 @@
+"""The page, in Debian's Chromium: a picture is drawn, seen on its way, explained and compared."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hybridstitch.serve.page import page
+from mini_folder import save
+from serving import FAULTS, recipe, serving
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+browser_only = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="no Chromium: apt-get install chromium chromium-driver tries the page in one"
+)
+
+
+def test_the_page_asks_nobody_but_this_server():
+    html = page().replace("http://www.w3.org/2000/svg", "")  # a name, not an address
+    assert not [word for word in ("http:", "https:", ' src="', "@import", "url(http") if word in html]
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    words = ("--recipe", str(recipe(folder / "recipe.json")))
+    with serving(folder, save(folder / "mini"), *words, command=FAULTS, FAULTS="") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--hide-scrollbars"):
+        options.add_argument(word)
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+def seen(browser, folder, name, width, height=1000):
+    """A screenshot, and that nothing is wider than the window."""
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600},
+    )
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    tall = browser.execute_script("return document.documentElement.scrollHeight")
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": min(tall, 4000), "deviceScaleFactor": 1, "mobile": width < 600},
+    )
+    browser.save_screenshot(str(folder / f"{name}-{width}.png"))
+
+
+@browser_only
+def test_a_picture_is_drawn_seen_on_its_way_explained_and_compared(here, browser, tmp_path):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    def find(name):
+        return browser.find_element(By.ID, name)
+
+    def until(true):
+        return WebDriverWait(browser, 60, 0.02).until(lambda _: true())
+
+    folder = Path(os.environ.get("HYBRIDSTITCH_TEST_SHOTS", tmp_path))
+    browser.get(here.url)
+    until(lambda: "on cpu" in find("pair").text)
+    until(lambda: "1 worker: cpu idle" in find("state").text)
+    seen(browser, folder, "empty", 1280)
+
+    prompt = find("prompt")
+    assert browser.switch_to.active_element == prompt  # ready to be written into
+    prompt.clear()
+    prompt.send_keys("a big dog on a meadow slow")
+    find("seed").send_keys("3")
+    slider = find("speed")
+    before = find("point").text
+    slider.send_keys(Keys.END)  # as the server was told
+    slider.send_keys(Keys.ARROW_LEFT)  # the large model alone
+    assert find("point").text != before or "1.0×" in find("point").text
+    prompt.send_keys(Keys.CONTROL + Keys.ENTER)  # draw, by keyboard
+    until(lambda: find("picture").get_attribute("data-partials") == "1")
+    sketch = find("picture").get_attribute("src")
+    seen(browser, folder, "sketch", 1280)
+    until(lambda: find("picture").get_attribute("data-partials") == "3")
+    until(lambda: find("said").text.startswith("drawn in"))
+    assert find("picture").get_attribute("src") != sketch
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#strip li")) == 4
+    cells = browser.find_elements(By.CSS_SELECTOR, "#bar rect")
+    assert len(cells) >= 6
+    assert "large model alone" in find("legend").text
+    assert "seed" in find("facts").text
+
+    slider.send_keys(Keys.HOME)  # the fastest
+    assert find("point").text != before
+    find("draw").click()
+    until(lambda: len(browser.find_elements(By.CSS_SELECTOR, "#gallery button")) == 2)
+    find("who").click()
+    until(lambda: find("mask").is_displayed())
+    find("who").click()
+    find("against").click()
+    until(lambda: find("compare").is_displayed())
+    split = find("split")
+    clip = find("large").get_attribute("style")
+    split.send_keys(Keys.ARROW_RIGHT * 20)
+    assert find("large").get_attribute("style") != clip
+    seen(browser, folder, "compared", 1280)
+    seen(browser, folder, "compared", 390, 844)
+    browser.find_elements(By.CSS_SELECTOR, "#gallery button")[1].click()  # back to the first
+    assert not find("compare").is_displayed()
+    assert browser.get_log("browser") == []
+
+
+@browser_only
+def test_what_is_wrong_is_said_on_the_page(here, browser):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.get(here.url)
+    wait = WebDriverWait(browser, 60, 0.02)
+    wait.until(lambda _: "on cpu" in browser.find_element(By.ID, "pair").text)
+    browser.execute_script("document.getElementById('prompt').value = 'dog '.repeat(500)")
+    browser.find_element(By.ID, "draw").click()
+    said = browser.find_element(By.ID, "said")
+    wait.until(lambda _: "leave out" in said.text)
+    assert said.get_attribute("class") == "error"
+    browser.find_element(By.ID, "draw").click()
+    wait.until(lambda _: browser.find_element(By.ID, "draw").is_enabled())

@@ -24,7 +24,7 @@ def mini(tmp_path_factory):
 def here(tmp_path_factory, mini):
     """A server whose worker fails when a prompt says so."""
     folder = tmp_path_factory.mktemp("faults")
-    words = ("--size", "32x16", "--max-wait", "30")
+    words = ("--size", "32x16", "--max-wait", "4.5")
     with serving(
         folder, mini, *words, command=FAULTS, FAULTS=str(folder / "died"), HYBRIDSTITCH_STUCK_SECONDS="1"
     ) as running:
@@ -168,21 +168,12 @@ def test_a_worker_that_hangs_is_replaced(here):
     assert here.draw().status_code == 200
 
 
-@pytest.fixture(scope="module")
-def strict(tmp_path_factory, mini):
-    """A server with a key and little patience, whose pictures take a second each."""
-    folder = tmp_path_factory.mktemp("strict")
-    key = {"HYBRIDSTITCH_API_KEY": "sesame", "FAULTS": ""}
-    with serving(folder, mini, "--size", "32x16", "--max-wait", "1.5", command=FAULTS, **key) as running:
-        yield running
-
-
 SECOND = {"prompt": "slow", "size": "32x16", "extra_body": {"num_inference_steps": 10, "policy": "small"}}
 
 
-def test_what_would_wait_too_long_is_refused_with_a_truthful_retry_after(strict):
-    assert strict.get("/v1/models").status_code == strict.get("/metrics").status_code == 401
-    client = openai.OpenAI(base_url=f"{strict.url}/v1", api_key="sesame", max_retries=0)
+def test_what_would_wait_too_long_is_refused_with_a_truthful_retry_after(here):
+    idle(here)
+    client = openai.OpenAI(base_url=f"{here.url}/v1", api_key="none", max_retries=0)
     for _ in range(2):
         client.images.generate(**SECOND)  # so that its seconds are known
 
@@ -192,25 +183,25 @@ def test_what_would_wait_too_long_is_refused_with_a_truthful_retry_after(strict)
         except openai.RateLimitError as error:
             return error
 
-    with ThreadPoolExecutor(5) as pool:
+    with ThreadPoolExecutor(8) as pool:
         begun = time.monotonic()
-        answers = list(pool.map(ask, range(5)))
+        answers = list(pool.map(ask, range(8)))
     refused = [answer.response for answer in answers if isinstance(answer, openai.RateLimitError)]
-    assert 1 <= len(refused) <= 3
+    assert 1 <= len(refused) <= 4
     assert refused[0].headers["x-should-retry"] == "true"
     time.sleep(max(begun + int(refused[0].headers["retry-after"]) - time.monotonic(), 0))
     client.images.generate(**SECOND)  # it was the truth
 
 
-def test_sigterm_drains(strict):
-    client = openai.OpenAI(base_url=f"{strict.url}/v1", api_key="sesame", max_retries=0)
+def test_sigterm_drains(here):  # last: it ends the server
+    idle(here)
+    client = openai.OpenAI(base_url=f"{here.url}/v1", api_key="none", max_retries=0)
     with ThreadPoolExecutor(2) as pool:
         asked = [pool.submit(client.images.generate, **SECOND) for _ in range(2)]
-        strict.until(lambda: strict.get("/health/ready").json()["waiting"] == 1)
-        strict.process.send_signal(signal.SIGTERM)
-        strict.until(lambda: strict.get("/health/ready").status_code == 503, 2)
+        here.until(lambda: here.get("/health/ready").json()["waiting"] == 1)
+        here.process.send_signal(signal.SIGTERM)
+        here.until(lambda: here.get("/health/ready").status_code == 503, 2)
         with pytest.raises(openai.InternalServerError, match="about to end"):
             client.images.generate(**SECOND)
         assert [len(one.result().data) for one in asked] == [1, 1]
-    assert strict.process.wait(20) == 0
-    assert not strict.lines(level="error")
+    assert here.process.wait(20) == 0

@@ -10,7 +10,6 @@ import heapq
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from dataclasses import replace
 from time import monotonic
 from typing import Any
 
@@ -106,7 +105,8 @@ class Dispatch:
             )  # fmt: skip
         self._remember(ticket)
         self.waiting.append(ticket)
-        asyncio.get_running_loop().call_later(left, self.give_up, ticket, "deadline", "its timeout passed")
+        late = "deadline", "its timeout passed"
+        ticket.timer = asyncio.get_running_loop().call_later(left, self.give_up, ticket, *late)
         self.go_on()
 
     def give_up(self, ticket: Ticket, reason: Reason, message: str) -> None:
@@ -197,7 +197,7 @@ class Dispatch:
         self.tickets[ticket.order.id] = ticket
         over = [key for key, old in self.tickets.items() if old.over]
         for key in over[: max(len(over) - KEPT_TRACES, 0)]:
-            self.tickets[key].pictures = ()
+            self.tickets[key].lighten(traces=False)
         for key in over[: max(len(over) - KEPT, 0)]:
             del self.tickets[key]
 
@@ -206,8 +206,3 @@ class Dispatch:
         self._meters.failed(said.reason)
         if said.reason not in ("stopped", "request"):
             note("a request failed", logging.ERROR, id=said.id, reason=said.reason, message=said.message)
-
-
-def without_files(ticket: Ticket) -> None:
-    """A request was answered: its files are the client's now."""
-    ticket.pictures = tuple(replace(picture, file=b"") for picture in ticket.pictures)

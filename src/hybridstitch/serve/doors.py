@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 
 from ..errors import nearest
 from .answers import Door, completed_event, event, images_response, partial_event
-from .dispatch import Dispatch, without_files
+from .dispatch import Dispatch
 from .errors import Refusal
 from .fields import EditRequest, GenerationRequest, complaint
 from .intake import Intake, Taken
@@ -73,9 +73,10 @@ def doors(dispatch: Dispatch, intake: Intake, settings: ServeSettings) -> APIRou
             dispatch.give_up(ticket, "stopped", "the client left")
             _told(request, ticket)
         if ticket.failure is not None:
+            ticket.lighten(traces=False)
             raise Refusal.of(ticket.failure, retry_after=dispatch.stations.opening_seconds)
         body = await asyncio.to_thread(images_response, taken)
-        without_files(ticket)
+        ticket.lighten(traces=True)
         return JSONResponse(body)
 
     async def stream(request: Request, taken: Taken, door: Door) -> AsyncIterator[bytes]:
@@ -86,7 +87,6 @@ def doors(dispatch: Dispatch, intake: Intake, settings: ServeSettings) -> APIRou
                         yield partial_event(taken, said, door)
                     case Finished():
                         yield completed_event(taken, door)
-                        without_files(taken.ticket)
                     case Failed():
                         refusal = Refusal.of(said, retry_after=dispatch.stations.opening_seconds)
                         yield event("error", **refusal.body)
@@ -95,6 +95,7 @@ def doors(dispatch: Dispatch, intake: Intake, settings: ServeSettings) -> APIRou
         finally:
             dispatch.give_up(taken.ticket, "stopped", "the client left")
             _told(request, taken.ticket)
+            taken.ticket.lighten(traces=True)
 
     async def events(request: Request, ticket: Ticket) -> AsyncIterator[Partial | Finished | Failed | None]:
         """What becomes of a ticket, to the end or until the client leaves; None now and then."""
@@ -153,6 +154,8 @@ async def _form(request: Request) -> tuple[EditRequest, dict[str, bytes]]:
                     raise Refusal(400, said, "bad_picture", param=plain)
     except ClientDisconnect as error:
         raise Refusal(400, "the client left before it had sent all", "gone") from error
+    except OSError as error:  # large files are laid down on the disk
+        raise Refusal(503, "the picture cannot be taken in: the server's disk takes no more", "disk") from error
     if unknown := [name for name in fields if name not in EditRequest.model_fields]:
         raise Refusal(
             400, f"unknown field {unknown[0]!r:.80}; {nearest(unknown[0][:80], [*EditRequest.model_fields, *FILES])}",

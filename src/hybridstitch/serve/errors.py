@@ -3,6 +3,7 @@
 from math import ceil
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from .orders import Failed
@@ -21,7 +22,7 @@ ANSWERS = {  # of a failure, by its reason: status, and whether another try may 
 }
 
 
-class Refusal(Exception):
+class Refusal(HTTPException):
     """An answer without a picture.
 
     Attributes:
@@ -44,7 +45,7 @@ class Refusal(Exception):
         again: bool | None = None,
     ) -> None:
         """See the class."""
-        super().__init__(message)
+        super().__init__(status, message)
         self.status, self.message, self.code, self.param = status, message, code, param
         self.retry_after = retry_after
         self.again = again if again is not None else retry_after is not None
@@ -68,7 +69,7 @@ class Refusal(Exception):
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
     @property
-    def headers(self) -> dict[str, str]:
+    def hints(self) -> dict[str, str]:
         """What tells clients when to come again, and OpenAI's whether to at all."""
         found = {"x-should-retry": "true" if self.again else "false"}
         if self.retry_after is not None:
@@ -78,4 +79,4 @@ class Refusal(Exception):
 
 def refuse(refusal: Refusal) -> JSONResponse:
     """A refusal as an answer."""
-    return JSONResponse(refusal.body, refusal.status, refusal.headers)
+    return JSONResponse(refusal.body, refusal.status, refusal.hints)

@@ -8,7 +8,7 @@ of all kinds where there were none. A policy that decides as it draws is priced 
 the large model drew every step: an upper bound, until pictures of its kind are drawn.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
@@ -22,6 +22,7 @@ from ..recipe import Recipe
 from .orders import Order
 
 LAST = 16  # orders of a kind that a correction rests on
+KINDS = 512  # that are remembered
 SKETCH_STEPS = 8  # of the small model's sketch
 
 
@@ -44,7 +45,7 @@ class Forecast:
             recipe: of the pair.
         """
         self._timed, self._recipe = timed, recipe
-        self._kinds: dict[Any, deque[float]] = {}
+        self._kinds: OrderedDict[Any, deque[float]] = OrderedDict()
         self._all: deque[float] = deque(maxlen=LAST)
 
     @cached_property
@@ -61,14 +62,13 @@ class Forecast:
         known = self._kinds.get(_kind(order))
         return self._priced(order) * (median(known or self._all) if known or self._all else 1.0)
 
-    def sure(self, order: Order) -> bool:
-        """Whether orders of its kind were drawn before, or its policy tells its price."""
-        return _kind(order) in self._kinds or not parse(order.policy).adaptive
-
     def learn(self, order: Order, seconds: float) -> None:
         """An order was drawn, by itself, in so many seconds."""
         ratio = seconds / self._priced(order)
         self._kinds.setdefault(_kind(order), deque(maxlen=LAST)).append(ratio)
+        self._kinds.move_to_end(_kind(order))
+        if len(self._kinds) > KINDS:
+            self._kinds.popitem(last=False)
         self._all.append(ratio)
 
     def _priced(self, order: Order) -> float:

@@ -46,12 +46,14 @@ class Points:
     """The server's own settings, and the recipe that requests choose from.
 
     Attributes:
-        own: what the server was told, laid over the pair's policy, size and the defaults.
+        told: what the server was told.
+        own: that, laid over the point that serves, the pair's policy, size and the defaults.
         recipe: what calibration found, or None.
         point: of the recipe, what serves a request that asks for nothing.
         floor: the closeness that a free choice never goes below.
     """
 
+    told: Layer
     own: Layer
     recipe: Recipe | None
     point: Point | None
@@ -71,7 +73,7 @@ class Points:
         """
         below = Layer() if recipe is None or point is None else of_point(recipe, point)
         own = told.over(below).over(Layer(policy=parse(policy), size=size)).over(DEFAULTS)
-        return cls(own=own, recipe=recipe, point=None if told.policy is not None else point, floor=floor)
+        return cls(told=told, own=own, recipe=recipe, point=None if told.policy is not None else point, floor=floor)
 
     @property
     def ladder(self) -> tuple[Point, ...]:
@@ -111,8 +113,8 @@ class Points:
             if quality != "auto":
                 return self._quality(asked, quality)
             if self.recipe is not None and self.point is not None:
-                free = asked.steps is None
-                return replace(self._at(asked, self.point), free=free)
+                found = self._at(asked.over(Layer(steps=self.told.steps)), self.point)
+                return replace(found, free=asked.steps is None and self.told.steps is None)
             return self._by(asked, self.own)
         except Refusal:
             raise
@@ -145,7 +147,8 @@ class Points:
 
     def _at(self, asked: Layer, point: Point) -> Meant:
         recipe = self._recipe("")
-        layer = asked.over(of_point(recipe, point)).over(self.own)
+        told = Layer(guidance=self.told.guidance, size=self.told.size)
+        layer = asked.over(told).over(of_point(recipe, point)).over(self.own)
         assert layer.policy is not None
         assert layer.steps is not None
         layer.policy.check(layer.steps)

@@ -1,6 +1,7 @@
 """The server, until it is told to stop: then it says that it is not ready, draws what it admitted, and ends."""
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import uvicorn
 from ..errors import HybridStitchError
 from . import logs
 from .app import Server
+from .settings import LOOPBACK
 
 LOOK_SECONDS = 0.05
 
@@ -62,6 +64,8 @@ def run(server: Server, on_ready: Callable[[str], None]) -> None:
         raise ServeError(
             f"{settings.host}:{settings.port} cannot be listened to ({error.strerror}); choose another --port"
         ) from error
+    if settings.host not in LOOPBACK and settings.api_key is None:
+        logs.note("anybody who reaches this address can draw; set HYBRIDSTITCH_API_KEY", logging.WARNING)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"http://{host}:{listening.getsockname()[1]}"
     uvicorn_server = _Draining(config, server)

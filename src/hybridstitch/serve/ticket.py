@@ -1,7 +1,7 @@
 """One request on its way: from the queue to a worker to its answer."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Literal
 
@@ -29,6 +29,7 @@ class Ticket:
         tries: workers that died of it, or over it.
         sent: partial pictures told of.
         point: which of `rungs` the server chose.
+        timer: of its deadline.
     """
 
     order: Order
@@ -46,6 +47,7 @@ class Ticket:
     tries: int = 0
     sent: int = 0
     point: int | None = None
+    timer: asyncio.TimerHandle | None = None
 
     @property
     def over(self) -> bool:
@@ -68,12 +70,27 @@ class Ticket:
     def finish(self, said: Finished) -> None:
         """It was drawn."""
         if not self.over:
-            self.pictures, self.state, self.ended = said.pictures, "done", monotonic()
-            self.events.put_nowait(said)
+            self.pictures, self.state = said.pictures, "done"
+            self._end(said)
 
     def fail(self, said: Failed) -> None:
         """It will not be drawn."""
         if not self.over:
-            self.failure, self.ended = said, monotonic()
+            self.failure = said
             self.state = "stopped" if said.reason == "stopped" else "failed"
-            self.events.put_nowait(said)
+            self._end(said)
+
+    def lighten(self, traces: bool) -> None:
+        """Let go of what nobody asks for once it was answered.
+
+        Args:
+            traces: keep who drew what.
+        """
+        self.rungs, self.order = (), replace(self.order, edit=None)
+        self.pictures = tuple(replace(picture, file=b"") for picture in self.pictures) if traces else ()
+
+    def _end(self, said: Finished | Failed) -> None:
+        self.ended = monotonic()
+        if self.timer is not None:
+            self.timer.cancel()
+        self.events.put_nowait(said)

@@ -82,6 +82,7 @@ class Ears:
             line: to the server.
         """
         self.unwanted: set[str] = set()
+        self._known: set[str] = set()
         self._orders: SimpleQueue[tuple[Order, ...]] = SimpleQueue()
         Thread(target=self._listen, args=(line,), daemon=True).start()
 
@@ -95,8 +96,9 @@ class Ears:
                 said = line.recv()
                 match said:
                     case Draw(orders):
+                        self._known = {order.id for order in orders}
                         self._orders.put(orders)
-                    case Stop(key):
+                    case Stop(key) if key in self._known:  # else it was drawn meanwhile
                         self.unwanted.add(key)
                     case Leave():
                         os._exit(0)
@@ -144,7 +146,7 @@ def _carry_out(orders: Sequence[Order], easel: Easel, ears: Ears, say: Callable[
         if reason == "memory":
             easel.rest()
     finally:
-        ears.unwanted.difference_update(ids)
+        ears.unwanted.clear()
     return True
 
 

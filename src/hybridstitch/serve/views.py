@@ -129,12 +129,13 @@ def _about(dispatch: Dispatch, intake: Intake) -> dict[str, Any]:
         "policy": str(own.policy),
         "steps": own.steps,
         "guidance": own.guidance,
-        "size": f"{about.size[0]}x{about.size[1]}",
+        "size": "{}x{}".format(*(own.size or about.size)),
         "size_multiple": about.limits.multiple,
         "size_largest": about.limits.largest,
         "images_per_call": about.together,
         "qualities": list(QUALITIES),
         "quality_closeness": CLOSENESS,
+        "point": None if points.point is None else points.point.name,
         "front": [
             {"name": p.name, "speed": p.speed, "closeness": p.closeness.mean, "closeness_at_least": p.closeness.low}
             for p in sorted(front, key=lambda point: point.speed)

@@ -118,13 +118,18 @@ async def replay(url: str, asked: list[Asked], mode: str) -> list[tuple[Row, byt
 
 
 class Served:
-    """A server of its own, for the length of a block."""
+    """A server of its own, for the length of a block.
+
+    Attributes:
+        url: its address.
+        process: the one that speaks HTTP.
+    """
 
     def __init__(self, *words: str) -> None:
         """With these options."""
         self.words = words
 
-    def __enter__(self) -> str:
+    def __enter__(self) -> "Served":
         self.folder = tempfile.TemporaryDirectory()
         out = Path(self.folder.name) / "out"
         with out.open("w") as stdout, (Path(self.folder.name) / "log").open("w") as stderr:
@@ -134,7 +139,8 @@ class Served:
             if self.process.poll() is not None:
                 raise SystemExit((Path(self.folder.name) / "log").read_text())
             time.sleep(0.2)
-        return out.read_text().split()[-1]
+        self.url = out.read_text().split()[-1]
+        return self
 
     def __exit__(self, *error: object) -> None:
         self.process.send_signal(signal.SIGTERM)
@@ -189,8 +195,8 @@ def main() -> None:
     rows: list[Row] = []
     files: list[bytes | None] = []
     large: dict[tuple[str, int], bytes] = {}
-    with Served(*shared) as url:
-        warm = [draw(url, "a big dog on a meadow", seed)[1] for seed in range(3)]
+    with Served(*shared) as served:
+        warm = [draw(served.url, "a big dog on a meadow", seed)[1] for seed in range(3)]
         alone = sorted(warm)[1]
     target = options.target * alone
     asked = trace(options.requests, options.load / alone, options.burst, options.seed)
@@ -201,7 +207,8 @@ def main() -> None:
         "load-adaptive": ("--closeness", "1", "--target-seconds", str(target), "--floor", str(options.floor)),
     }
     for mode, words in modes.items():
-        with Served(*shared, *words) as url:
+        with Served(*shared, *words) as served:
+            url = served.url
             for seed in range(2):  # warm, and its forecast with it
                 draw(url, "a big dog on a meadow", seed, quality="auto")
             answers = asyncio.run(replay(url, asked, mode))

@@ -96,6 +96,8 @@ def test_openai_streams_the_small_models_sketch_first(client):
 def test_openai_edits_all_of_a_picture_or_where_the_mask_is_transparent(client):
     whole = client.images.edit(image=("a.png", picture()), prompt="a red star", extra_body=OURS)
     assert whole.size == "48x32"  # the picture's own
+    large = client.images.edit(image=("a.png", picture((600, 300))), prompt="a red star", extra_body=OURS)
+    assert large.size == "128x64"
     assert whole.hybridstitch["strength"] == 0.6
     assert whole.hybridstitch["images"][0]["drew"] == {"L": 4}  # all steps that were asked for
     mask = picture(mode="RGBA", hole=(24, 0, 48, 32))
@@ -381,7 +383,7 @@ def test_a_page_of_another_site_cannot_call_this_machine(here):
     [
         (("--pair", "./nowhere"), "--pair ./nowhere is no folder"),  # found by the worker
         (("--speed", "2"), "--speed 2 was given without a recipe"),
-        (("--target-seconds", "2"), "--target-seconds was given without a recipe"),
+        (("--target-seconds", "2"), "--target-seconds 2 was given without a recipe"),
         (("--port", "99999"), "port=99999 was given"),
         (("--host", "203.0.113.7", "--port", "0"), "cannot be listened to"),
     ],

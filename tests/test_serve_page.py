@@ -1,11 +1,15 @@
 """The page, in Debian's Chromium: a picture is drawn, seen on its way, explained and compared."""
 
+import base64
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image, ImageChops
 
 from hybridstitch.serve.page import page
 from mini_folder import save
@@ -26,8 +30,10 @@ def test_the_page_asks_nobody_but_this_server():
 @pytest.fixture(scope="module")
 def here(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
-    words = ("--recipe", str(recipe(folder / "recipe.json")))
-    with serving(folder, save(folder / "mini"), *words, command=FAULTS, FAULTS="", HYBRIDSTITCH_API_KEY=KEY) as running:
+    words = ("--recipe", str(recipe(folder / "recipe.json")), "--target-seconds", "0.001", "--floor", "0.85")
+    more = ("--images-per-call", "4", "--log-prompts")
+    known = {"FAULTS": "", "HYBRIDSTITCH_API_KEY": KEY}
+    with serving(folder, save(folder / "mini"), *words, *more, command=FAULTS, **known) as running:
         yield running
 
 
@@ -53,6 +59,34 @@ def browser():
     driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
     yield driver
     driver.quit()
+
+
+def test_load_decides_the_speed_of_those_who_ask_for_none_and_says_so(here):
+    def ask(fields):
+        body = {"prompt": "a small cat on a beach", "size": "32x16", "seed": 1, **fields}
+        given = {"authorization": f"Bearer {KEY}"}
+        answer = httpx.post(f"{here.url}/v1/images/generations", json=body, headers=given, timeout=60)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    with ThreadPoolExecutor(6) as pool:
+        free, fast, *rest = pool.map(ask, [{}, {"speed": 1.6}, {"quality": "max"}, {}, {}, {}])
+    ours = free["hybridstitch"]
+    assert (ours["speed"], ours["closeness"], ours["chosen_by_load"]) == (
+        3.0,
+        0.9,
+        2,
+    )  # the fastest that is close enough
+    assert ours["policy"] == "schedule:program=S2 L R@0.3"
+    assert (fast["hybridstitch"]["speed"], fast["hybridstitch"]["chosen_by_load"]) == (1.6, None)
+    assert rest[0]["hybridstitch"]["policy"] == "large"
+    alone = Image.open(BytesIO(base64.b64decode(free["data"][0]["b64_json"])))
+    for other in rest[1:]:  # drawn in one call or alone
+        apart = ImageChops.difference(alone, Image.open(BytesIO(base64.b64decode(other["data"][0]["b64_json"]))))
+        assert max(high for _, high in apart.getextrema()) <= 2
+    metrics = httpx.get(f"{here.url}/metrics", headers={"authorization": f"Bearer {KEY}"}).text
+    assert 'hybridstitch_points_total{rung="2"} 4.0' in metrics
+    assert here.lines(prompt="a small cat on a beach", status=200)  # it was asked to log prompts
 
 
 def opened(browser, here):

@@ -69,11 +69,6 @@ def serve(
     served = Served.of(recipe_file, speed=speed, closeness=closeness, policy=policy, source=None)
     if served is not None:
         served.warn_of(pair=pair, steps=steps, guidance=guidance, size=size)
-    elif target_seconds is not None:
-        raise BadInput(
-            "--target-seconds was given without a recipe, whose points it chooses from; "
-            "`hybridstitch calibrate --out recipe.json` measures the pair, then add --recipe recipe.json"
-        )
     told = Layer(
         pair=pair, small=small, steps=steps, guidance=guidance, size=None if size is None else to_size(size)
     ).over(named(policy))
@@ -82,6 +77,11 @@ def serve(
         host=host, port=port, max_wait_seconds=max_wait, timeout_seconds=timeout, target_seconds=target_seconds,
         floor=floor, log_prompts=log_prompts or None, metadata=None if metadata else False,
     )  # fmt: skip
+    if served is None and settings.target_seconds is not None:
+        raise BadInput(
+            f"--target-seconds {settings.target_seconds:g} was given without a recipe, whose points it chooses from; "
+            "`hybridstitch calibrate --out recipe.json` measures the pair, then add --recipe recipe.json"
+        )
     from ..serve.app import Server
     from ..serve.run import run
 

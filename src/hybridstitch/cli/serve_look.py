@@ -75,16 +75,17 @@ def _prices(takes: Sequence[Take]) -> Prices:
 
 def _together(artist: Artist, most: int) -> int:
     """Pictures a call: as many as may be where each is then quicker than alone, else one."""
-    if most == 1:
-        return 1
-    seconds = []
-    for count in (1, most):
-        for _ in range(2):  # the first is not warm
-            begun = time.perf_counter()
-            artist.draw_all([WARM_UP] * count, range(count), policy=parse("schedule:program=L L S"), steps=3)
-            last = (time.perf_counter() - begun) / count
-        seconds.append(last)
-    return most if seconds[1] < seconds[0] else 1
+    return most if most > 1 and _seconds_each(artist, most) < _seconds_each(artist, 1) else 1
+
+
+def _seconds_each(artist: Artist, count: int) -> float:
+    """Of a few steps of so many pictures in one call, once that is warm."""
+    program, seconds = parse("schedule:program=L L S"), 0.0
+    for _ in range(2):
+        begun = time.perf_counter()
+        artist.draw_all([WARM_UP] * count, range(count), policy=program, steps=3)
+        seconds = time.perf_counter() - begun
+    return seconds / count
 
 
 def _needs(asked: Asked, named: Pair, size: tuple[int, int]) -> tuple[int, int]:

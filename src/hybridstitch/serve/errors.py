@@ -20,6 +20,12 @@ ANSWERS = {  # of a failure, by its reason: status, and whether another try may 
     "deadline": (408, False),
     "error": (500, False),
 }
+SAID = {  # instead of the worker's own words, which the log has
+    "memory": "the device has too little memory for this picture; ask for a smaller size, or fewer pictures",
+    "disk": "the server's disk takes no more",
+    "device": "the device failed as this picture was drawn; another worker takes its place",
+    "error": "the server could not draw this picture; its log says why, by this request's id",
+}
 
 
 class Refusal(HTTPException):
@@ -59,7 +65,7 @@ class Refusal(HTTPException):
             retry_after: seconds until another try may help, where one may.
         """
         status, again = ANSWERS[failure.reason]
-        message = "the server could not draw this picture; its log says why" if status == 500 else failure.message
+        message = SAID.get(failure.reason, failure.message)
         return cls(status, message, failure.reason, retry_after=retry_after if again else None, again=again)
 
     @property

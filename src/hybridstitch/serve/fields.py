@@ -71,11 +71,11 @@ class EditRequest(PictureRequest):
     """`POST /v1/images/edits`, its fields beside `image` and `mask`.
 
     Attributes:
-        strength: how much of the picture goes, in (0, 1]; all of it where a mask says where.
+        strength: how much of the picture goes, from .01 to 1; all of it where a mask says where.
         input_fidelity: accepted and without effect.
     """
 
-    strength: float | None = Field(default=None, gt=0, le=1)
+    strength: float | None = Field(default=None, ge=0.01, le=1)
     input_fidelity: Literal["low", "high"] | None = None
 
 

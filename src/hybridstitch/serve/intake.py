@@ -113,9 +113,10 @@ class Intake:
         return Taken(asked=asked, ticket=ticket, rungs=tuple(rungs), text_tokens=self._tokens(asked.prompt))
 
     def near(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The size to draw a picture of this size in."""
+        """The size to draw a picture of this size in: its own if the pair draws it, else near to it in shape."""
         about, _ = self._known()
-        return about.limits.near(size)
+        share = min(about.limits.largest / max(size), 1.0)
+        return about.limits.near((round(share * size[0]), round(share * size[1])))
 
     def size(self, asked: PictureRequest) -> tuple[int, int] | None:
         """What a request asks for, checked; None for "auto"."""

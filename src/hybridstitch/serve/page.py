@@ -5,4 +5,4 @@ from importlib.resources import files
 
 def page() -> str:
     """Its HTML."""
-    return files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    return files("hybridstitch.serve").joinpath("page.html").read_text(encoding="utf-8")

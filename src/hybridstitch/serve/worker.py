@@ -97,6 +97,7 @@ class Ears:
                 match said:
                     case Draw(orders):
                         self._known = {order.id for order in orders}
+                        self.unwanted.clear()
                         self._orders.put(orders)
                     case Stop(key) if key in self._known:  # else it was drawn meanwhile
                         self.unwanted.add(key)
@@ -107,19 +108,20 @@ class Ears:
 
 
 def _carry_out(orders: Sequence[Order], easel: Easel, ears: Ears, say: Callable[[Any], None]) -> bool:
-    """Draw orders and answer each.
+    """Draw orders in one call and answer each; where that fails, one by one, so that an error costs its order alone.
 
     Returns:
         whether this process can go on.
     """
     ids = [order.id for order in orders]
-    steps = dict.fromkeys(ids, 0)
+    steps = 0
 
     def on_step(drawn: Sequence[str]) -> None:
+        nonlocal steps
+        steps += 1
         for key in drawn:
-            steps[key] += 1
-            say(StepDrawn(key, steps[key]))
-        if ears.unwanted.issuperset(drawn):
+            say(StepDrawn(key, steps))
+        if ears.unwanted.issuperset(ids):
             raise Stopped
 
     def answer(reason: Reason, message: str) -> None:
@@ -127,12 +129,9 @@ def _carry_out(orders: Sequence[Order], easel: Easel, ears: Ears, say: Callable[
             say(Failed(key, "stopped" if key in ears.unwanted else reason, message))
 
     try:
-        if not ears.unwanted.issuperset(ids):
-            pictures = easel.draw(orders, on_step, lambda key, index, file: say(Partial(key, index, file)))
-            for key, found in zip(ids, pictures, strict=True):
-                say(Failed(key, "stopped", "it was stopped") if key in ears.unwanted else Finished(key, tuple(found)))
-            return True
-        answer("stopped", "it was stopped")
+        if ears.unwanted.issuperset(ids):
+            raise Stopped
+        pictures = easel.draw(orders, on_step, lambda key, index, file: say(Partial(key, index, file)))
     except Stopped:
         answer("stopped", "it was stopped")
     except Exception as error:
@@ -142,11 +141,15 @@ def _carry_out(orders: Sequence[Order], easel: Easel, ears: Ears, say: Callable[
             answer("device", str(lost))
             return False
         reason = _reason(error)
-        answer(reason, " ".join(str(error).split())[:500] or type(error).__name__)
         if reason == "memory":
             easel.rest()
-    finally:
-        ears.unwanted.clear()
+        if len(orders) > 1:
+            return all(_carry_out((order,), easel, ears, say) for order in orders)
+        said = " ".join(str(error).split())[:500]
+        answer(reason, said if reason == "request" else f"{type(error).__name__}: {said}")
+    else:
+        for key, found in zip(ids, pictures, strict=True):
+            say(Finished(key, tuple(found)))
     return True
 
 

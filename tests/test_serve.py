@@ -79,6 +79,14 @@ def test_openai_generates(client):
     assert all(len(image["trace"]) == 64 and image["seconds"] > 0 for image in ours["images"])
 
 
+def test_what_generate_would_warn_of_is_noted(here):
+    notes = here.draw(prompt="a big dgo", policy="hybridstitch-30", num_inference_steps=5).json()["hybridstitch"][
+        "notes"
+    ]
+    assert notes[0] == "the miniature world does not know 'dgo'; near: dog"
+    assert any("thresholds" in note for note in notes[1:]), notes
+
+
 def test_openai_streams_the_small_models_sketch_first(client):
     events = list(client.images.generate(**CALL, stream=True, partial_images=3, quality="max", extra_body={"seed": 5}))
     kinds = [event.type for event in events]

@@ -87,7 +87,7 @@ def serve(
 
     names = told.over(below)
     opener = ServeOpener(
-        pair=names.pair, small=names.small, dtype=dtype, policy=policy, size=size,
+        pair=names.pair, small=names.small, dtype=dtype, policy=policy, steps=steps, size=size,
         engine=flags.engine_of(compile, offload), recipe=None if served is None else served.recipe,
         together=images_per_call, metadata=settings.metadata,
     )  # fmt: skip

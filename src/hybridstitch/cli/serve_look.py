@@ -52,6 +52,7 @@ def look(pipe: Any, asked: Asked, named: Pair, *, most: int, notes: tuple[str, .
         dtype=asked.dtype,
         devices=torch.cuda.device_count() if asked.device.startswith("cuda") else 1,
         limits=Limits.of(pipe.vae.config, pipe.transformer.config),
+        miniature=named.mini,
         size=size,
         prices=_prices(warm),
         memory=memory.capacity(asked.device) + (weights if asked.device != "cpu" else 0),  # these lie there already

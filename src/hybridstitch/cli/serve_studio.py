@@ -38,6 +38,7 @@ class ServeOpener:
     Attributes:
         pair, small, dtype: as the command line names them.
         policy: who draws what when nobody says, or None for the pair's own.
+        steps: when nobody says, or None.
         size: when nobody says, as the command line writes it, or None for the pair's own.
         engine: how the models are run.
         recipe: that the pair is checked against.
@@ -49,6 +50,7 @@ class ServeOpener:
     small: str | None
     dtype: str | None
     policy: str | None
+    steps: int | None
     size: str | None
     engine: Engine
     recipe: Recipe | None
@@ -66,8 +68,8 @@ class ServeOpener:
         from .pairs import Pair
 
         asked = Asked.of(
-            prompts=("-",), pair=self.pair, small=self.small, policy=self.policy, size=self.size, device=device,
-            dtype=self.dtype,
+            prompts=("-",), pair=self.pair, small=self.small, policy=self.policy, steps=self.steps, size=self.size,
+            device=device, dtype=self.dtype,
         )  # fmt: skip
         named = Pair.of(asked.pair, asked.small)
         named.check_size(asked.size)

@@ -1,14 +1,17 @@
 """From a request's fields to a ticket: what it means, whether it can be drawn, and what it will take."""
 
 import secrets
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from time import monotonic
 from typing import Any
 
 from tokenizers import Tokenizer
 
+from ..mini.scenes import unknown_words
 from ..pair.memory import gibibytes
+from ..policies.presets import PRESETS, outside
 from ..recipe import Point, Recipe
 from ..recipe.layers import Layer
 from .dispatch import Dispatch
@@ -99,7 +102,8 @@ class Intake:
             layer, policy=asked.policy, speed=asked.speed, closeness=asked.closeness, quality=asked.quality
         )
         self._check(about, _order(asked, key, meant, edit))
-        rungs = [meant]
+        notes = (*meant.notes, *_notes(about, asked, meant.layer))
+        rungs = [replace(meant, notes=notes)]
         if meant.free and self._settings.target_seconds is not None:
             rungs = [self.points.at(layer, point) for point in self.points.ladder] or rungs
         orders = tuple(_order(asked, key, rung, edit) for rung in rungs)
@@ -199,3 +203,16 @@ def _order(asked: PictureRequest, key: str, meant: Meant, edit: Edit | None) -> 
         format=asked.output_format,
         compression=asked.output_compression,
     )
+
+
+def _notes(about: About, asked: PictureRequest, layer: Layer) -> Iterator[str]:
+    """What `hybridstitch generate` would warn of."""
+    if about.miniature:
+        for word, near in unknown_words(asked.prompt):
+            yield f"the miniature world does not know {word!r:.80}" + (f"; near: {', '.join(near)}" if near else "")
+    made = PRESETS.get((asked.policy or "").strip())
+    if made is not None and layer.size is not None:
+        width, height = layer.size
+        yield from outside(
+            made, large=about.pair, small=about.small, size=(height, width), steps=layer.steps, guidance=layer.guidance
+        )

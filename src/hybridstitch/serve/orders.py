@@ -112,6 +112,7 @@ class About:
         device, dtype: where and in what precision.
         devices: of this kind on this machine.
         limits: the sizes it draws.
+        miniature: whether prompts are of the miniature world.
         size: width and height when none is asked for.
         prices: seconds of strokes at that size, taken as it warmed up.
         memory: bytes the device has; weights: the models' bytes; picture: what drawing at that size takes besides.
@@ -128,6 +129,7 @@ class About:
     dtype: str
     devices: int
     limits: Limits
+    miniature: bool
     size: tuple[int, int]
     prices: Prices
     memory: int

@@ -15,6 +15,7 @@ from typing import Any, Self
 import diffusers
 
 from ..compat import ModelMixin
+from ..disk import files as disk
 from ..errors import StitchError, StitchWarning
 
 CONFIG = "config.json"
@@ -123,7 +124,7 @@ class Facade(ModelMixin):
                 max_shard_size=max_shard_size, **options,
             )  # fmt: skip
         saved = {"_class_name": type(self).__name__, "policy": policy}
-        (folder / CONFIG).write_text(json.dumps(saved, indent=2), encoding="utf-8")
+        disk.keep(folder / CONFIG, json.dumps(saved, indent=2).encode())
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **options: Any) -> Self:

@@ -13,6 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, Self
 
+from ..disk import files as disk
 from ..errors import TraceError
 from .plan import Plan, Region
 from .seen import Decides, Seen
@@ -236,7 +237,7 @@ class Trace:
 
     def save(self, path: str | Path, *, masks: bool = False) -> None:
         """Write the trace as JSON."""
-        Path(path).write_text(json.dumps(self.to_json(masks=masks)), encoding="utf-8")
+        disk.keep(Path(path), json.dumps(self.to_json(masks=masks)).encode())
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from ..disk import files as disk
 from ..recipe import Recipe
 from .front import front_page, front_picture
 
@@ -22,7 +23,7 @@ def write_card(recipe: Recipe, folder: str | Path, *, command: str) -> None:
     recipe.save(folder / RECIPE)
     front_picture(recipe, folder / PICTURE)
     front_page(recipe, folder / PAGE, command=command)
-    (folder / CARD).write_text(card(recipe, command=command), encoding="utf-8")
+    disk.keep(folder / CARD, card(recipe, command=command).encode())
 
 
 def _published(recipe: Recipe) -> Recipe:

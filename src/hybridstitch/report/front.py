@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from ..disk import files as disk
 from ..recipe import Point, Recipe
 from .colours import INK, METHODS, QUIET, RULE
 
@@ -33,7 +34,7 @@ def front_picture(recipe: Recipe, path: str | Path) -> None:
         recipe: what was found.
         path: where.
     """
-    Path(path).write_bytes(_png(recipe))
+    disk.keep(Path(path), _png(recipe))
 
 
 def front_page(recipe: Recipe, path: str | Path, *, command: str) -> None:
@@ -57,7 +58,7 @@ def front_page(recipe: Recipe, path: str | Path, *, command: str) -> None:
         picture="data:image/png;base64," + base64.b64encode(_png(recipe)).decode(),
         command=command,
     )
-    Path(path).write_text(text, encoding="utf-8")
+    disk.keep(Path(path), text.encode())
 
 
 def _deciding(recipe: Recipe) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from ..disk import files as disk
 from ..policies.trace import Trace
 from .colours import KINDS, NAMES, kind
 from .filmstrip import filmstrip
@@ -58,7 +59,7 @@ def page(exhibits: Sequence[Exhibit], path: str | Path, *, command: str, version
         large_seconds=sum(large) if large else None,
         legend=[(KINDS[name], NAMES[name]) for name in ("L", "S+L", "S")],
     )
-    Path(path).write_text(text, encoding="utf-8")
+    disk.keep(Path(path), text.encode())
 
 
 def stages(trace: Trace) -> list[Stage]:

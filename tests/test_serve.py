@@ -401,7 +401,7 @@ def test_what_cannot_be_served_is_said_in_one_line(words, message, mini):
         [sys.executable, "-m", "hybridstitch", "serve", "--port", "0", *words], capture_output=True, text=True,
         env={**os.environ, opened.FOLDER: str(mini), "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
-    assert run.returncode != 0
+    assert run.returncode == 2
     said = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
     assert len(said) == 1
     assert message in said[0]

@@ -12,7 +12,16 @@ import typer
 
 from .. import __version__
 from ..batch.job import JobsError
-from ..errors import BusyError, EngineError, HybridStitchError, PairError, PolicyError, SchedulerError, TraceError
+from ..errors import (
+    BusyError,
+    EngineError,
+    HybridStitchError,
+    PairError,
+    PolicyError,
+    SchedulerError,
+    ServeError,
+    TraceError,
+)
 from ..evaluate.pictures import ScoreError
 from ..recipe import RecipeError
 from ..report.picture import PictureError
@@ -28,7 +37,7 @@ from .serve import serve
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 BAD = (BadInput, BusyError, EngineError, JobsError, PolicyError, PairError, SchedulerError, TraceError, PictureError)
-BAD = (*BAD, ScoreError, ReproductionError, RecipeError)
+BAD = (*BAD, ScoreError, ReproductionError, RecipeError, ServeError)
 USAGE_ERROR = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 IDEA = "Draw with two diffusion models at once: the large one where it matters, the small one everywhere else."

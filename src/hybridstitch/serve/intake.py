@@ -102,10 +102,11 @@ class Intake:
             layer, policy=asked.policy, speed=asked.speed, closeness=asked.closeness, quality=asked.quality
         )
         self._check(about, _order(asked, key, meant, edit))
-        notes = (*meant.notes, *_notes(about, asked, meant.layer))
-        rungs = [replace(meant, notes=notes)]
+        rungs = [meant]
         if meant.free and self._settings.target_seconds is not None:
             rungs = [self.points.at(layer, point) for point in self.points.ladder] or rungs
+        more = tuple(_notes(about, asked, meant.layer))
+        rungs = [replace(rung, notes=(*rung.notes, *more)) for rung in rungs]
         orders = tuple(_order(asked, key, rung, edit) for rung in rungs)
         ticket = Ticket(
             order=orders[-1],  # by the fastest it is admitted

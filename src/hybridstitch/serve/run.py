@@ -5,20 +5,17 @@ import logging
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
 
-from ..errors import HybridStitchError
+from ..errors import ServeError
 from . import logs
 from .app import Server
 from .settings import LOOPBACK
 
 LOOK_SECONDS = 0.05
-
-
-class ServeError(HybridStitchError, RuntimeError):
-    """A server that cannot begin."""
 
 
 class _Draining(uvicorn.Server):
@@ -77,7 +74,8 @@ def run(server: Server, on_ready: Callable[[str], None]) -> None:
         finally:
             watching.cancel()
 
-    asyncio.run(serve())
+    with suppress(KeyboardInterrupt):  # which uvicorn raises again once all is closed
+        asyncio.run(serve())
     if server.dispatch.about is None and server.dispatch.stations.refused is not None:
         raise ServeError(server.dispatch.stations.refused)
 

@@ -1,6 +1,7 @@
 """A server under many small requests: does memory grow, are handles kept?
 
     python -m benchmarks.serve_soak                 10,000 requests at 2 steps and 32 × 32 pixels
+    python -m benchmarks.serve_soak --pair random   the same of another pair: faster, where that is a smaller one
 
 Every so often the resident memory and the open files of both processes are read from /proc. The first fifth is left out
 as warming up; of the rest a line is fitted, with the 95 % interval of its slope by resampling whole blocks of readings.
@@ -75,8 +76,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--pair", default="mini", help="as hybridstitch serve takes it")
     options = parser.parse_args()
-    with Served() as served:
+    with Served("--pair", options.pair) as served:
         ready = httpx.get(f"{served.url}/health/ready").json()
         pids = {"server": served.process.pid, "worker": ready["workers"][0]["pid"]}
         readings = asyncio.run(ask(served.url, options.requests, pids))
@@ -92,7 +94,7 @@ def main() -> None:
             "MiB a thousand requests": f"{found:.3f} [{low:.3f}, {high:.3f}]",
             "open files": f"{min(files)} to {max(files)}",
         })  # fmt: skip
-    write(options.out, "serve_soak", rows, readings, requests=options.requests, together=TOGETHER)
+    write(options.out, "serve_soak", rows, readings, requests=options.requests, pair=options.pair, together=TOGETHER)
     print(json.dumps(readings[-1]))
 
 

@@ -86,8 +86,11 @@ class Dispatch:
         """Take a request into the queue.
 
         Raises:
-            Refusal: it would wait too long.
+            Refusal: it would wait too long, or its id is in use.
         """
+        key = ticket.order.id
+        if key in self.tickets:
+            raise Refusal(409, f"a request {key} is known already; choose another id", "id_in_use", again=False)
         if self.draining:
             raise Refusal(503, "the server is about to end", "draining", retry_after=self.stations.opening_seconds)
         wait, left = self.wait_seconds(self.waiting), ticket.deadline - monotonic()

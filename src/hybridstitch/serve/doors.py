@@ -38,13 +38,11 @@ def doors(dispatch: Dispatch, intake: Intake, settings: ServeSettings) -> APIRou
     @router.post("/generations", responses=RESPONSES)
     async def generations(asked: GenerationRequest, request: Request) -> Any:
         """Draw pictures of a prompt."""
-        key = _id_of(request, dispatch)
-        return await answer(request, intake.take(asked, key), "image_generation")
+        return await answer(request, intake.take(asked, request.state.id), "image_generation")
 
     @router.post("/edits", responses=RESPONSES, openapi_extra={"requestBody": edit_body()})
     async def edits(request: Request) -> Any:
         """Draw a picture anew: all of it, or where the mask, or the picture itself, is transparent."""
-        key = _id_of(request, dispatch)
         asked, files = await _form(request)
         if "image" not in files:
             raise Refusal(
@@ -58,7 +56,7 @@ def doors(dispatch: Dispatch, intake: Intake, settings: ServeSettings) -> APIRou
             return edit_of(image, mask, size, asked.strength), size
 
         edit, size = await asyncio.to_thread(made)
-        return await answer(request, intake.take(asked, key, edit, size), "image_edit")
+        return await answer(request, intake.take(asked, request.state.id, edit, size), "image_edit")
 
     async def answer(request: Request, taken: Taken, door: Door) -> Any:
         ticket = taken.ticket
@@ -118,13 +116,6 @@ def doors(dispatch: Dispatch, intake: Intake, settings: ServeSettings) -> APIRou
             gone.cancel()
 
     return router
-
-
-def _id_of(request: Request, dispatch: Dispatch) -> str:
-    key = request.state.id
-    if key in dispatch.tickets:
-        raise Refusal(409, f"a request {key} is known already; choose another id", "id_in_use", again=False)
-    return key
 
 
 async def _gone(request: Request) -> None:

@@ -3,7 +3,7 @@
 from time import monotonic, time
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -69,7 +69,7 @@ def views(dispatch: Dispatch, intake: Intake, meters: Meters, named: str) -> API
         return refuse(Refusal(503, f"no worker is ready: the server is {why}", why, retry_after=seconds))
 
     @router.get("/metrics", tags=["server"])
-    async def metrics(request: Request) -> Response:
+    async def metrics() -> Response:
         """Counters, as Prometheus reads them."""
         return Response(meters.text(), media_type=CONTENT_TYPE_LATEST)
 

@@ -221,7 +221,8 @@ def main() -> None:
     judged(rows, files, large)
     write(
         options.out, "serve_load", [summary(mode, [row for row in rows if row.mode == mode], target) for mode in modes],
-        [asdict(row) for row in rows], large_seconds=alone, target_seconds=target, settings=vars(options),
+        [asdict(row) for row in rows], large_seconds=alone, target_seconds=target,
+        settings={name: str(value) for name, value in vars(options).items()},
     )  # fmt: skip
 
 

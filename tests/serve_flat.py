@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 
+from hybridstitch.errors import PairError
 from hybridstitch.measure.price import Prices
 from hybridstitch.pair.limits import Limits
 from hybridstitch.serve.orders import About, Picture
@@ -16,11 +17,15 @@ ABOUT = About(
 
 
 class FlatOpener:
-    """Opens nothing."""
+    """Opens nothing, and fails at devices named so."""
 
     modules = ()
 
     def __call__(self, device):
+        if device == "refused":
+            raise PairError("no such pair")
+        if device == "broken":
+            raise OSError("no such file")
         return Flat(device)
 
 

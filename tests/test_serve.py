@@ -389,7 +389,6 @@ def test_a_page_of_another_site_cannot_call_this_machine(here):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--pair", "./nowhere"), "--pair ./nowhere is no folder"),  # found by the worker
         (("--speed", "2"), "--speed 2 was given without a recipe"),
         (("--target-seconds", "2"), "--target-seconds 2 was given without a recipe"),
         (("--port", "99999"), "port=99999 was given"),

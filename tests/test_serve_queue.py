@@ -114,6 +114,23 @@ def test_alike_requests_are_drawn_in_one_call_and_an_error_costs_its_own_alone()
     assert alike[1].failure.reason == "error"
 
 
+@pytest.mark.parametrize(
+    ("pair", "message"), [("refused", "no such pair"), ("broken", "cannot be opened: OSError: no such file")]
+)
+def test_a_pair_that_cannot_be_opened_ends_the_server_with_the_reason(pair, message):
+    async def refused():
+        here = queue((pair,))
+        here.stations.start()
+        await until(lambda: here.stations.refused is not None)
+        await here.stations.close()
+        return here
+
+    here = asyncio.run(refused())
+    assert message in here.stations.refused
+    assert not here.stations.alive
+    assert here.about is None
+
+
 def test_a_full_queue_and_a_draining_one_refuse():
     async def refused():
         here = queue(("one",), max_waiting=1)

@@ -25,7 +25,7 @@ import hybridstitch
 from benchmarks.rounds import COLOURS, in_turn, parser, ratio, save, started, write
 from hybridstitch import Engine
 from hybridstitch.families.known import shape_of
-from hybridstitch.measure.lockstep import prepare
+from hybridstitch.measure.start import prepare
 from hybridstitch.mini.scenes import heldout_prompts
 from hybridstitch.policies.plan import Region
 
@@ -131,7 +131,7 @@ def main() -> None:
     start = prepare(pipe, prompts[0], steps=1, guidance=GUIDANCE)
     inputs = {
         name: value.repeat_interleave(args.images, 0) if isinstance(value, torch.Tensor) else value
-        for name, value in start.inputs.items()
+        for name, value in start.calls[0].items()
     }
     rows = len(inputs["encoder_hidden_states"])
     given = {
@@ -147,7 +147,7 @@ def main() -> None:
     raw = in_turn(calls, args.repeats, device=args.device, clock=args.clock)
     large = pipe.transformer.large
     tokens = pipe.transformer.family.layout.count(start.latent)
-    shape = shape_of(large, tokens, start.inputs["encoder_hidden_states"].shape[1])
+    shape = shape_of(large, tokens, start.calls[0]["encoder_hidden_states"].shape[1])
     table = []
     for name, engine in engines.items():
         faster = ratio(raw["eager dense"], raw[f"{name} dense"])

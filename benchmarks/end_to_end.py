@@ -28,9 +28,8 @@ from benchmarks.rounds import COLOURS, parser, save, started, write
 from hybridstitch import Engine, HybridStitch, LargeOnly, Policy, parse_engine, policy_named
 from hybridstitch.evaluate.metrics import open_metrics
 from hybridstitch.evaluate.pictures import large_pictures, rendered
-from hybridstitch.mini.opened import MINI_POLICY
 from hybridstitch.mini.scenes import heldout_prompts
-from hybridstitch.policies.presets import STACKED
+from hybridstitch.policies.presets import PRESETS, STACKED
 from hybridstitch.policies.reuse import Reuse
 
 METRICS = ("PSNR", "SSIM", "FD-mini", "CLIP-mini")
@@ -95,7 +94,9 @@ def methods(steps: int, engine: Engine) -> list[Method]:
     rows += [Method(f"reuse {bound}", "rival", Reuse(LargeOnly(), bound=bound), steps) for bound in (0.05, 0.1)]
     if find_spec("cache_dit") is not None:
         rows += [Method("cache-dit, eager", "rival", "large", steps, "cache-dit")]
-    rows += [Method(name, "stitched", policy, steps) for name, policy in stacked(MINI_POLICY).items()]
+    own = PRESETS["hybridstitch"].policy
+    assert isinstance(own, HybridStitch)
+    rows += [Method(name, "stitched", policy, steps) for name, policy in stacked(own).items()]
     rows += [Method(STACKED.name, "stitched", STACKED.policy, steps)] if steps == STACKED.steps else []
     for program in FEW:
         count = sum(int(word[1:].partition("@")[0]) for word in program.split())

@@ -230,7 +230,7 @@ def main() -> None:
     parser.add_argument("--no-few", action="store_true", help="leave the few-step programs out")
     parser.add_argument("--out", type=Path, default=Path("docs/results/equal_time"))
     args = parser.parse_args()
-    policy = args.policy or str(hybridstitch.open_pair("mini").transformer.policy)
+    policy = args.policy or "hybridstitch"
     rows = methods(policy, args.steps, () if args.no_few else FEW, args.beside)
     prompts = compare(rows, args.steps, args.prompts, args.seed)
     raw = list(scored(rows, prompts))

@@ -59,7 +59,7 @@ def middle(rows: list[dict[str, Any]], *path: str) -> np.ndarray:
 
 def timed(pipe: Any, prompt: str) -> Prices:
     """Seconds of strokes at batch 1 with guidance, text fresh and cached."""
-    width, height = native_size(pipe)
+    height, width = native_size(pipe)
     setting = {"guidance": GUIDANCE, "seed": 0, "width": width, "height": height}
     stopwatch = Stopwatch(lambda policy, steps: call(pipe, prompt, policy, steps=steps, **setting), UNGUIDED)
     for _ in range(15):

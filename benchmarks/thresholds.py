@@ -18,7 +18,8 @@ from typing import Any
 import hybridstitch
 from hybridstitch import HybridStitch, LargeOnly, Schedule
 from hybridstitch.evaluate.closeness import psnr, ssim
-from hybridstitch.measure.lockstep import decode, draw_together, prepare
+from hybridstitch.measure.lockstep import draw_together
+from hybridstitch.measure.start import decode, prepare
 from hybridstitch.mini.scenes import heldout_prompts
 from hybridstitch.policies.policy import Policy
 
@@ -47,9 +48,9 @@ def main() -> None:
     for index, prompt in enumerate(heldout_prompts(args.prompts, seed=PROMPTS_SEED)):
         start = prepare(pipe, prompt, steps=STEPS, guidance=GUIDANCE, seed=index)
         drawn = draw_together(pipe, start, policies)
-        reference = decode(pipe, drawn["large"].latent)
+        reference = decode(pipe, start, drawn["large"].latent)
         for name, one in drawn.items():
-            picture = decode(pipe, one.latent)
+            picture = decode(pipe, start, one.latent)
             rows.append(
                 {
                     "policy": name,

@@ -4,6 +4,7 @@ Nothing here imports torch before a test asks for it, so the tests of rooms with
 """
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -21,11 +22,14 @@ settings.load_profile("hybridstitch")
 DTYPES = ("float32", "bfloat16", "float16")
 COLLECTED = pytest.StashKey[dict[tuple[str, str], None]]()  # (feature, test), in order
 ROW = "dropin"  # a report's property: (feature, test)
+SUPPORT = "support"  # another: (feature, pipeline, test)
+TICKS = pytest.StashKey[dict[tuple[str, str, str], None]]()
 
 
 def pytest_addoption(parser):
     group = parser.getgroup("hybridstitch")
     group.addoption("--device", default="cpu", help="device of the models under test (default: cpu)")
+    group.addoption("--support", metavar="FILE", help="write the table of what pipelines support into this page")
     group.addoption("--dtype", default="float32", choices=DTYPES, help="their dtype (default: float32)")
 
 
@@ -54,13 +58,21 @@ def dropin_rows(item):
         yield marker.args[0], item.nodeid.split("[")[0]
 
 
+def support_rows(item):
+    """The (feature, pipeline, test) of an item of the table of pipelines."""
+    for marker in item.iter_markers(SUPPORT):
+        yield marker.args[0], item.callspec.params["piped"], item.nodeid
+
+
 def pytest_configure(config):
     config.stash[COLLECTED] = {}
+    config.stash[TICKS] = {}
 
 
 @pytest.hookimpl(tryfirst=True)  # before -k and -m take tests away
 def pytest_collection_modifyitems(config, items):
     config.stash[COLLECTED].update((row, None) for item in items for row in dropin_rows(item))
+    config.stash[TICKS].update((row, None) for item in items for row in support_rows(item))
 
 
 @pytest.fixture
@@ -69,10 +81,17 @@ def dropin_table(request):
     return list(request.config.stash[COLLECTED])
 
 
+@pytest.fixture
+def support_table(request):
+    """Every (feature, pipeline, test) of the test files collected in this run, run or not."""
+    return list(request.config.stash[TICKS])
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
     report.user_properties += [(ROW, list(row)) for row in dropin_rows(item)]  # they travel with it from a worker
+    report.user_properties += [(SUPPORT, list(row)) for row in support_rows(item)]
     return report
 
 
@@ -86,7 +105,28 @@ def outcomes_of(reports):
     return outcomes
 
 
+def support_page(reports, page):
+    """A page with its table made anew: a tick, linked to its test, where one passed."""
+    ticks, rows, columns = {}, {}, {}
+    for report in reports:
+        for feature, pipeline, test in (row for name, row in getattr(report, "user_properties", ()) if name == SUPPORT):
+            rows[pipeline] = columns[feature] = None
+            if report.when == "call" and report.outcome == "passed":
+                file, _, case = test.partition("::")
+                ticks[pipeline, feature] = f'[✓](../{file} "{case}")'
+    lines = ["| pipeline | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    for row in sorted(rows):
+        lines.append(f"| `{row}` | " + " | ".join(ticks.get((row, feature), "") for feature in columns) + " |")
+    before, _, rest = page.partition("| pipeline |")
+    after = rest.partition("\n\n")[2]
+    return before + "\n".join(lines) + "\n\n" + after
+
+
 def pytest_terminal_summary(terminalreporter, config):
+    if config.getoption("--support"):
+        path = Path(config.getoption("--support"))
+        told = [r for kind in ("passed", "failed", "skipped") for r in terminalreporter.getreports(kind)]
+        path.write_text(support_page(told, path.read_text(encoding="utf-8")), encoding="utf-8")
     kinds = ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
     outcomes = outcomes_of(report for kind in kinds for report in terminalreporter.getreports(kind))
     if not outcomes:

@@ -5,12 +5,12 @@ from collections import Counter
 
 from hybridstitch.errors import PairError
 from hybridstitch.measure.price import Prices
-from hybridstitch.pair.limits import Limits
 from hybridstitch.serve.orders import About, Picture
+from hybridstitch.serve.sizes import Sizes
 
 ABOUT = About(
     pair="flat", small=None, models={}, policy="large", device="", dtype="float32", devices=1,
-    limits=Limits(multiple=8, native=32, largest=64), miniature=False, size=(32, 32),
+    sizes=Sizes(multiple=8, largest=64), miniature=False, size=(32, 32),
     prices=Prices(large=0.01, small=0.01), memory=1 << 30, weights=0, picture=0, tokenizer="{}", text_tokens=77,
     together=2,
 )  # fmt: skip

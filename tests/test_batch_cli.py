@@ -360,7 +360,7 @@ def test_a_pair_of_the_hub_is_known_before_it_is_opened(mini, tmp_path, monkeypa
         shutil.copytree(mini, there / "snapshots" / revision)
         (there / "refs").mkdir()
         (there / "refs" / "main").write_text(revision)
-    assert limits_of(pair).native == Pair.of(str(mini), None).native_size()[0]
+    assert limits_of(pair).native == Pair.of(str(mini), None).native_size()
     assert pair.models == {"large": f"revision {'a' * 40}", "small": f"revision {'b' * 40}"}
 
 

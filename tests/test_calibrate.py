@@ -6,6 +6,7 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
+from diffusers import UniPCMultistepScheduler
 
 from hybridstitch.batch.crew import Crew
 from hybridstitch.calibrate import calibrate
@@ -24,7 +25,8 @@ from hybridstitch.recipe import Recipe, RecipeError
 from small_models import stitched, worded
 
 PROMPTS = ("abc", "dog", "cab", "bed")
-SETTING = {"steps": 6, "guidance": 4.0, "size": (32, 32)}
+SETTING = {"steps": 6, "guidance": 4.0, "size": (32, 32), "minutes": 0.1}
+TIMES = ('"prices"', '"timed"', '"spent"')  # lines of a state that tell times
 PRICES = Prices(
     call=0.2,
     step=0.01,
@@ -141,9 +143,7 @@ def test_its_points_are_a_front_that_begins_with_the_large_model(whole):
 
 def test_the_same_seed_and_recorded_times_give_the_same_recipe(whole, pipe, tmp_path):
     recipe, state = whole
-    times = [
-        line for line in state.read_text().splitlines() if '"of"' in line or '"prices"' in line or '"timed"' in line
-    ]
+    times = [line for line in state.read_text().splitlines() if any(what in line for what in ('"of"', *TIMES))]
     again = tmp_path / "state"
     again.write_text("\n".join(times) + "\n")
     assert calibrate(pipe, PROMPTS, state=again, **SETTING).to_json() == recipe.to_json()
@@ -154,7 +154,7 @@ def test_a_calibration_that_was_killed_goes_on(whole, pipe, tmp_path):
     recipe, state = whole
     lines = state.read_text().splitlines()
     cut = tmp_path / "state"
-    timed = [line for line in lines if '"timed"' in line]
+    timed = [line for line in lines[4:] if any(what in line for what in TIMES)]
     cut.write_text("\n".join([*lines[:4], *timed, lines[4][: len(lines[4]) // 2]]))
     drawn = []
     found = calibrate(pipe, PROMPTS, state=cut, on_progress=lambda share, doing: drawn.append(share), **SETTING)
@@ -236,7 +236,7 @@ class Clockwork:
             pipe=None, prompts=PROMPTS, seed=0, prices=PRICES, conditions=SimpleNamespace(steps=6, draw=self.draw)
         )
 
-    def draw(self, pipe, prompt, policy, steps, seed):
+    def draw(self, pipe, prompt, policy, steps, seed, *, shift, levels):
         self.drawn.append(str(policy))
         plans = fixed_plans(policy, steps)
         records = tuple(
@@ -319,6 +319,7 @@ def test_a_wanted_closeness_is_surely_reached(pipe):
         ({"speed": 1e6}, r"cannot be reached: the small model alone in 2 steps is \d"),
         ({"closeness": 2.0}, "at most 1"),
         ({"steps": 2}, "steps=2"),
+        ({"minutes": -1.0}, "minutes=-1"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_one_line(pipe, whole, tmp_path, changes, complaint):
@@ -334,6 +335,36 @@ def test_no_guidance_has_one_branch_and_no_price_of_a_conditional_one(pipe):
     assert len(recipe.points) > 1
 
 
+@pytest.mark.parametrize("steps", [4, 8])
+def test_a_scheduler_that_is_given_no_levels_is_calibrated_at_its_own(pipe, steps):
+    before = pipe.scheduler
+    pipe.scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    pipe.transformer.follow(pipe)
+    try:
+        recipe = calibrate(pipe, PROMPTS, prices=PRICES, **{**SETTING, "steps": steps})
+    finally:
+        pipe.scheduler = before
+        pipe.transformer.follow(pipe)
+    assert len(recipe.points) > 1
+    assert all(of.shift is of.levels is None for of in (*recipe.points, *recipe.trials))
+
+
+def test_generations_go_on_while_there_is_time_and_keep_their_levels_to_the_end(whole, pipe, tmp_path):
+    """By recorded times: one generation is done in no time, the next one takes all there is."""
+    head, *lines = whole[1].read_text().splitlines()
+    known = [line for line in lines if '"spent"' not in line]
+    spent = [["first", 0.0], ["generation 0", 0.0], ["generation 1", 1e6]]
+    state = tmp_path / "state"
+    state.write_text("\n".join([head, *known, *(json.dumps({"spent": line}) for line in spent)]) + "\n")
+    recipe = calibrate(pipe, PROMPTS, state=state, **SETTING)
+    begun = {(one.policy, one.steps, one.shift, one.levels) for one in whole[0].trials}
+    found = {(one.policy, one.steps, one.shift, one.levels) for one in recipe.trials}
+    assert len(found - begun) > 4
+    assert any(trial.shift is not None for trial in recipe.trials)
+    assert {trial.kind for trial in recipe.trials} >= {"large", "fewer steps", "region mask", "whole steps"}
+    assert {(p.policy, p.steps, p.shift, p.levels) for p in recipe.points} <= found
+
+
 def test_a_recipe_file_is_what_was_found(whole, tmp_path):
     whole[0].save(tmp_path / "recipe.json")
     assert Recipe.load(tmp_path / "recipe.json") == whole[0]
@@ -343,9 +374,9 @@ def test_a_recipe_file_is_what_was_found(whole, tmp_path):
 
 
 def test_a_crew_of_two_draws_what_one_does(pipe, whole):
+    from hybridstitch.calibrate.board import draw
     from hybridstitch.calibrate.compare import Comparer, Comparison
     from hybridstitch.calibrate.conditions import Conditions
-    from hybridstitch.calibrate.search import draw
 
     conditions = Conditions(width=32, height=32, steps=6, guidance=4.0)
     comparer = Comparer(pipe=pipe, conditions=conditions, prompts=PROMPTS, seed=0, prices=PRICES)

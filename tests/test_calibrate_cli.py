@@ -21,7 +21,7 @@ from hybridstitch.report import picture
 from mini_folder import save
 
 PROMPTS = ["a big dog on a meadow", "a unicorn in the snow", "a pizza at night", "a small cat on a beach"]
-SHORT = ("--steps", "4", "--size", "32x32")
+SHORT = ("--steps", "4", "--size", "32x32", "--minutes", "0.1")
 RESULTS = Path(__file__).parents[1] / "docs/results/calibration"
 
 
@@ -163,7 +163,7 @@ def test_pictures_are_drawn_by_a_recipe(calibrated, here, capsys):
     drawn = picture.read(json.loads(said.out)["images"][0]["path"])
     assert (drawn.policy, drawn.steps, drawn.guidance) == (served.policy, served.steps, 4.0)
     assert (drawn.width, drawn.height, drawn.pair) == (32, 32, "mini")
-    assert main([*words, "--closeness", "0.999", "--steps", "3"]) == 0
+    assert main([*words, "--closeness", "1", "--steps", "3"]) == 0
     assert "warning: --steps 3 was given; large in 4 steps was measured with --steps 4" in capsys.readouterr().err
 
 

@@ -44,7 +44,10 @@ BAD = {
     "size zero": ((PROMPT, "--size", "0"), "write pixels as WIDTHxHEIGHT"),
     "size no size": ((PROMPT, "--size", "big"), "--size 'big' was given"),
     "too few steps": ((PROMPT, "--steps", "2", "--policy", "hybrid-stitch"), "needs at least 3 of them"),
-    "too few for the pair's own": ((PROMPT, "--steps", "2"), "needs at least 3 of them, this run has 2"),
+    "too few for its stages": (
+        (PROMPT, "--steps", "2", "--policy", "hybridstitch"),
+        "at least 3 of them, this run has",
+    ),
     "no steps": ((PROMPT, "--steps", "0"), "--steps 0 was given"),
     "steps no number": ((PROMPT, "--steps", "many"), "Invalid value for '--steps'"),
     "no pictures": ((PROMPT, "--n", "0"), "--n 0 was given"),

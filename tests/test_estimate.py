@@ -162,7 +162,7 @@ def test_a_corrector_changes_latents_so_they_are_not_compared():
 @pytest.mark.parametrize("make", [unipc, dpm])
 def test_thresholds_found_under_euler_switch_near_the_same_step(make):
     """The first switch; after it the solver's history mixes both models, and D falls more slowly."""
-    pipe = open_mini()  # its policy's thresholds were found under Euler
+    pipe = open_mini("hybridstitch")  # whose thresholds were found under Euler
     pipe.set_progress_bar_config(disable=True)
     euler, switches = pipe.scheduler, []
     for scheduler in (euler, make(flow_shift=euler.config["shift"])):

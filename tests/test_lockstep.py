@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+import flux_models
 from hybridstitch import HybridStitch, LargeOnly, Schedule, SmallOnly, SRDiffusion, TStitch
 from hybridstitch.errors import PolicyError, StitchError
-from hybridstitch.measure.lockstep import decode, draw_together, prepare
+from hybridstitch.measure.lockstep import draw_together
+from hybridstitch.measure.start import decode, prepare
 from hybridstitch.mini.opened import open_mini
 from hybridstitch.policies.policy import Policy
 from hybridstitch.policies.replay import Replay
@@ -64,7 +66,7 @@ def test_every_policy_draws_what_the_pipeline_draws(pipe: Any, guidance: float) 
 
 def test_the_picture_is_the_pipelines(pipe: Any) -> None:
     start = prepare(pipe, PROMPT, steps=STEPS, guidance=4.0, seed=3)
-    picture = decode(pipe, draw_together(pipe, start, {"large": LargeOnly()})["large"].latent)
+    picture = decode(pipe, start, draw_together(pipe, start, {"large": LargeOnly()})["large"].latent)
     assert np.array_equal(picture, np.asarray(by_pipeline(pipe, LargeOnly(), 4.0, "pil")[0]))
 
 
@@ -113,3 +115,16 @@ def test_a_plain_pipeline_is_refused(pipe: Any) -> None:
 
     with pytest.raises(StitchError, match="not stitched"):
         prepare(Plain(), PROMPT, steps=4, guidance=4.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_packed_latents_and_embedded_guidance(dtype: torch.dtype) -> None:
+    pipe = flux_models.stitched("L3 H2@0.3 S*", dtype)
+    asked = {"height": 32, "width": 24, "true_cfg_scale": 1.0, **flux_models.embeddings(1, dtype)}
+    start = prepare(pipe, None, steps=6, guidance=3.5, seed=7, **asked)
+    drawn = draw_together(pipe, start, {"masks": pipe.transformer.policy, "few": Schedule("L2 S4")})
+    for name, one in drawn.items():
+        pipe.transformer.policy = one.trace.policy
+        assert torch.equal(one.latent, flux_models.generate(pipe, guidance_scale=3.5)), name
+        picture = flux_models.generate(pipe, guidance_scale=3.5, output_type="pil")[0]
+        assert np.array_equal(decode(pipe, start, one.latent), np.asarray(picture))

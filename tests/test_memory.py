@@ -12,7 +12,8 @@ from hybridstitch.errors import PairError
 from hybridstitch.families.known import shape_of
 from hybridstitch.families.sd3 import SD3Family
 from hybridstitch.mini.opened import open_mini
-from hybridstitch.pair.memory import Source, check_fits, gibibytes, pair_needs
+from hybridstitch.pair.fits import check_weights
+from hybridstitch.pair.memory import Source, gibibytes, outline
 from mini_folder import save
 from small_models import KINDS, POOLED, TEXT_WIDTH, pipeline, small, stitched, transformer
 
@@ -31,7 +32,7 @@ def held(*modules):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_weights_are_those_of_the_opened_pair(folder, dtype):
-    need = pair_needs(str(folder), element_bytes=dtype.itemsize)
+    need = outline(str(folder), element_bytes=dtype.itemsize)
     pipe = open_mini(folder=folder, dtype=dtype)
     loaded = {"large": pipe.transformer.large, "small": pipe.transformer.small}
     loaded |= {name: getattr(pipe, name) for name in PARTS}
@@ -43,12 +44,12 @@ def test_weights_of_saved_pairs_and_of_two_folders(tmp_path):
     pipe.save_pretrained(tmp_path / "large")
     other.save_pretrained(tmp_path / "small", max_shard_size="20KB")
     assert len(list((tmp_path / "small").glob("*.safetensors"))) > 1
-    need = pair_needs(str(tmp_path / "large"), str(tmp_path / "small"), element_bytes=4)
+    need = outline(str(tmp_path / "large"), str(tmp_path / "small"), element_bytes=4)
     expected = {"large": held(pipe.transformer), "small": held(other), "vae": held(pipe.vae)}
     assert dict(need.weights) == expected
     hybridstitch.stitch(pipe, other, "large")
     pipe.save_pretrained(tmp_path / "both")
-    assert dict(pair_needs(str(tmp_path / "both"), element_bytes=4).weights) == expected
+    assert dict(outline(str(tmp_path / "both"), element_bytes=4).weights) == expected
 
 
 def test_a_variant_is_the_files_of_that_name(tmp_path):
@@ -101,25 +102,25 @@ def test_activations_are_what_a_dense_step_holds(kind):
 @torch.no_grad()
 def test_decoding_is_what_the_vae_holds(folder):
     pipe = open_mini(folder=folder)
-    need = pair_needs(str(folder), element_bytes=4, size=(128, 64))
+    need = outline(str(folder), element_bytes=4).need((64, 128))
     with Live() as live:
         pipe.vae.decode(torch.randn(1, 16, 16, 32))
     assert need.decoding == pytest.approx(live.peak, rel=0.05)
 
 
 def test_the_most_at_once_is_drawing_or_decoding(folder):
-    few, many = (pair_needs(str(folder), images=n) for n in (1, 3))
+    few, many = (outline(str(folder)).need(images=n) for n in (1, 3))
     weights = sum(few.weights.values())
     assert few.total == weights + max(few.keys_values + few.step, few.decoding)
     assert (many.keys_values, many.step, many.decoding) == (3 * few.keys_values, 3 * few.step, 3 * few.decoding)
-    assert pair_needs(str(folder), kv_bytes=4).keys_values == 2 * few.keys_values
+    assert outline(str(folder)).need(kv_bytes=4).keys_values == 2 * few.keys_values
 
 
 def test_a_pair_that_cannot_fit_is_refused_before_it_is_loaded(folder, monkeypatch):
-    need = pair_needs(str(folder), element_bytes=4)
-    weights = sum(need.weights.values())
-    check_fits(need, "cpu")
-    monkeypatch.setattr("hybridstitch.pair.memory.capacity", lambda device: weights - 1)
+    known = outline(str(folder), element_bytes=4)
+    weights = sum(known.weights.values())
+    check_weights(known.weights, "cpu")
+    monkeypatch.setattr("hybridstitch.pair.fits.capacity", lambda device: weights - 1)
     monkeypatch.setattr("diffusers.DiffusionPipeline.from_pretrained", lambda *a, **k: pytest.fail("was loaded"))
     with pytest.raises(PairError, match=f"weights take {gibibytes(weights)} and cpu has") as refused:
         hybridstitch.open_pair(folder, folder / "small", dtype=torch.float32)
@@ -128,8 +129,8 @@ def test_a_pair_that_cannot_fit_is_refused_before_it_is_loaded(folder, monkeypat
 
 @pytest.mark.parametrize("name", ["dtype", "torch_dtype"])
 def test_both_names_of_the_dtype_decide_what_a_pair_takes(folder, monkeypatch, name):
-    half = sum(pair_needs(str(folder), element_bytes=2).weights.values())
-    monkeypatch.setattr("hybridstitch.pair.memory.capacity", lambda device: half - 1)
+    half = sum(outline(str(folder), element_bytes=2).weights.values())
+    monkeypatch.setattr("hybridstitch.pair.fits.capacity", lambda device: half - 1)
     monkeypatch.setattr("diffusers.DiffusionPipeline.from_pretrained", lambda *a, **k: pytest.fail("was loaded"))
     with pytest.raises(PairError, match=f"weights take {gibibytes(half)} and cpu has"):
         hybridstitch.open_pair(folder, folder / "small", **{name: torch.bfloat16})
@@ -138,7 +139,7 @@ def test_both_names_of_the_dtype_decide_what_a_pair_takes(folder, monkeypatch, n
 def test_doctor_prints_what_a_pair_needs(folder, capsys, monkeypatch):
     assert main(["doctor", "--pair", str(folder), "--size", "64", "--batch", "2", "--dtype", "bf16", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)["memory"]
-    need = pair_needs(str(folder), size=(64, 64), images=2, text_tokens=24)
+    need = outline(str(folder)).need((64, 64), images=2, text_tokens=24)
     assert told["weights"] == need.weights
     assert told["keys and values"] == need.keys_values
     assert told["total"] == need.total

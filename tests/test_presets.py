@@ -41,6 +41,7 @@ EXPECTED = {
         "L S L R@0.3 -3 L R@0.3 -2 L R@0.3 -3 L R@0.3 -3 L R@0.3 -3 L R@0.3 -4 L R@0.3 -4 L R@0.3 -4 L R@0.3 -4",
         text="cached",
     ),
+    "hybridstitch": HybridStitch(masks=(0.2,), thresholds=(0.13, 0.09), min_large=0.16, patience=2, text="cached"),
     "mini-carried": HybridStitch(
         masks=(0.2,), thresholds=(0.3, 0.015), min_large=0.14, patience=2, text="cached", carry=0.95, follow=0.25
     ),
@@ -182,7 +183,7 @@ def test_programs_have_no_thresholds_to_carry_over():
         assert preset(name).made_for is None
         assert outside(preset(name), size=(64, 64), steps=4) == []
     homes = {name: p.made_for for name, p in PRESETS.items() if p.policy.adaptive}
-    assert homes.pop("mini-carried").large == "mini"
+    assert homes.pop("mini-carried").large == homes.pop("hybridstitch").large == "mini"
     assert set(homes.values()) == {PAPER}
 
 

@@ -10,8 +10,8 @@ from hybridstitch.measure.price import Prices
 from hybridstitch.policies.parse import parse
 from hybridstitch.policies.skip import Skip
 from hybridstitch.recipe import Home, Point, Recipe, RecipeError, Trial, kind_of
+from hybridstitch.recipe.between import between
 from hybridstitch.recipe.file import VERSION
-from hybridstitch.recipe.point import between
 
 PRICES = Prices(call=0.0, step=0.0, large=1.0, small=0.2, masked={"fresh": (0.1, 1.0)})
 HOME = Home(

@@ -13,7 +13,7 @@ from hybridstitch.measure.price import Prices
 from hybridstitch.policies.methods import LargeOnly, SmallOnly
 from hybridstitch.policies.parse import parse
 from hybridstitch.recipe import Recipe
-from hybridstitch.recipe.layers import Layer
+from hybridstitch.report.layers import Layer
 from hybridstitch.serve.errors import Refusal
 from hybridstitch.serve.forecast import Forecast, Priced
 from hybridstitch.serve.orders import Failed, Order, Partial

@@ -2,19 +2,15 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from hybridstitch import Replay, stitch
-from hybridstitch.families.rows import Rows
+from hybridstitch import Replay, Schedule, stitch
 from hybridstitch.families.wan import WanFamily
 from hybridstitch.policies.plan import Plan, Region, Stroke
 from pipelines import PIPELINES, WAN, Piped, words
+from replayed import ROWS, check, equal
 from seen import same
-from small_models import kept
 from tokenwise import token_by_token_in
 
-ROWS = 4
 ATTENTIONS = (
     "hybridstitch.families.lent.attention",
     "diffusers.models.transformers.transformer_wan.dispatch_attention_fn",
@@ -43,45 +39,11 @@ def prepared(kind, dtype):
     }
 
 
-def subsets(data, count):
-    """Tokens of each row, and some rows."""
-    k = data.draw(st.integers(1, count - 1))
-    row = st.permutations(range(count)).map(lambda order: sorted(order[:k]))
-    tokens = torch.tensor(data.draw(st.lists(row, min_size=ROWS, max_size=ROWS)))
-    images = data.draw(st.lists(st.integers(0, 1), min_size=1, unique=True).map(sorted))
-    return tokens, Rows(images=tuple(images), total=2, branches=2)
-
-
-def check(family, call, compare):
-    """Draw any tokens again and compare with the whole, memory included."""
-    _, memory = kept(family, call)
-
-    @settings(max_examples=10, deadline=None)
-    @given(st.data())
-    def replay(data):
-        tokens, rows = subsets(data, family.keys(call))
-        part = {name: rows.take(value) for name, value in call.items()}
-        mine = [(keys.clone(), values.clone()) for keys, values in memory]
-        dense, _ = family.dense(part, memory=mine, rows=rows)
-        before = [tensor.clone() for pair in mine for tensor in pair]
-        drawn = family.masked(part, tokens[rows.numbers], mine, rows, text="fresh")
-        inside = family.layout.inside(tokens[rows.numbers], dense)
-        compare(torch.where(inside, drawn, 0), torch.where(inside, dense, 0))
-        for one, other in zip((tensor for pair in mine for tensor in pair), before, strict=True):
-            compare(one, other)
-
-    replay()
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @torch.no_grad()
 def test_any_tokens_drawn_again_are_the_dense_model_there_bit_for_bit(kind, dtype, monkeypatch):
     token_by_token_in(monkeypatch, *ATTENTIONS)
-
-    def equal(one, other):
-        assert torch.equal(one, other)
-
     check(*prepared(kind, dtype), equal)
 
 
@@ -118,3 +80,30 @@ def test_each_video_has_a_mask_of_its_own(name):
     assert [len(mask) for mask in masks] == [5, 5]
     assert masks[0] != masks[1]
     assert [str(step.drawn) for step in trace.of(0)] == ["L", "L", "S + L@0.3", "S"]
+
+
+def test_the_conditional_branch_alone_is_drawn_and_the_other_call_shifted_with_it():
+    """v_u = S_u + (v_c - S_c), as where guidance is one call."""
+    piped, pipe = stitched("wan", Schedule("L2 H1@0.3 S*", branches="cond"))
+    seen, small = [], []
+    pipe.transformer.register_forward_hook(lambda module, given, out: seen.append(out[0]))
+    pipe.transformer.small.register_forward_hook(lambda module, given, out: small.append(out[0].clone()))
+    piped.draw(pipe, 2)
+    trace = pipe.transformer.trace
+    assert [str(step.drawn) for step in trace.of(0)] == ["L", "L", "S + L@0.3", "S"]
+    assert not any(step.fallback for step in trace.records)
+    (c, u), (small_c, small_u) = seen[4:6], small[:2]
+    assert not torch.equal(c, small_c)
+    assert torch.equal(u, small_u + (c - small_c))
+    for image in range(2):
+        inside = pipe.transformer.family.layout.inside(torch.tensor([trace.of(image)[2].mask]), c)
+        assert torch.equal(torch.where(inside, 0, c[image, None]), torch.where(inside, 0, small_c[image, None]))
+
+
+def test_no_memory_of_the_conditional_branch_is_a_dense_step_of_both_calls():
+    piped, pipe = stitched("wan", "large")
+    large, masked = Plan((Stroke("L"),)), Plan((Stroke("S"), Stroke("L", Region(0.3, tokens=(1, 5)), branches="cond")))
+    pipe.transformer.policy = Replay(((large, Plan((Stroke("S"),)), masked, large),))
+    drawn = piped.draw(pipe)
+    pipe.transformer.policy = Replay(((large, Plan((Stroke("S"),)), large, large),))
+    assert torch.equal(piped.draw(pipe), drawn)

@@ -11,8 +11,9 @@ from torch import Tensor
 import hybridstitch
 from hybridstitch.batch.heap import keep_freed_memory
 from hybridstitch.measure.calls import call
-from hybridstitch.measure.lockstep import Start, draw_together, prepare
+from hybridstitch.measure.lockstep import draw_together
 from hybridstitch.measure.price import Prices, fixed_plans
+from hybridstitch.measure.start import Start, prepare
 from hybridstitch.measure.timing import GUIDED, measure
 from hybridstitch.policies.levels import shifted
 

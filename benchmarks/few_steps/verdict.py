@@ -15,13 +15,13 @@ from benchmarks.machine import machine
 from hybridstitch.evaluate.metrics import open_metrics
 from hybridstitch.evaluate.pictures import large_pictures, rendered
 from hybridstitch.measure.intervals import Interval, mean_interval
-from hybridstitch.measure.lockstep import decode
 from hybridstitch.measure.price import Prices
+from hybridstitch.measure.start import decode
 from hybridstitch.policies.levels import shifted
 
 from .candidates import STOCK, Candidate, large
 from .search import BUDGETS, Search
-from .studio import GUIDANCE, Studio, at_time, dense_steps
+from .studio import GUIDANCE, REFERENCE, Studio, at_time, dense_steps
 
 
 def verify(search: Search, prompts: Sequence[str], seed: int, folder: Path) -> dict[str, Any]:
@@ -37,9 +37,10 @@ def verify(search: Search, prompts: Sequence[str], seed: int, folder: Path) -> d
     pictures: dict[Candidate, list[NDArray[np.uint8]]] = {c: [] for c in methods}
     references = []
     for place in range(len(prompts)):
-        references.append(decode(studio.pipe, studio.references[place]))
+        references.append(decode(studio.pipe, studio.start(place, REFERENCE, STOCK), studio.references[place]))
         for candidate, latent in zip(methods, studio.draw(methods, place), strict=True):
-            pictures[candidate].append(decode(studio.pipe, latent))
+            start = studio.start(place, candidate.steps, candidate.shift)
+            pictures[candidate].append(decode(studio.pipe, start, latent))
         print(f"{place + 1}/{len(prompts)}", flush=True)
     seconds = timed(studio, [*winners.values(), *rivals, *stock])
     metrics = open_metrics(["PSNR", "SSIM", "LPIPS-mini", "FD-mini", "KID-mini", "CLIP-mini"])

@@ -18,7 +18,7 @@ from typing import Any
 from diffusers import DiffusionPipeline
 
 from .calibrate.calibrate import GUIDANCE, STEPS, calibrate
-from .calibrate.conditions import Conditions, home_of, native_size
+from .calibrate.conditions import Conditions, home_of
 from .compat import ModelMixin
 from .drawing.engine import PLAIN, Engine
 from .drawing.guard import Guard
@@ -29,8 +29,6 @@ from .policies.methods import LargeOnly
 from .policies.policy import Policy
 from .policies.presets import Preset, as_preset
 from .recipe import Point, Recipe, RecipeError, check_request
-
-_OF_REQUESTS = ("prompts", "steps", "guidance", "size")
 
 
 def stitch(
@@ -46,6 +44,7 @@ def stitch(
     steps: int | None = None,
     guidance: float | None = None,
     size: tuple[int, int] | None = None,
+    frames: int | None = None,
     guard: bool = False,
     **options: Any,
 ) -> None:
@@ -59,7 +58,7 @@ def stitch(
         speed: instead of a policy: how many times as fast as the large model, see `recipe.Recipe`.
         closeness: instead of a policy: how close to the large model's picture, 0 to 1.
         recipe: what `calibrate` found, or its file; without one a request calibrates now, which takes minutes.
-        prompts, steps, guidance, size: of that calibration, see `calibrate`.
+        prompts, steps, guidance, size, frames: of that calibration, see `calibrate`.
         guard: let the large model draw steps that come out broken or unlike those of the calibration, see `guard`.
         options: for `from_pretrained`, where `small` is loaded.
 
@@ -68,7 +67,9 @@ def stitch(
             then as it was.
     """
     decided = None if policy is DEFAULT else policy
-    asked = _asked(decided, speed, closeness, recipe, prompts=prompts, steps=steps, guidance=guidance, size=size)
+    asked = _asked(
+        decided, speed, closeness, recipe, prompts=prompts, steps=steps, guidance=guidance, size=size, frames=frames
+    )
     if not asked:
         pair.stitch(pipe, small, policy, engine, **options)
         pipe.transformer.guard = Guard() if guard else None
@@ -98,6 +99,7 @@ def open_pair(
     steps: int | None = None,
     guidance: float | None = None,
     size: tuple[int, int] | None = None,
+    frames: int | None = None,
     guard: bool = False,
     **options: Any,
 ) -> Any:
@@ -109,7 +111,8 @@ def open_pair(
         small: as in `stitch`; not given for a saved pair or "mini".
         policy: who draws what; default: the saved pair's, or `HybridStitch()`.
         engine: as in `stitch`.
-        speed, closeness, recipe, prompts, steps, guidance, size, guard: as in `stitch`.
+        speed, closeness, recipe, prompts, steps, guidance, size, frames, guard: as in `stitch`; the miniature pair
+            brings a recipe, and calibrates only with prompts, steps, guidance or size of your own.
         options: for `from_pretrained` (dtype, device_map, revision, token, …), the small model included.
 
     Returns:
@@ -118,8 +121,14 @@ def open_pair(
     Raises:
         HybridStitchError: as `stitch`.
     """
-    asked = _asked(policy, speed, closeness, recipe, prompts=prompts, steps=steps, guidance=guidance, size=size)
+    asked = _asked(
+        policy, speed, closeness, recipe, prompts=prompts, steps=steps, guidance=guidance, size=size, frames=frames
+    )
     found = _loaded(recipe)
+    if found is None and str(large) == "mini" and asked.keys() == {"speed", "closeness", "recipe"}:
+        from .mini import recipe_file
+
+        found = _loaded(recipe_file())
     if found is not None:
         found.at(speed=speed, closeness=closeness)
         large, small = (found.home.pair, found.home.small) if large is None else (large, small)
@@ -175,7 +184,9 @@ def check_recipe(pipe: DiffusionPipeline, recipe: Recipe) -> None:
         RecipeError: the recipe is of another pair.
     """
     home = recipe.home
-    conditions = Conditions(width=home.width, height=home.height, steps=home.steps, guidance=home.guidance)
+    conditions = Conditions(
+        width=home.width, height=home.height, frames=home.frames, steps=home.steps, guidance=home.guidance
+    )
     now = home_of(pipe, conditions, home.models)
     if now.parameters != home.parameters:
         theirs, ours = (" and ".join(f"{n / 1e6:,.1f} M" for n in of.parameters) for of in (home, now))
@@ -221,7 +232,7 @@ def _loaded(recipe: Recipe | str | Path | None) -> Recipe | None:
 
 def _calibrated(pipe: Any, asked: dict[str, Any]) -> Recipe:
     """Calibrate now, with the bar a pipeline has."""
-    setting = {"steps": STEPS, "guidance": GUIDANCE, "size": native_size(pipe), "prompts": None, **asked}
+    setting = {"steps": STEPS, "guidance": GUIDANCE, "prompts": None, **asked}
     del setting["recipe"]
     with pipe.progress_bar(total=100) as bar:
 

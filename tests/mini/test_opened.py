@@ -8,9 +8,11 @@ import torch
 
 from hybridstitch import open_pair
 from hybridstitch.errors import PairError, PolicyError
-from hybridstitch.mini import opened
+from hybridstitch.mini import FOLDER, recipe_file
 from hybridstitch.mini.opened import MINI_POLICY, is_mini, open_mini
 from hybridstitch.mini.parts import TEXT_TOKENS
+from hybridstitch.policies.methods import LargeOnly
+from hybridstitch.recipe import Recipe
 from mini_folder import save
 
 KINDS = (
@@ -65,13 +67,45 @@ def test_only_the_default_changes(folder):
 
 
 def test_open_pair_opens_it(folder, monkeypatch):
-    monkeypatch.setenv(opened.FOLDER, str(folder))
+    monkeypatch.setenv(FOLDER, str(folder))
     pipe = open_pair("mini")
     assert pipe.transformer.policy == MINI_POLICY
     assert pipe.dtype == torch.float32
     assert str(open_pair("mini", policy="small").transformer.policy) == "small"
     with pytest.raises(PolicyError, match="there is no preset or policy 'smal'"):
         open_pair("mini", policy="smal")
+
+
+def test_the_shipped_pair_brings_a_recipe_and_draws_by_it_without_a_calibration():
+    file = recipe_file()
+    assert file is not None
+    recipe = Recipe.load(file)
+    assert recipe.home.pair == "mini"
+    pipe = open_pair("mini", speed=8)
+    point = recipe.at(speed=8)
+    assert str(pipe.transformer.policy) == point.policy
+    assert pipe.transformer.call["num_inference_steps"] == point.steps
+    assert abs(point.speed / 8 - 1) <= 0.05
+    speeds = [one.speed for one in recipe.points]
+    assert min(speeds) == 1.0
+    assert max(speeds) > 16
+    for speed in (1.5, 2, 3, 5, 12, 16):
+        assert abs(recipe.at(speed=speed).speed / speed - 1) <= 0.05
+
+
+def test_what_draws_by_default_is_level_with_the_recipe_s_best_at_its_speed():
+    file = recipe_file()
+    assert file is not None
+    recipe = Recipe.load(file)
+    speed = recipe.prices.seconds(LargeOnly(), 50) / recipe.prices.seconds(MINI_POLICY, 50)
+    assert 2.8 < speed < 3.5
+    skips = [one for one in recipe.trials if one.policy.startswith("skip") and abs(one.speed / speed - 1) < 0.1]
+    assert max(one.closeness for one in skips) > recipe.at(speed=speed).closeness.mean - 0.005
+
+
+def test_other_weights_have_no_recipe(folder, monkeypatch):
+    monkeypatch.setenv(FOLDER, str(folder))
+    assert recipe_file() is None
 
 
 def test_a_saved_pair_is_a_stock_pipeline_that_loads_again(folder, tmp_path):

@@ -84,4 +84,4 @@ def together(attempts: Iterable[Attempt], most: int) -> list[AttemptGroup]:
 
 def alike(job: Job) -> Any:
     """What jobs drawn in one call share; prompts, negative prompts and seeds are their own."""
-    return job.width, job.height, job.steps, job.guidance, job.policy, job.shift, job.levels
+    return job.width, job.height, job.frames, job.fps, job.steps, job.guidance, job.policy, job.shift, job.levels

@@ -24,11 +24,18 @@ class Kind:
     width: int
     height: int
     guided: bool
+    frames: int = 1
+
+    @property
+    def pixels(self) -> int:
+        """Of all frames."""
+        return self.width * self.height * self.frames
 
     @classmethod
     def of(cls, job: Mapping[str, Any]) -> "Kind":
         """Of a job's JSON."""
-        return cls(job["policy"], job["steps"], job["width"], job["height"], job["guidance"] > 1)
+        frames = job.get("frames") or 1
+        return cls(job["policy"], job["steps"], job["width"], job["height"], job["guidance"] > 1, frames)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +101,12 @@ def predict(jobs: Sequence[Job], samples: Sequence[Sample], devices: int) -> Est
     for kind, count in Counter(kinds).items():
         same = [sample for sample in samples if sample.kind == kind]
         guessed += 0 if same else count
-        pixels = kind.width * kind.height
+        pixels = kind.pixels
         if same:
             seconds += count * median(s.seconds for s in same)
             size += count * median(s.file_bytes for s in same)
         else:
-            area = [(s, s.kind.width * s.kind.height) for s in samples]
+            area = [(s, s.kind.pixels) for s in samples]
             seconds += count * median(s.seconds / (a * s.kind.steps) for s, a in area) * pixels * kind.steps
             size += count * median(s.file_bytes / a for s, a in area) * pixels
     turns = max(devices, 1)

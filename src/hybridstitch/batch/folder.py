@@ -1,6 +1,7 @@
 """A batch's folder: what was asked for, and which jobs have a valid picture already.
 
-DIR/<id>.png          one picture a job
+DIR/<id>.png          one picture a job; a video's middle frame, which says how it was drawn
+DIR/<id>.mp4          the video, or .webp
 DIR/jobs.jsonl        the jobs of the last call, in order, with their ids
 DIR/batch.json        where they came from, and the setting they share
 DIR/manifest/*.jsonl  what became of each try
@@ -17,6 +18,7 @@ from typing import Any
 from PIL import Image
 
 from ..disk import files as disk
+from ..report.clip import ending
 from ..report.identity import recorded
 from ..report.picture import PACKAGES, pixel_digest
 from ..report.picture import read as recipe_in
@@ -45,8 +47,13 @@ class Found:
 
 
 def name_of(job_id: str) -> str:
-    """The file of a job."""
+    """The picture of a job, which says how it was drawn; of a video its middle frame, written after the video."""
     return f"{job_id}.png"
+
+
+def file_of(job_id: str, job: Job) -> str:
+    """The file that a job is drawn for: its picture, or a video beside it."""
+    return name_of(job_id) if job.frames is None else f"{job_id}{ending()}"
 
 
 def look(out: Path, jobs: Mapping[str, Job], setting: BatchSetting, *, verify: bool) -> Found:
@@ -67,8 +74,8 @@ def look(out: Path, jobs: Mapping[str, Job], setting: BatchSetting, *, verify: b
     unlisted: list[ManifestRow] = []
     broken: dict[str, str] = {}
     for key, job in jobs.items():
-        path = out / name_of(key)
-        if not path.is_file():
+        path = out / file_of(key, job)
+        if not path.is_file() or not (out / name_of(key)).is_file():
             if key in listed:
                 broken[key] = "is gone"
             continue
@@ -106,7 +113,7 @@ def begin(out: Path, jobs: Mapping[str, Job], setting: BatchSetting, origin: Map
         OSError: it cannot be written.
     """
     disk.sweep(out)
-    lines = [json.dumps({"id": key, "file_name": name_of(key), **job.to_json()}) for key, job in jobs.items()]
+    lines = [json.dumps({"id": key, "file_name": file_of(key, job), **job.to_json()}) for key, job in jobs.items()]
     disk.keep(out / "jobs.jsonl", "".join(f"{line}\n" for line in lines).encode())
     about = {"origin": dict(origin), "setting": setting.to_json()}
     disk.keep(out / "batch.json", (json.dumps(about, indent=2) + "\n").encode())
@@ -140,13 +147,16 @@ def apart(out: Path, setting: BatchSetting) -> list[str]:
 
 
 def says_it_is(path: Path, job_id: str) -> bool:
-    """Whether a picture's own recipe is that of a job, and its pixels are those of its recipe."""
+    """Whether a file's own recipe is that of a job, and its pixels, or a video's bytes, are those of its recipe."""
     try:
-        if not path.read_bytes().endswith(END):  # Pillow does not mind
+        picture = path.with_suffix(".png")
+        if not picture.read_bytes().endswith(END):  # Pillow does not mind
             return False
-        recipe = recipe_in(path)
+        recipe = recipe_in(picture)
         if id_of(recipe) != job_id:
             return False
+        if path != picture:
+            return sha256(path) == recipe.clip
         with Image.open(path) as image:
             return pixel_digest(image) == recipe.pixels
     except Exception:  # a stranger's file may be broken in any way; whatever it is, it is not this picture

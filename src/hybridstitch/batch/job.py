@@ -36,6 +36,7 @@ class Job:
         steps, guidance: T, and the scale of classifier-free guidance.
         policy: who draws what.
         shift, levels: of the noise, one for all or each step's σ (`policies.levels`); None leaves them to the pipeline.
+        frames, fps: of a video, and how many a second; None for a picture.
         source: where the job comes from (ids of a captions file); decides nothing.
     """
 
@@ -49,14 +50,16 @@ class Job:
     policy: Policy
     shift: float | None = None
     levels: tuple[float, ...] | None = None
+    frames: int | None = None
+    fps: float | None = None
     source: Mapping[str, int | str] = field(default_factory=dict, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """For lists and manifests."""
-        apart = {"policy", "shift", "levels", "source"}
+        apart = {"policy", "shift", "levels", "frames", "fps", "source"}
         shown = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in apart}
         source = {"source": dict(self.source)} if self.source else {}
-        return {**shown, "policy": str(self.policy), **_noise(self), **source}
+        return {**shown, "policy": str(self.policy), **_noise(self), **_moving(self), **source}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +115,7 @@ def _what(job: Job | Metadata, policy: Policy) -> dict[str, Any]:
         "guidance": float(job.guidance),
         "policy": _options(policy),
         **_noise(job),
+        **_moving(job),
     }
 
 
@@ -119,6 +123,11 @@ def _noise(job: Job | Metadata) -> dict[str, Any]:
     """Noise levels; left out, ids are those of before there were any."""
     shift = {} if job.shift is None else {"shift": float(job.shift)}
     return shift if job.levels is None else {"levels": list(job.levels)}
+
+
+def _moving(job: Job | Metadata) -> dict[str, Any]:
+    """Of a video; left out, ids are those of pictures."""
+    return {} if job.frames is None else {"frames": job.frames, "fps": float(job.fps or 0)}
 
 
 def _options(policy: Policy) -> dict[str, Any]:

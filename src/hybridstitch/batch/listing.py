@@ -25,7 +25,7 @@ from ..policies.policy import Policy
 from ..policies.presets import PRESETS, policy_named
 from .job import Job, JobsError
 
-COLUMNS = ("prompt", "negative", "seed", "size", "steps", "guidance", "policy", "shift", "levels")
+COLUMNS = ("prompt", "negative", "seed", "size", "frames", "fps", "steps", "guidance", "policy", "shift", "levels")
 SUFFIXES = (".jsonl", ".csv", ".json")
 
 
@@ -36,6 +36,7 @@ class Defaults:
     Attributes:
         negative, seed, steps, guidance, policy, shift, levels: see `Job`.
         size: width and height in pixels.
+        frames, fps: of videos; None for pictures.
     """
 
     negative: str
@@ -46,6 +47,8 @@ class Defaults:
     policy: Policy
     shift: float | None = None
     levels: tuple[float, ...] | None = None
+    frames: int | None = None
+    fps: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +164,7 @@ def _job(where: str, row: Mapping[str, Any], defaults: Defaults) -> Job:
         policy=policy,
         shift=shift,
         levels=levels,
+        **_moving(where, row, defaults),
     )
     try:
         job.policy.check(job.steps)
@@ -168,6 +172,19 @@ def _job(where: str, row: Mapping[str, Any], defaults: Defaults) -> Job:
     except (PolicyError, SchedulerError) as error:
         raise JobsError(f"{where}: {error}") from error
     return job
+
+
+def _moving(where: str, row: Mapping[str, Any], defaults: Defaults) -> dict[str, Any]:
+    """Frames of a video, and how many a second."""
+    if defaults.frames is None:
+        for name in ("frames", "fps"):
+            if name in row:
+                raise JobsError(f"{where}: {name} is {row[name]!r}; this pair draws pictures: leave {name} out")
+        return {}
+    fps = _number(where, "fps", row.get("fps", defaults.fps))
+    if not 0 < fps <= 1000:
+        raise JobsError(f"{where}: fps is {fps:g}; frames a second are above 0 and at most 1000")
+    return {"frames": _whole(where, "frames", row.get("frames", defaults.frames), 1), "fps": fps}
 
 
 def _size(where: str, value: Any) -> tuple[int, int]:
@@ -257,6 +274,8 @@ def _captions(path: Path, text: str, defaults: Defaults, n: int | None, seed: in
             policy=defaults.policy,
             shift=defaults.shift,
             levels=defaults.levels,
+            frames=defaults.frames,
+            fps=defaults.fps,
             source={"image_id": image, "caption_id": caption_id},
         )
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from ..disk import files as disk
 from ..errors import HybridStitchError
+from ..report.clip import encode_clip
 from ..report.picture import Metadata, encode, pixel_digest, trace_digest
-from .folder import name_of
+from .folder import file_of, name_of
 from .job import BatchSetting, Job
 from .ledger import Ledger, ManifestRow
 
@@ -85,8 +86,8 @@ class Desk:
         """Somebody at this desk, with the pair opened."""
         return Worker(self, self.open(self.device))
 
-    def recipe(self, job: Job, take: "Take") -> Metadata:
-        """How a picture was drawn."""
+    def recipe(self, job: Job, take: "Take", clip: str | None = None) -> Metadata:
+        """How a picture was drawn, or a video, whose file's SHA-256 is `clip`."""
         return Metadata(
             prompt=job.prompt,
             negative=job.negative,
@@ -105,7 +106,10 @@ class Desk:
             dtype=self.setting.dtype,
             versions=self.setting.versions,
             trace=trace_digest(take.trace),
-            pixels=pixel_digest(take.image),
+            pixels=pixel_digest(take.whole),
+            frames=job.frames,
+            fps=job.fps,
+            clip=clip,
         )
 
     def error(self, attempt: Attempt, error: BaseException) -> ManifestRow:
@@ -163,11 +167,18 @@ class Worker:
 
     def _keep(self, attempt: Attempt, take: "Take") -> ManifestRow:
         desk, job = self.desk, attempt.job
-        data = encode(take.image, desk.recipe(job, take))
-        disk.keep(desk.out / name_of(attempt.id), data)
+        file = file_of(attempt.id, job)
+        if take.clip:
+            data = encode_clip(take.clip, take.fps, Path(file).suffix)
+            digest = hashlib.sha256(data).hexdigest()
+            disk.keep(desk.out / file, data)
+            disk.keep(desk.out / name_of(attempt.id), encode(take.image, desk.recipe(job, take, digest)))
+        else:
+            data = encode(take.image, desk.recipe(job, take))
+            disk.keep(desk.out / file, data)
         row = ManifestRow(
             id=attempt.id, status="done", job=job.to_json(), setting=desk.setting.digest, attempts=attempt.number,
-            file=name_of(attempt.id), file_bytes=len(data), sha256=hashlib.sha256(data).hexdigest(),
+            file=file, file_bytes=len(data), sha256=hashlib.sha256(data).hexdigest(),
             seconds=take.seconds, denoise_seconds=take.trace.seconds, device=desk.device,
             flags=take.trace.flags if job.policy.adaptive else (),
         )  # fmt: skip

@@ -2,22 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import inf
 from pathlib import Path
 from statistics import median
+from time import perf_counter
 from typing import Any
 
 from ..families.known import shape_of
 from ..measure.price import Prices
 from ..measure.timing import measure
 from ..pair.stitched import StitchedTransformer
-from ..policies.latency import Shape
 from ..policies.methods import LargeOnly, SmallOnly
 from ..policies.policy import Policy
 from ..recipe import Point, Recipe, RecipeError, Trial, check_request
+from .board import Board, OnProgress
 from .compare import Comparer
-from .conditions import Conditions, digest, home_of, native_size
+from .conditions import Conditions, conditions_of, digest, home_of
 from .prompts import PROMPTS
-from .search import OnProgress, Search
+from .search import BEFORE, Search
 from .state import state_of
 from .table import Standing
 from .verdict import verdict
@@ -26,6 +28,7 @@ from .winners import TURNS, measured_speed, time_winners
 STEPS, GUIDANCE = 50, 4.0
 FEWEST, MOST = 4, 16  # prompts
 DEFAULT_PROMPTS = 8
+MINUTES, REQUESTED = 6.0, 2.0  # of a search of all speeds, and of one for a request
 ROUNDS = 5  # of pictures that tell what strokes, steps and pictures cost
 
 
@@ -38,7 +41,9 @@ def calibrate(
     steps: int = STEPS,
     guidance: float = GUIDANCE,
     size: tuple[int, int] | None = None,
+    frames: int | None = None,
     seed: int = 0,
+    minutes: float | None = None,
     prices: Prices | None = None,
     state: Path | None = None,
     on_progress: OnProgress = lambda share, doing: None,
@@ -54,7 +59,10 @@ def calibrate(
         steps: T of the reference, at least 3.
         guidance: the guidance scale; 1 for none.
         size: width and height in pixels; None is the pair's own.
+        frames: of a video; None is the pair's own.
         seed: of the noise of the first prompt; each prompt has the next.
+        minutes: how long it may take; what every search begins with, and the check of its best, are done in any case.
+            Default: 6 for all speeds, 2 for a request.
         prices: of this machine, of an earlier recipe; None measures them.
         state: a file that holds what was done, so that a calibration that was killed goes on; None keeps nothing. One
             that holds another calibration is put beside, for when that goes on.
@@ -67,22 +75,28 @@ def calibrate(
     """
     prompts = tuple(default_prompts(pipe) if prompts is None else prompts)
     _check(pipe, prompts, steps, speed, closeness)
-    width, height = size or native_size(pipe)
-    conditions = Conditions(width=width, height=height, steps=steps, guidance=guidance)
+    if minutes is None:
+        minutes = MINUTES if speed is None and closeness is None else REQUESTED
+    if not 0 <= minutes < inf:
+        raise RecipeError(f"minutes={minutes:g} was given; a search takes 0 minutes or more, as in minutes=6")
+    conditions = conditions_of(pipe, size, frames, steps=steps, guidance=guidance)
     home = home_of(pipe, conditions)
     asked = {name: value for name, value in (("speed", speed), ("closeness", closeness)) if value is not None}
     of = {"home": asdict(home), "prompts": digest(prompts), "seed": seed, "asked": asked}
     with state_of(state, of) as done:
+        begin = perf_counter()
         found = done.prices or prices or _measured(pipe, conditions, prompts[0], on_progress)
         if done.prices is None:
             done.set_prices(found)
+            done.add_spent(BEFORE, perf_counter() - begin)
         comparer = Comparer(pipe=pipe, conditions=conditions, prompts=prompts, seed=seed, prices=found)
         searched = tuple(range(len(prompts) - max(1, len(prompts) // 4)))
-        search = Search(comparer, done, searched, tuple(range(len(searched), len(prompts))), on_progress)
+        board = Board(comparer, done, on_progress)
+        checked = tuple(range(len(searched), len(prompts)))
         if speed is not None:
-            _check_reach(search, speed)
-        winners, tried = search.run(speed=speed, closeness=closeness)
-        time_winners(search, winners, TURNS if asked else 1)
+            _check_reach(board, speed)
+        winners, tried = Search(board, searched, checked, 60 * minutes).run(speed=speed, closeness=closeness)
+        time_winners(board, winners, TURNS if asked else 1)
     shares = {mask: median(one[mask] for one in done.shares.values()) for mask in next(iter(done.shares.values()))}
     on_progress(1.0, "done")
     return Recipe(
@@ -92,9 +106,12 @@ def calibrate(
         prompts={"searched": len(searched), "checked": len(prompts) - len(searched), "sha256": digest(prompts)},
         seed=seed,
         asked=asked,
-        points=tuple(_point(search, winner, pipe) for winner in winners),
+        points=tuple(_point(board, winner, checked, pipe) for winner in winners),
         trials=tuple(
-            Trial(str(one.policy), one.steps, one.kind, one.speed, one.closeness, len(one.scores)) for one in tried
+            Trial(
+                str(one.policy), one.steps, one.kind, one.speed, one.closeness, len(one.scores), one.shift, one.levels
+            )
+            for one in tried
         ),
         verdict=verdict(winners, tried, found, shares, speed=speed, closeness=closeness),
     )
@@ -125,13 +142,13 @@ def _check(pipe: Any, prompts: Sequence[str], steps: int, speed: float | None, c
         raise RecipeError(f"steps={steps} was given; below 3 steps of the reference there is nothing to choose from")
 
 
-def _check_reach(search: Search, speed: float) -> None:
+def _check_reach(board: Board, speed: float) -> None:
     """Refuse speeds beyond what the small model does in the fewest steps."""
-    limit = search.seconds / search.prices.seconds(SmallOnly(), 2)
+    limit = board.seconds / board.prices.seconds(SmallOnly(), 2)
     if speed > limit:
         raise RecipeError(
             f"speed={speed:g} cannot be reached: the small model alone in 2 steps is {limit:.1f} times as fast as "
-            f"{search.comparer.conditions.steps} steps of the large one; ask for less"
+            f"{board.comparer.conditions.steps} steps of the large one; ask for less"
         )
 
 
@@ -145,19 +162,21 @@ def _measured(pipe: Any, conditions: Conditions, prompt: str, on_progress: OnPro
     )
 
 
-def _point(search: Search, winner: Standing, pipe: Any) -> Point:
+def _point(board: Board, winner: Standing, checked: Sequence[int], pipe: Any) -> Point:
     """A winner as the recipe keeps it."""
-    checked = search.row(winner.policy, winner.steps, search.checked)
+    held_out = board.row(winner.candidate, checked)
     return Point(
         policy=str(winner.policy),
         steps=winner.steps,
+        shift=winner.shift,
+        levels=winner.levels,
         kind=winner.kind,
         predicted=winner.speed,
-        measured=measured_speed(search, winner),
+        measured=measured_speed(board, winner),
         closeness=winner.interval,
         psnr=winner.psnr,
-        held_out=checked.closeness,
-        memory_mib=memory_mib(pipe, winner.policy, search.comparer.conditions),
+        held_out=held_out.closeness,
+        memory_mib=memory_mib(pipe, winner.policy, board.comparer.conditions),
         distances=_band(winner),
     )
 
@@ -175,11 +194,13 @@ def memory_mib(pipe: Any, policy: Policy, conditions: Conditions) -> float:
     models += [] if isinstance(policy, LargeOnly) else [stitched.small]
     taken = sum(p.numel() * p.element_size() for model in models for p in model.parameters())
     if policy.can_mask:
-        scale = pipe.vae_scale_factor * stitched.large.config["patch_size"]
-        text = pipe.tokenizer.model_max_length if pipe.text_encoder_3 is None else 333
-        shape: Shape = shape_of(stitched.large, conditions.width // scale * (conditions.height // scale), text)
-        size = next(stitched.large.parameters()).element_size()
-        taken += shape.kv_bytes(branches=2 if conditions.guidance > 1 else 1, element_bytes=size)
+        branches, large = 2 if conditions.guidance > 1 else 1, stitched.large
+        facts, kept = stitched.family.facts, stitched.engine.kv_bytes or next(large.parameters()).element_size()
+        assert facts.tokens is not None
+        vae = getattr(pipe, "vae", None)
+        tokens = facts.tokens(large.config, {} if vae is None else vae.config, conditions.pixels)
+        text = facts.text if getattr(pipe, "text_encoder_3", pipe) is not None else pipe.tokenizer.model_max_length
+        taken += shape_of(large, tokens, text).kv_bytes(branches=branches, element_bytes=kept)
     return taken / 2**20
 
 

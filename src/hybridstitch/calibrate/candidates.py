@@ -20,8 +20,8 @@ from ..policies.skip import Skip
 from ..recipe.file import NEAR
 
 FEWEST = 2  # steps of a run
-SPEEDS = (1.4, 1.85, 2.45, 3.2, 4.2, 5.5, 7.0, 9.0, 12.0)  # looked at when no speed was asked for
-STITCHED = (2.45, 5.5, 9.0, 12.0)  # at which of them both models are tried together
+SPEEDS = (1.3, 1.75, 2.4, 3.2, 4.2, 5.5, 7.0, 9.0, 12.0)  # looked at when no speed was asked for
+STITCHED = (2.4, 5.5)  # at which of them both models are tried together; faster ones are left to `plans`
 MASKS = ((0.15, "cached"), (0.3, "cached"), (0.15, "fresh"), (0.3, "fresh"))
 FEW = 10  # steps up to which the length of a mask's segment is tried one by one
 EARLY = (1.25, 1.5)  # how drawn steps crowd towards the noise among repeats, see `crowded`
@@ -58,7 +58,7 @@ def near(speed: float, steps: int, prices: Prices, *, wide: bool = True) -> list
     for early in EARLY if wide else (crowded(fewer, steps),):
         offer([(Skip(count, early), steps) for count in few])
     counts = {round(sqrt(steps * fewer))} | ({steps} if wide else set())
-    if wide or fewer <= FEW:
+    if wide or steps <= FEW:
         counts |= {fewer + 1, fewer + 2}
     for count in sorted(c for c in counts if fewer < c <= steps):
         for make in _makes(count, wide):

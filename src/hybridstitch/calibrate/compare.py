@@ -6,12 +6,16 @@ from typing import Any
 import torch
 
 from ..evaluate.closeness import capped_psnr, ssim
-from ..measure.lockstep import decode, draw_together, prepare
+from ..measure.lockstep import draw_together
 from ..measure.price import Prices
 from ..measure.profile import follow
+from ..measure.start import decode, prepare
+from ..policies.levels import at_levels
 from ..policies.parse import parse
 from .conditions import Conditions, Picture
+from .plans import noise_text
 
+Grid = tuple[int, float | None, tuple[float, ...] | None]  # steps, and the shift or the levels of the noise
 MASKS = (0.15, 0.3)  # whose shares of the difference are told
 
 
@@ -23,11 +27,19 @@ class Comparison:
         prompt: its index.
         steps: T′.
         policies: as text.
+        shift, levels: of the noise; None leaves them to the pipeline.
     """
 
     prompt: int
     steps: int
     policies: tuple[str, ...]
+    shift: float | None = None
+    levels: tuple[float, ...] | None = None
+
+    @property
+    def grid(self) -> Grid:
+        """Where its steps are."""
+        return self.steps, self.shift, self.levels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +53,7 @@ class Score:
         psnr: in dB, at most 99.
         seconds: the price of what was drawn.
         distances: D of each step (Eq. 9); None where there is none.
+        shift, levels: of the noise; None left them to the pipeline.
     """
 
     prompt: int
@@ -50,10 +63,17 @@ class Score:
     psnr: float
     seconds: float
     distances: tuple[float | None, ...]
+    shift: float | None = None
+    levels: tuple[float, ...] | None = None
+
+    @property
+    def text(self) -> str:
+        """The policy and the noise levels, for keys."""
+        return self.policy + noise_text(self.shift, self.levels)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object."""
-        return asdict(self)
+        """A JSON object; noise levels that are the pipeline's own are left out."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +104,9 @@ class Comparer:
         Returns:
             a score for each policy, and the reference where this one drew it.
         """
-        start = self._start(comparison.prompt, comparison.steps)
+        start = self._start(comparison)
         drawn = draw_together(self.pipe, start, {text: parse(text) for text in comparison.policies})
-        pictures = {text: decode(self.pipe, one.latent) for text, one in drawn.items()}
+        pictures = {text: decode(self.pipe, one.start, one.latent) for text, one in drawn.items()}
         made = pictures["large"] if reference is None else None
         compared = reference if made is None else made
         assert compared is not None
@@ -101,6 +121,8 @@ class Comparer:
                     closeness=ssim(pictures[text], compared),
                     psnr=capped_psnr(pictures[text], compared),
                     seconds=self.prices.plans(step.drawn for step in steps),
+                    shift=comparison.shift,
+                    levels=comparison.levels,
                     distances=tuple(None if s.distance is None else float(f"{s.distance:.4g}") for s in steps),
                 )
             )
@@ -122,12 +144,13 @@ class Comparer:
             found[f"{mask:g}"] = float(shares[~shares.isnan()].mean())
         return found
 
-    def _start(self, prompt: int, steps: int) -> Any:
+    def _start(self, of: Comparison) -> Any:
         return prepare(
             self.pipe,
-            self.prompts[prompt],
-            steps=steps,
+            self.prompts[of.prompt],
+            steps=of.steps,
             guidance=self.conditions.guidance,
-            seed=self.seed + prompt,
+            seed=self.seed + of.prompt,
             **self.conditions.size,
+            **at_levels(self.pipe.scheduler, of.steps, of.shift, of.levels),
         )

@@ -14,10 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..families.family import Size
 from ..measure.calls import TracedCall, call
 from ..measure.timing import GUIDED, UNGUIDED
+from ..pair.limits import limits_of
+from ..policies.levels import at_levels
 from ..policies.policy import Policy
-from ..recipe import Home
+from ..recipe import Home, RecipeError
 from ..report.identity import known_as
 
 Picture = NDArray[np.uint8]
@@ -32,12 +35,14 @@ class Conditions:
         width, height: pixels.
         steps: T of the reference.
         guidance: guidance scale; 1 switches it off.
+        frames: of a video; None for pictures.
     """
 
     width: int
     height: int
     steps: int
     guidance: float
+    frames: int | None = None
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -47,9 +52,25 @@ class Conditions:
     @property
     def size(self) -> dict[str, int]:
         """As the pipeline takes it."""
-        return {"width": self.width, "height": self.height}
+        frames = {} if self.frames is None else {"num_frames": self.frames}
+        return {"width": self.width, "height": self.height, **frames}
 
-    def draw(self, pipe: Any, prompt: str, policy: Policy, steps: int, seed: int) -> TracedCall:
+    @property
+    def pixels(self) -> Size:
+        """(height, width), of a video (frames, height, width)."""
+        return (self.height, self.width) if self.frames is None else (self.frames, self.height, self.width)
+
+    def draw(
+        self,
+        pipe: Any,
+        prompt: str,
+        policy: Policy,
+        steps: int,
+        seed: int,
+        *,
+        shift: float | None = None,
+        levels: tuple[float, ...] | None = None,
+    ) -> TracedCall:
         """A picture by the pipeline itself, from prompt to pixels, on the clock.
 
         Args:
@@ -58,8 +79,10 @@ class Conditions:
             policy: who draws what.
             steps: T′.
             seed: of the noise.
+            shift, levels: its levels; None leaves them to the pipeline.
         """
-        return call(pipe, prompt, policy, steps=steps, guidance=self.guidance, seed=seed, **self.size)
+        noise = at_levels(pipe.scheduler, steps, shift, levels)
+        return call(pipe, prompt, policy, steps=steps, guidance=self.guidance, seed=seed, **self.size, **noise)
 
 
 def home_of(pipe: Any, conditions: Conditions, records: Mapping[str, str] = MappingProxyType({})) -> Home:
@@ -70,7 +93,7 @@ def home_of(pipe: Any, conditions: Conditions, records: Mapping[str, str] = Mapp
         conditions: of the calls.
         records: what the names stood for in a home to be compared with, see `identity.known_as`.
     """
-    from ..mini.opened import mini_folder
+    from ..mini import mini_folder
 
     stitched = pipe.transformer
     large, small = _name(pipe), None if _is_saved_pair(stitched) else _name(stitched.small)
@@ -84,6 +107,7 @@ def home_of(pipe: Any, conditions: Conditions, records: Mapping[str, str] = Mapp
         parameters=(_size(stitched.large), _size(stitched.small)),
         width=conditions.width,
         height=conditions.height,
+        frames=conditions.frames,
         steps=conditions.steps,
         guidance=conditions.guidance,
         scheduler=scheduler_text(pipe.scheduler),
@@ -104,10 +128,40 @@ def scheduler_text(scheduler: Any) -> str:
     return " ".join([type(scheduler).__name__, *moved])
 
 
-def native_size(pipe: Any) -> tuple[int, int]:
-    """Width and height of a picture when no size is asked for."""
-    side = pipe.transformer.config["sample_size"] * pipe.vae_scale_factor
-    return side, side
+def conditions_of(
+    pipe: Any, size: tuple[int, int] | None, frames: int | None, *, steps: int, guidance: float
+) -> Conditions:
+    """One setting; what is not given is the pair's own.
+
+    Args:
+        pipe: stitched.
+        size: width and height in pixels, or None.
+        frames: of a video, or None.
+        steps, guidance: see `Conditions`.
+
+    Raises:
+        RecipeError: frames of a pair that draws pictures, or a pair without a size of its own.
+    """
+    limits = limits_of(pipe)
+    if frames is not None and not limits.video:
+        raise RecipeError(f"frames={frames} was given; {type(pipe).__name__} draws pictures: leave frames out")
+    whole = size is not None and (frames is not None or not limits.video)
+    native: Size = (0, 0, 0) if whole else native_size(pipe)
+    width, height = size or (native[-1], native[-2])
+    kept = (native[0] if frames is None else frames) if limits.video else None
+    return Conditions(width=width, height=height, frames=kept, steps=steps, guidance=guidance)
+
+
+def native_size(pipe: Any) -> Size:
+    """When no size is asked for: (height, width) in pixels, of a video (frames, height, width).
+
+    Raises:
+        RecipeError: neither the pipeline nor its transformer's class names one.
+    """
+    native = limits_of(pipe).native
+    if native is None:
+        raise RecipeError(f"{type(pipe).__name__} names no size of its own; give one")
+    return native
 
 
 def digest(prompts: Sequence[str]) -> str:

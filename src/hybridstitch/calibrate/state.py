@@ -27,7 +27,7 @@ from .compare import Score
 from .conditions import Picture
 
 VERSION = 1
-Key = tuple[int, int, str]  # prompt, steps, policy
+Key = tuple[int, int, str]  # prompt, steps, policy with its noise levels
 
 
 @contextmanager
@@ -61,6 +61,7 @@ class State:
         references: the large model's pictures by prompt.
         scores: by prompt, steps and policy.
         timed: seconds of real calls, at one pace of the machine, by steps and policy and the turn they were timed in.
+        spent: wall seconds of the parts of the search that are over, by name.
     """
 
     def __init__(self, path: Path | None, of: dict[str, Any]) -> None:
@@ -75,6 +76,7 @@ class State:
         self.references: dict[int, Picture] = {}
         self.scores: dict[Key, Score] = {}
         self.timed: dict[tuple[int, str], dict[int, float]] = {}
+        self.spent: dict[str, float] = {}
         self._path = path
         if path is None:
             return
@@ -112,6 +114,10 @@ class State:
         """A real call was timed in this turn."""
         self._keep({"timed": [steps, policy, seconds, turn]})
 
+    def add_spent(self, part: str, seconds: float) -> None:
+        """A part of the search is over."""
+        self._keep({"spent": [part, seconds]})
+
     def _keep(self, data: dict[str, Any]) -> None:
         line = _line(data)
         self._take(json.loads(line))  # as it will be read
@@ -131,9 +137,13 @@ class State:
             prompt, png = line["reference"]
             self.references[prompt] = np.array(Image.open(BytesIO(base64.b64decode(png))).convert("RGB"))
         for row in line.get("scores", ()):
-            known = {f.name: row[f.name] for f in fields(Score)}
-            score = Score(**{**known, "distances": tuple(row["distances"])})
-            self.scores[score.prompt, score.steps, score.policy] = score
+            known = {f.name: row[f.name] for f in fields(Score) if f.name in row}
+            levels = None if row.get("levels") is None else tuple(row["levels"])
+            score = Score(**{**known, "distances": tuple(row["distances"]), "levels": levels})
+            self.scores[score.prompt, score.steps, score.text] = score
+        if "spent" in line:
+            part, seconds = line["spent"]
+            self.spent[part] = seconds
         if "timed" in line:
             steps, policy, seconds, *turn = line["timed"]
             found = self.timed.setdefault((steps, policy), {})

@@ -16,8 +16,11 @@ from ..policies.parse import parse
 from ..policies.policy import Policy
 from ..recipe import kind_of
 from .compare import Score
+from .plans import Candidate
 
-BUCKET = 1.2  # speeds within this factor compete for a place
+BUCKET, NARROW = 1.2, 1.08  # speeds within this factor compete for a place, up to `WIDE` and from it on
+WIDE = BUCKET**5
+PLAIN = ("large", "fewer steps")  # kinds that the large model draws alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class Standing:
         kind: see `recipe.Point`.
         speed: of the reference's price, mean over prompts.
         scores: by prompt.
+        shift, levels: of the noise; None leaves them to the pipeline.
     """
 
     policy: Policy
@@ -37,6 +41,8 @@ class Standing:
     kind: str
     speed: float
     scores: tuple[Score, ...]
+    shift: float | None = None
+    levels: tuple[float, ...] | None = None
 
     @classmethod
     def of(cls, scores: Sequence[Score], reference_steps: int, reference_seconds: float) -> "Standing":
@@ -54,7 +60,14 @@ class Standing:
             kind=kind_of(policy, steps, reference_steps),
             speed=reference_seconds / mean(score.seconds for score in scores),
             scores=tuple(sorted(scores, key=lambda score: score.prompt)),
+            shift=scores[0].shift,
+            levels=scores[0].levels,
         )
+
+    @property
+    def candidate(self) -> Candidate:
+        """What was drawn."""
+        return Candidate(self.policy, self.steps, self.shift, self.levels)
 
     @property
     def closeness(self) -> float:
@@ -73,11 +86,16 @@ class Standing:
 
 
 def best_by_speed(rows: Iterable[Standing], each: int) -> list[Standing]:
-    """The closest `each` rows of every span of speeds, spans of a factor 1.2, slowest first."""
+    """The closest `each` rows of every span of speeds, slowest first."""
     spans: dict[int, list[Standing]] = {}
     for row in rows:
-        spans.setdefault(round(log(row.speed) / log(BUCKET)), []).append(row)
+        spans.setdefault(span_of(row.speed), []).append(row)
     return [row for span in sorted(spans) for row in sorted(spans[span], key=lambda r: (-r.closeness, -r.speed))[:each]]
+
+
+def span_of(speed: float) -> int:
+    """The number of a span of speeds: wide where programs lie between others (`recipe.between`), then narrow."""
+    return round(log(speed / WIDE) / log(BUCKET if speed < WIDE else NARROW))
 
 
 def best_by_kind(rows: Iterable[Standing]) -> dict[str, Standing]:

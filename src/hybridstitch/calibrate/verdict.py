@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
+from ..measure.intervals import Interval, student_interval
 from ..measure.price import Prices
 from ..policies.latency import break_even
+from ..policies.skip import Skip
 from ..recipe.point import named
-from .table import Standing, best_by_kind
+from .table import PLAIN, Standing, best_by_kind
 
 NAMES = {
     "fewer steps": "the large model with fewer steps",
@@ -14,6 +16,7 @@ NAMES = {
     "region mask": "a region mask",
 }
 MASK = "0.3"
+NEARBY = 0.08  # shares by which speeds differ that are compared
 
 
 def verdict(
@@ -38,14 +41,14 @@ def verdict(
     if speed is not None:
         said.append(_at(f"{speed:g} times", [row for row in tried if abs(row.speed / speed - 1) <= 0.05]))
     else:
-        said += _stretches(winners)
+        said += _stretches(winners, tried)
         masks = [row for row in winners if row.kind == "region mask"]
         if not masks:
             said.append("A region mask is nowhere on the front.")
         behind = [row for row in tried if row.kind == "region mask" and row.speed < 3]
         if behind:
             best = max(behind, key=lambda row: row.closeness)
-            said.append(_at(f"{best.speed:.2f} times", [r for r in tried if abs(r.speed / best.speed - 1) <= 0.08]))
+            said.append(_at(f"{best.speed:.2f} times", [r for r in tried if abs(r.speed / best.speed - 1) <= NEARBY]))
     if closeness is not None:
         serving = [row for row in winners if row.interval.low >= closeness]
         fastest = max(serving, key=lambda row: row.speed)
@@ -72,13 +75,43 @@ def numbers(prices: Prices, shares: Mapping[str, float]) -> str:
     )
 
 
-def _stretches(winners: Sequence[Standing]) -> list[str]:
+def who(row: Standing) -> str:
+    """Who draws a row, in words."""
+    words = {word[0] for word in row.candidate.words or ()}
+    if row.kind == "fewer steps" and (isinstance(row.policy, Skip) or "-" in words):
+        return "the large model with fewer steps, predictions repeated in between,"
+    if row.kind == "region mask" and "R" in words and not words & {"S", "H"}:
+        return "the large model, on a region mask between its steps,"
+    return NAMES.get(row.kind, row.kind)
+
+
+def ahead(row: Standing, tried: Sequence[Standing]) -> tuple[Standing, Interval] | None:
+    """The closest plan of the large model alone that is as fast within 8 %, and how far a row is ahead of it.
+
+    Args:
+        row: of a front.
+        tried: everything.
+
+    Returns:
+        None where nothing like it was drawn on three prompts of the row; else the rival, and the 99 % interval of the
+        difference in closeness, prompt by prompt.
+    """
+    mine = {score.prompt: score.closeness for score in row.scores}
+    rivals = [r for r in tried if r.kind in PLAIN and abs(r.speed / row.speed - 1) <= NEARBY and len(r.scores) > 2]
+    if not rivals:
+        return None
+    rival = max(rivals, key=lambda r: r.closeness)
+    gaps = [mine[score.prompt] - score.closeness for score in rival.scores if score.prompt in mine]
+    return (rival, student_interval(gaps, confidence=0.99)) if len(gaps) > 2 else None
+
+
+def _stretches(winners: Sequence[Standing], tried: Sequence[Standing]) -> list[str]:
     """Consecutive speeds at which one kind is on the front."""
     parts: list[list[Standing]] = []
     for row in winners:
         if row.kind == "large":
             continue
-        if parts and parts[-1][0].kind == row.kind:
+        if parts and who(parts[-1][0]) == who(row):
             parts[-1].append(row)
         else:
             parts.append([row])
@@ -87,9 +120,17 @@ def _stretches(winners: Sequence[Standing]) -> list[str]:
         first, last = part[0], part[-1]
         speeds = f"{first.speed:.2f}" if len(part) == 1 else f"{first.speed:.2f} to {last.speed:.2f}"
         said.append(
-            f"At {speeds} times the large model's speed {NAMES[first.kind]} is closest "
+            f"At {speeds} times the large model's speed {who(first)} is closest "
             f"({_points(first)}{'' if len(part) == 1 else f' to {_points(last)}'})."
         )
+        middle = part[len(part) // 2]
+        found = None if middle.kind in PLAIN else ahead(middle, tried)
+        if found is not None:
+            rival, gap = found
+            said.append(
+                f"At {middle.speed:.2f} times it is ahead of the large model alone ({_points(rival)}, "
+                f"{rival.speed:.2f} times as fast) by {gap.mean:.3f} ({gap.low:.3f} to {gap.high:.3f} in 99 %)."
+            )
     return said
 
 
@@ -103,4 +144,4 @@ def _at(where: str, rows: Sequence[Standing]) -> str:
 
 
 def _points(row: Standing) -> str:
-    return f"{row.closeness:.3f} with {named(str(row.policy), row.steps)}"
+    return f"{row.closeness:.3f} with {named(str(row.policy), row.steps, row.shift, row.levels)}"

@@ -10,43 +10,44 @@ from statistics import median
 from ..measure.price import Prices
 from ..policies.trace import Trace
 from ..recipe.file import DELIVERED
-from .search import Search
+from .board import Board
 from .table import Standing
 
 TURNS = 3  # at most
 
 
-def time_winners(search: Search, winners: Sequence[Standing], least: int) -> None:
+def time_winners(board: Board, winners: Sequence[Standing], least: int) -> None:
     """Record what turns need and nothing has recorded yet.
 
     Args:
-        search: draws, and keeps the times.
+        board: draws, and keeps the times.
         winners: the reference among them.
         least: turns that time all of them; later ones time the reference, and those whose times stray.
     """
-    comparer = search.comparer
+    comparer = board.comparer
     for turn in range(TURNS):
         for winner in winners:
-            recorded = turn in _times(search, winner)
-            if not recorded and (turn < least or winner.kind == "large" or _strays(search, winner, turn)):
+            recorded = turn in _times(board, winner)
+            if not recorded and (turn < least or winner.kind == "large" or _strays(board, winner, turn)):
+                noise = {"shift": winner.shift, "levels": winner.levels}
                 taken = comparer.conditions.draw(
-                    comparer.pipe, comparer.prompts[0], winner.policy, winner.steps, comparer.seed
+                    comparer.pipe, comparer.prompts[0], winner.policy, winner.steps, comparer.seed, **noise
                 )
                 told = taken.total_seconds / pace(taken.trace, comparer.prices)
-                search.state.add_time(winner.steps, str(winner.policy), turn, told)
-        search.on_progress(0.95 + 0.05 * (turn + 1) / TURNS, "the speed of whole calls")
+                board.state.add_time(winner.steps, winner.candidate.text, turn, told)
+        board.on_progress(0.95 + 0.05 * (turn + 1) / TURNS, "the speed of whole calls")
 
 
-def measured_speed(search: Search, winner: Standing, before: int = TURNS) -> float:
+def measured_speed(board: Board, winner: Standing, before: int = TURNS) -> float:
     """Median seconds of the reference over those of a winner.
 
     Args:
-        search: keeps the times.
+        board: keeps the times.
         winner: timed at least once, as the reference was.
         before: of turns before this one.
     """
-    reference = search.state.timed[search.comparer.conditions.steps, "large"]
-    return _median(reference, before) / _median(_times(search, winner), before)
+    reference = board.state.timed[board.comparer.conditions.steps, "large"]
+    return _median(reference, before) / _median(_times(board, winner), before)
 
 
 def pace(trace: Trace, prices: Prices) -> float:
@@ -55,13 +56,13 @@ def pace(trace: Trace, prices: Prices) -> float:
     return median(step.seconds / sum(map(prices.stroke, step.drawn.strokes)) for step in drawn)
 
 
-def _strays(search: Search, winner: Standing, turn: int) -> bool:
+def _strays(board: Board, winner: Standing, turn: int) -> bool:
     """Whether the turns before this one, and no later ones, tell another speed than the prices do."""
-    return abs(measured_speed(search, winner, turn) / winner.speed - 1) > DELIVERED / 2
+    return abs(measured_speed(board, winner, turn) / winner.speed - 1) > DELIVERED / 2
 
 
-def _times(search: Search, winner: Standing) -> Mapping[int, float]:
-    return search.state.timed.get((winner.steps, str(winner.policy)), {})
+def _times(board: Board, winner: Standing) -> Mapping[int, float]:
+    return board.state.timed.get((winner.steps, winner.candidate.text), {})
 
 
 def _median(times: Mapping[int, float], before: int) -> float:

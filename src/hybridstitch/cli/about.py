@@ -3,7 +3,7 @@
 import json
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich import box
@@ -126,6 +126,7 @@ def doctor(
     pair: flags.PairName = None,
     small: flags.Small = None,
     size: flags.Size = None,
+    frames: flags.Frames = None,
     batch: flags.Batch = None,
     device: flags.Device = None,
     dtype: flags.Dtype = None,
@@ -135,11 +136,12 @@ def doctor(
     """Say what is installed, what is missing, and the command that mends it; with --pair, what memory a pair needs."""
     say.hush()
     if pair is not None:
-        _memory(pair, small, size, 1 if batch is None else batch, device, dtype, as_json)
+        _memory(pair, small, size, frames, 1 if batch is None else batch, device, dtype, as_json)
         return
-    if any(option is not None for option in (size, batch, dtype, device)):
+    if any(option is not None for option in (size, frames, batch, dtype, device)):
         raise BadInput(
-            "--size, --batch, --device and --dtype belong to --pair: hybridstitch doctor --pair mini --batch 4"
+            "--size, --frames, --batch, --device and --dtype belong to --pair: "
+            "hybridstitch doctor --pair mini --batch 4"
         )
     from .health import checks, facts
 
@@ -163,15 +165,22 @@ def doctor(
 
 
 def _memory(
-    pair: str, small: str | None, size: str | None, batch: int, device: str | None, dtype: str | None, as_json: bool
+    pair: str,
+    small: str | None,
+    size: str | None,
+    frames: int | None,
+    batch: int,
+    device: str | None,
+    dtype: str | None,
+    as_json: bool,
 ) -> None:
     from .health import memory_of
 
-    asked = Asked.of(prompts=("any",), pair=pair, small=small, size=size, device=device, dtype=dtype)
+    asked = Asked.of(prompts=("any",), pair=pair, small=small, size=size, frames=frames, device=device, dtype=dtype)
     if batch < 1:
         raise BadInput(f"--batch {batch} was given; at least one picture can be drawn")
-    need, there = memory_of(asked, batch)
-    rows = {
+    need, there, ways = memory_of(asked, batch)
+    rows: dict[str, Any] = {
         "weights": dict(need.weights),
         "keys and values": need.keys_values,
         "activations of a step": need.step,
@@ -188,7 +197,8 @@ def _memory(
         for name, count in need.weights.items():
             table.add_row(f"weights, {name}", gibibytes(count))
         for name in ("keys and values", "activations of a step", "activations of decoding"):
-            table.add_row(name, gibibytes(rows[name]))
+            known = rows[name]
+            table.add_row(name, "not counted" if known is None else gibibytes(known))
         table.add_row(Text("at most at once", "bold"), Text(gibibytes(need.total), "bold"))
         console = say.out()
         console.print(table)
@@ -196,6 +206,8 @@ def _memory(
         console.print(
             f"{verdict}: {asked.device} has {gibibytes(there)} ({asked.dtype}, {batch} at once, with guidance)"
         )
+        if ways:
+            console.print(f"what fits: {', '.join(ways)}")
     if need.total > there:
         raise typer.Exit(1)
 

@@ -6,12 +6,13 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from PIL import Image
 
+from ..pair.decoding import pictures_of
 from ..policies.levels import at_levels
 from ..policies.methods import HybridStitch, LargeOnly, Schedule
 from ..policies.policy import MaskedPolicy, Policy
 from ..policies.program import segments
+from ..report.clip import FPS
 from ..report.frames import Frames
 from ..report.takes import Exhibit, Take
 
@@ -30,6 +31,7 @@ class Artist:
         pipe: stitched.
         negative, steps, guidance: as the pipeline takes them.
         size: width and height in pixels.
+        frames, fps: of a video, and how many a second; None draws pictures.
         policy: who draws what.
         shift, levels: of the noise, one for all or each step's σ (`policies.levels`); None leaves them to the pipeline.
         together: pictures of a prompt that are drawn in one call.
@@ -43,6 +45,8 @@ class Artist:
     steps: int
     guidance: float
     size: tuple[int, int]
+    frames: int | None = None
+    fps: float = FPS
     shift: float | None = None
     levels: tuple[float, ...] | None = None
     together: int = 1
@@ -89,30 +93,41 @@ class Artist:
             return tensors
 
         avoided = [self.negative] * len(prompts) if negatives is None else list(negatives)
+        call: dict[str, Any] = {
+            "num_inference_steps": steps,
+            "guidance_scale": self.guidance,
+            "width": self.size[0],
+            "height": self.size[1],
+            **levels,
+            **self.start,
+        }
+        if self.frames is not None:
+            call |= {"num_frames": self.frames, "output_type": "pil"}
         start = perf_counter()
-        images: list[Image.Image] = self.pipe(
+        drawn = self.pipe(
             list(prompts),
             negative_prompt=avoided if any(avoided) else None,
-            guidance_scale=self.guidance,
-            width=self.size[0],
-            height=self.size[1],
             generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
             callback_on_step_end=tell,
-            **levels,
-            **{"num_inference_steps": steps, **self.start},
-        ).images
-        seconds = (perf_counter() - start) / len(images)
+            **call,
+        )
+        seconds = (perf_counter() - start) / len(prompts)
         trace = stitched.trace
-        kept = () if film is None else film.decode(self.pipe)
-        return [
-            Take(
-                image=image,
-                seconds=seconds,
-                trace=trace.alone(place).noted(stitched.policy),
-                frames=() if place else kept,
+        kept = () if film is None else film.decode(self.pipe, prompt=prompts[0], **call)
+        takes = []
+        for place in range(len(prompts)):
+            pictures = pictures_of(drawn, place)
+            takes.append(
+                Take(
+                    image=pictures[len(pictures) // 2],
+                    seconds=seconds,
+                    trace=trace.alone(place).noted(stitched.policy),
+                    frames=() if place else kept,
+                    clip=() if self.frames is None else tuple(pictures),
+                    fps=self.fps,
+                )
             )
-            for place, image in enumerate(images)
-        ]
+        return takes
 
     def warm_up(self, prompt: str) -> None:
         """Draw a few steps of every kind, as many pictures as later, so that no first use is timed."""

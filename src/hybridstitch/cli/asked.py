@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ..errors import HybridStitchError, nearest
 from ..policies.policy import Policy
-from ..recipe.layers import DEFAULTS, Layer, named
+from ..report.clip import FPS
+from ..report.layers import DEFAULTS, Layer, named
 
 DTYPES = {
     "float32": "float32",
@@ -41,6 +42,7 @@ class Asked:
         shift, levels: of the noise, as a preset or recipe made for few steps asks; None leaves them to the pipeline.
         size: width and height in pixels; None is the pair's own.
         device, dtype: where and in what precision.
+        frames, fps: of a video, None is the pair's own; and how many a second.
     """
 
     prompts: tuple[str, ...]
@@ -57,6 +59,8 @@ class Asked:
     dtype: str
     shift: float | None = None
     levels: tuple[float, ...] | None = None
+    frames: int | None = None
+    fps: float = FPS
 
     @classmethod
     def of(
@@ -73,6 +77,8 @@ class Asked:
         steps: int | None = None,
         guidance: float | None = None,
         size: str | None = None,
+        frames: int | None = None,
+        fps: float | None = None,
         device: str | None = None,
         dtype: str | None = None,
     ) -> "Asked":
@@ -86,13 +92,17 @@ class Asked:
         """
         flags = Layer(
             prompts=tuple(prompts) or None, negative=negative, pair=pair, small=small, seed=seed, steps=steps,
-            guidance=guidance, size=None if size is None else to_size(size), device=device, dtype=dtype,
+            guidance=guidance, size=None if size is None else to_size(size), frames=frames, fps=fps, device=device,
+            dtype=dtype,
         )  # fmt: skip
         found = flags.over(named(policy)).over(below or Layer()).over(DEFAULTS)
         assert found.pair is not None  # nor is the rest of the defaults, for a reader of types
         assert found.seed is not None
         assert found.steps is not None
         assert found.guidance is not None
+        assert found.fps is not None
+        if not 0 < found.fps <= 1000:
+            raise BadInput(f"--fps {found.fps:g} was given; frames a second are above 0 and at most 1000")
         _check_prompts(found.prompts or ())
         if count < 1:
             raise BadInput(f"--n {count} was given; at least one picture can be drawn")
@@ -120,6 +130,8 @@ class Asked:
             dtype=_dtype(found.dtype, device, found.pair),
             shift=found.shift,
             levels=found.levels,
+            frames=found.frames,
+            fps=found.fps,
         )
 
 

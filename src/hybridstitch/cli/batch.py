@@ -18,7 +18,7 @@ from ..batch.work import Desk, Outcome
 from ..disk.lock import alone
 from ..report.picture import versions
 from . import flags, say
-from .asked import Asked, writable
+from .asked import Asked, BadInput, writable
 from .batch_input import check, devices_of, engine_for, limits_of
 from .batch_studio import JobStudio, estimate
 from .batch_words import tell_estimate, tell_found, tell_result
@@ -46,6 +46,8 @@ def batch(
     seed: flags.Seed = None,
     steps: flags.Steps = None,
     size: flags.Size = None,
+    frames: flags.Frames = None,
+    fps: flags.Fps = None,
     guidance: flags.Guidance = None,
     negative: flags.Negative = None,
     n: Sampled = None,
@@ -66,27 +68,32 @@ def batch(
     hybridstitch batch jobs.jsonl --out pictures
     """
     devices = devices_of(device)
-    served = Served.of(recipe_file, speed=speed, closeness=closeness, policy=policy, source=None)
+    served = Served.of(recipe_file, speed=speed, closeness=closeness, policy=policy, source=None, pair=pair)
     if served is not None:
-        served.warn_of(pair=pair, steps=steps, guidance=guidance, size=size)
+        served.warn_of(pair=pair, steps=steps, guidance=guidance, size=size, frames=frames)
     asked, *_ = [
         Asked.of(
             prompts=("-",), below=None if served is None else served.layer, negative=negative, pair=pair, small=small,
-            policy=policy, seed=seed, steps=steps, guidance=guidance, size=size, device=name, dtype=dtype,
+            policy=policy, seed=seed, steps=steps, guidance=guidance, size=size, frames=frames, fps=fps, device=name,
+            dtype=dtype,
         )
         for name in devices
     ]  # fmt: skip
     engine = engine_for(devices, compile, offload)
     say.hush()
-    from .pairs import Pair, size_of
+    from .pairs import Pair
 
     named = Pair.of(asked.pair, asked.small)
     limits = limits_of(named)
+    if fps is not None and not limits.video:
+        raise BadInput(f"--fps {fps:g} was given; this pair draws pictures: leave --fps out")
+    *count, height, width = limits.check(asked.size, asked.frames)
     defaults = listing.Defaults(
-        negative=asked.negative, seed=asked.seed, size=size_of(limits, asked.size), steps=asked.steps,
-        guidance=asked.guidance, policy=asked.policy or named.policy, shift=asked.shift,
-        levels=asked.levels,
+        negative=asked.negative, seed=asked.seed, size=(width, height), frames=count[0] if count else None,
+        fps=asked.fps if count else None, steps=asked.steps, guidance=asked.guidance,
+        policy=asked.policy or named.policy, shift=asked.shift, levels=asked.levels,
     )  # fmt: skip
+    named.check_fits(asked, defaults.policy, images=images_per_call)
     found = listing.read(jobs, defaults, n=n, captions_seed=captions_seed)
     check(found.jobs, named, limits)
     setting = BatchSetting(

@@ -59,7 +59,7 @@ def limits_of(named: "Pair") -> "Limits":
     try:
         if named.small is not None and not Path(named.small).is_dir():
             hf_hub_download(named.small, "model_index.json")
-        _, vae, transformer = (
+        index, vae, transformer = (
             json.loads(Path(hf_hub_download(named.large, file)).read_text(encoding="utf-8"))
             for file in ("model_index.json", "vae/config.json", "transformer/config.json")
         )
@@ -68,15 +68,18 @@ def limits_of(named: "Pair") -> "Limits":
         raise BadInput(
             f"--pair {named.large} {named.small}: not all of it is in the cache or on the hub ({first})"
         ) from error
-    return Limits.of(vae, transformer)
+    return Limits.of(index["_class_name"], transformer["_class_name"], transformer, vae)
 
 
 def check(jobs: Sequence[Job], named: "Pair", limits: "Limits") -> None:
     """Refuse sizes and texts that the pair cannot draw."""
-    for size in dict.fromkeys((job.width, job.height) for job in jobs):
-        fault = limits.fault(size)
-        if fault is not None:
-            raise BadInput(f"size {fault}")
+    from ..pair.limits import SizeError
+
+    for width, height, frames in dict.fromkeys((job.width, job.height, job.frames) for job in jobs):
+        try:
+            limits.check((width, height), frames)
+        except SizeError as error:
+            raise BadInput(str(error).replace("--size", "size", 1).replace("--frames", "frames")) from error
     texts = {f"the prompt of job {place}": job.prompt for place, job in enumerate(jobs, start=1)}
     texts |= {f"the negative prompt of job {place}": job.negative for place, job in enumerate(jobs, start=1)}
     named.check_text(texts)

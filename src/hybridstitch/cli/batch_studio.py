@@ -13,6 +13,7 @@ from ..batch.work import Desk, Draw
 from ..drawing.engine import Engine
 from ..errors import StitchWarning
 from ..policies.policy import Policy
+from ..report.clip import FPS, encode_clip, ending
 from ..report.picture import encode
 from . import say
 from .served import Served
@@ -58,10 +59,10 @@ class JobStudio:
             if self.named.folder is None:  # its tokenizer was not known before
                 for each in jobs:
                     texts = {"the prompt": each.prompt, "the negative prompt": each.negative}
-                    self.named.check_opened(pipe, size, texts)
+                    self.named.check_opened(pipe, size, job.frames, texts)
             artist = Artist(
                 pipe=pipe, policy=job.policy, negative=job.negative, steps=job.steps, guidance=job.guidance, size=size,
-                shift=job.shift, levels=job.levels,
+                frames=job.frames, fps=job.fps or FPS, shift=job.shift, levels=job.levels,
             )  # fmt: skip
             with say.plain_warnings():
                 warnings.simplefilter("ignore", StitchWarning)  # its row says it
@@ -89,5 +90,6 @@ def estimate(jobs: Mapping[str, Job], desks: Sequence[Desk], images_per_call: in
             draw([replace(job, policy=program, steps=len(program.program.split()), levels=None)] * count)
             take, *_ = draw([job] * count)
             size = len(encode(take.image, desk.recipe(job, take)))
+            size += len(encode_clip(take.clip, take.fps, ending())) if take.clip else 0
             samples.append(Sample(Kind.of(job.to_json()), take.seconds, size))
     return predict(missing, samples, len(desks)), len(missing)

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 from rich.text import Text
 
 from ..drawing.engine import Engine
-from ..recipe.layers import GUIDANCE, STEPS
+from ..report.layers import GUIDANCE, STEPS
 from . import flags, say
 from .asked import Asked, BadInput, writable
 from .served import tell
@@ -31,8 +31,19 @@ def calibrate(
     ] = None,
     speed: flags.Speed = None,
     closeness: flags.Closeness = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            "--minutes",
+            metavar="M",
+            min=0,
+            help="How long to search; ends early once that finds nothing.",
+            show_default="6, or 2 for a request",
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option("--steps", help="Of the large model that all is compared with.")] = STEPS,
     size: flags.Size = None,
+    frames: flags.Frames = None,
     guidance: Annotated[float, typer.Option("--guidance", help="Guidance scale; 1 switches it off.")] = GUIDANCE,
     seed: Annotated[int, typer.Option("--seed", help="Of the noise of the first prompt.")] = 0,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The recipe.")] = Path("recipe.json"),
@@ -60,19 +71,30 @@ def calibrate(
     texts = None if prompts is None else _read(prompts)
     asked = Asked.of(
         prompts=texts or ("a prompt",), pair=pair, small=small, policy="large", steps=steps, guidance=guidance,
-        seed=seed, size=size, device=device, dtype=dtype,
+        seed=seed, size=size, frames=frames, device=device, dtype=dtype,
     )  # fmt: skip
     say.hush()
     from .pairs import Pair
 
     named = Pair.of(asked.pair, asked.small)
-    named.check_size(asked.size)
+    named.check_size(asked.size, asked.frames)
     labelled = {f"prompt {place}": text for place, text in enumerate(texts or (), start=1)}
     named.check_text(labelled)
     state = out.with_name(f".{out.stem}{STATE}")
     if state.is_file() and not as_json:
         say.line("note", f"{state} holds an unfinished calibration; it goes on if it is of the same")
-    recipe = _search(named, asked, texts, labelled, state, engine=engine, speed=speed, closeness=closeness, seed=seed)
+    recipe = _search(
+        named,
+        asked,
+        texts,
+        labelled,
+        state,
+        engine=engine,
+        speed=speed,
+        closeness=closeness,
+        seed=seed,
+        minutes=minutes,
+    )
     command = shlex.join(["hybridstitch", *ctx.obj])
     from ..report.card import write_card
     from ..report.front import front_page, front_picture
@@ -100,6 +122,7 @@ def _search(
     speed: float | None,
     closeness: float | None,
     seed: int,
+    minutes: float | None,
 ) -> "Recipe":
     """Open the pair and calibrate it, with a bar."""
     from ..calibrate import calibrate as search
@@ -112,7 +135,7 @@ def _search(
     with bar:
         task = bar.add_task("opening the pair", total=1.0)
         pipe = named.open(LargeOnly(), device=asked.device, dtype=asked.dtype, engine=engine)
-        size = named.check_opened(pipe, asked.size, labelled)
+        *count, height, width = named.check_opened(pipe, asked.size, asked.frames, labelled)
 
         def on_progress(share: float, doing: str) -> None:
             bar.update(task, completed=share, description=doing)
@@ -124,8 +147,10 @@ def _search(
             closeness=closeness,
             steps=asked.steps,
             guidance=asked.guidance,
-            size=size,
+            size=(width, height),
+            frames=count[0] if count else None,
             seed=seed,
+            minutes=minutes,
             state=state,
             on_progress=on_progress,
         )

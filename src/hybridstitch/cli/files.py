@@ -1,5 +1,6 @@
 """What `generate` leaves in its folder, and how it tells about it."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
@@ -8,6 +9,8 @@ from typing import Any
 
 from rich.text import Text
 
+from ..disk.files import keep
+from ..report.clip import encode_clip, ending
 from ..report.picture import Metadata, pixel_digest, trace_digest, versions, write
 from ..report.takes import Exhibit, Take, decibels
 from .asked import Asked, slug
@@ -70,6 +73,7 @@ class Files:
         models: what the pair's names stand for.
         size: width and height in pixels.
         metadata: write into the pictures how they were drawn.
+        frames: of videos; None for pictures.
     """
 
     out: Path
@@ -77,6 +81,7 @@ class Files:
     models: Mapping[str, str]
     size: tuple[int, int]
     metadata: bool
+    frames: int | None = None
 
     def write(self, exhibit: Exhibit, *, strip: bool) -> Written:
         """Save the pictures of an exhibit; a picture that is already there is never overwritten.
@@ -123,14 +128,23 @@ class Files:
             dtype=self.asked.dtype,
             versions=versions(),
             trace=trace_digest(take.trace),
-            pixels=pixel_digest(take.image),
+            pixels=pixel_digest(take.whole),
             shift=self.asked.shift,
             levels=self.asked.levels,
+            frames=self.frames,
+            fps=None if self.frames is None else self.asked.fps,
         )
 
     def _save(self, take: Take, path: Path, metadata: Metadata) -> Take:
-        write(take.image, path, metadata if self.metadata else None)
-        return replace(take, path=path)
+        """A picture; or a video, with its middle frame beside it, which says how it was drawn."""
+        if not take.clip:
+            write(take.image, path, metadata if self.metadata else None)
+            return replace(take, path=path)
+        data = encode_clip(take.clip, take.fps, ending())
+        keep(path.with_suffix(ending()), data)
+        clip = hashlib.sha256(data).hexdigest()
+        write(take.image, path, replace(metadata, clip=clip) if self.metadata else None)
+        return replace(take, path=path.with_suffix(ending()))
 
     def _free(self, stem: str) -> str:
         """The stem, numbered if there is a picture of any of its names."""

@@ -41,6 +41,11 @@ Size = Annotated[
     str | None,
     Option("--size", metavar="WxH", help="Pixels: 128x96, or 128 for a square.", show_default="the pair's own"),
 ]
+Frames = Annotated[
+    int | None,
+    Option("--frames", metavar="N", help="Of a video; its pair must draw videos.", show_default="the pair's own"),
+]
+Fps = Annotated[float | None, Option("--fps", help="Frames of a video a second.", show_default="16")]
 Guidance = Annotated[
     float | None,
     Option("--guidance", help="Scale of classifier-free guidance; 1 switches it off.", show_default="4"),

@@ -15,7 +15,7 @@ from typer.core import TyperCommand
 from ..drawing.engine import Engine
 from ..policies.policy import Policy
 from ..policies.presets import PRESETS, outside
-from ..recipe.layers import Layer
+from ..report.layers import Layer
 from ..report.picture import Metadata, differences, versions
 from . import flags, say
 from .asked import Asked, BadInput, writable
@@ -62,6 +62,8 @@ def generate(
     seed: flags.Seed = None,
     steps: flags.Steps = None,
     size: flags.Size = None,
+    frames: flags.Frames = None,
+    fps: flags.Fps = None,
     guidance: flags.Guidance = None,
     negative: flags.Negative = None,
     n: flags.Count = 1,
@@ -89,21 +91,22 @@ def generate(
     if explain and images_per_call > 1:
         raise BadInput(f"--explain follows one picture at a time; leave --images-per-call {images_per_call} out")
     drawn, below = (None, Layer()) if source is None else picture_layer(source, pair=pair, small=small)
-    served = Served.of(recipe_file, speed=speed, closeness=closeness, policy=policy, source=source)
+    served = Served.of(recipe_file, speed=speed, closeness=closeness, policy=policy, source=source, pair=pair)
     if served is not None:
-        served.warn_of(pair=pair, steps=steps, guidance=guidance, size=size)
+        served.warn_of(pair=pair, steps=steps, guidance=guidance, size=size, frames=frames)
         below = served.layer.over(below)
     asked = Asked.of(
         prompts=prompts or (), below=below, negative=negative, pair=pair, small=small, policy=policy, seed=seed,
-        count=n, steps=steps, guidance=guidance, size=size, device=device, dtype=dtype,
+        count=n, steps=steps, guidance=guidance, size=size, frames=frames, fps=fps, device=device, dtype=dtype,
     )  # fmt: skip
     say.hush()
     from .pairs import Pair
 
     named = Pair.of(asked.pair, asked.small)
-    named.check_size(asked.size)
+    named.check_size(asked.size, asked.frames, fps)
     chosen = asked.policy or named.policy
     chosen.check(asked.steps)
+    named.check_fits(asked, chosen, images=images_per_call)
     writable(out)
     texts = {f"prompt {place}": prompt for place, prompt in enumerate(asked.prompts, start=1)}
     texts |= {"the negative prompt": asked.negative}
@@ -150,15 +153,16 @@ def _draw(
     with say.progress(sys.stderr) as bar:
         task = bar.add_task("opening the pair", total=None)
         pipe = named.open(policy, device=asked.device, dtype=asked.dtype, engine=engine)
-        size = named.check_opened(pipe, asked.size, texts)
+        *frames, height, width = named.check_opened(pipe, asked.size, asked.frames, texts)
+        size, count = (width, height), frames[0] if frames else None
         if served is not None:
             served.check(pipe)
         artist = Artist(
             pipe=pipe, policy=policy, negative=asked.negative, steps=asked.steps, guidance=asked.guidance, size=size,
-            shift=asked.shift, levels=asked.levels, together=together,
+            frames=count, fps=asked.fps, shift=asked.shift, levels=asked.levels, together=together,
         )  # fmt: skip
         models = named.known_as({} if drawn is None else drawn.models)
-        files = Files(out=out, asked=asked, models=models, metadata=metadata, size=size)
+        files = Files(out=out, asked=asked, models=models, metadata=metadata, size=size, frames=count)
         calls = len(asked.prompts) * ceil(asked.count / together) * (2 if compare else 1)
         bar.update(task, description="warming up" if compare else "drawing", total=calls * asked.steps, completed=0)
         seeds = range(asked.seed, asked.seed + asked.count)
@@ -223,7 +227,7 @@ def _warn_of_preset(name: str, asked: Asked, named: "Pair") -> None:
 def _tell_apart(source: Path, then: Metadata, written: Sequence["Written"]) -> None:
     """Whether the picture came out as it was, and if not, why it may have changed."""
     now = written[0].metadata
-    ours = {"models", "versions", "trace", "pixels"}
+    ours = {"models", "versions", "trace", "pixels", "clip"}
     changed = [f.name for f in fields(Metadata) if f.name not in ours and getattr(now, f.name) != getattr(then, f.name)]
     if now.pixels == then.pixels:
         say.line("note", f"the same pixels as {source}", "bold green")

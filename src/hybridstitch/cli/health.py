@@ -10,9 +10,9 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 
-from ..mini import opened
+from ..mini import mini_folder
 from ..mini.parts import TEXT_TOKENS
-from ..pair import memory
+from ..pair import fits, memory
 from .asked import Asked
 from .pairs import Pair
 
@@ -22,6 +22,7 @@ EXTRAS = {  # what each is for, and its modules
     "eval": ("FID, KID and LPIPS", ("torch_fidelity", "lpips")),
     "cache": ("caching rivals", ("cache_dit",)),
     "serve": ("serving pictures", ("fastapi", "uvicorn", "pydantic_settings", "prometheus_client")),
+    "video": ("videos as MP4", ("av",)),
 }
 
 
@@ -47,7 +48,7 @@ def facts() -> dict[str, str]:
         "cpu": f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads",
         "gpu": "; ".join(_gpus()) or "none",
         "attention": f"{DIFFUSERS_ATTN_BACKEND} (allowed kernels: {', '.join(k for k, on in kernels.items() if on)})",
-        "miniature pair": str(opened.mini_folder()),
+        "miniature pair": str(mini_folder()),
         "hub": "offline" if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0") else "online",
     }
 
@@ -57,8 +58,8 @@ def checks() -> list[Check]:
     return [*_packages(), _weights(), *_extras()]
 
 
-def memory_of(asked: Asked, images: int) -> tuple[memory.Need, int]:
-    """What a pair needs, and what its device has, in bytes; nothing is loaded.
+def memory_of(asked: Asked, images: int) -> tuple[memory.Need, int, list[str]]:
+    """What a pair needs, what its device has, in bytes, and what would fit where it does not; nothing is loaded.
 
     Args:
         asked: the pair, size, device and dtype.
@@ -68,16 +69,21 @@ def memory_of(asked: Asked, images: int) -> tuple[memory.Need, int]:
         HybridStitchError: no such pair, or a size it cannot draw.
     """
     pair = Pair.of(asked.pair, asked.small)
-    pair.check_size(asked.size)
-    need = memory.pair_needs(
-        str(pair.folder or pair.large),
-        pair.small,
-        size=asked.size,
-        images=images,
-        element_bytes=4 if asked.dtype == "float32" else 2,
-        text_tokens=TEXT_TOKENS if pair.mini else 333,
+    limits = pair.limits()
+    size = None if limits is None else limits.check(asked.size, asked.frames)
+    if limits is None and asked.size is not None:
+        size = (asked.size[1], asked.size[0]) if asked.frames is None else (asked.frames, asked.size[1], asked.size[0])
+    element = 4 if asked.dtype == "float32" else 2
+    known = memory.outline(str(pair.folder or pair.large), pair.small, element_bytes=element)
+    need = known.need(size, images=images, text_tokens=TEXT_TOKENS if pair.mini else None)
+    there = memory.capacity(asked.device)
+    short = fits.lasting(need) > there >= sum(need.weights.values())
+    ways = (
+        fits.advice(known, asked.device, size or known.native, images=images, kv_bytes=None, branches=2)
+        if short
+        else ()
     )
-    return need, memory.capacity(asked.device)
+    return need, there, list(ways)
 
 
 def _gpus() -> Iterator[str]:
@@ -114,7 +120,7 @@ def _packages() -> Iterator[Check]:
 
 
 def _weights() -> Check:
-    folder = opened.mini_folder()
+    folder = mini_folder()
     files = [
         "model_index.json",
         *(f"{part}/config.json" for part in ("transformer", "small", "vae", "text_encoder", "text_encoder_2")),

@@ -11,12 +11,16 @@ from typing import Any
 
 from ..batch.heap import keep_freed_memory
 from ..drawing.engine import PLAIN, Engine
-from ..mini.opened import MINI_POLICY, is_mini, mini_folder, open_mini
-from ..pair.limits import Limits
+from ..errors import PairError
+from ..mini import mini_folder
+from ..mini.opened import MINI_POLICY, is_mini, open_mini
+from ..pair.fits import check_fits
+from ..pair.limits import Limits, limits_of
+from ..pair.memory import outline
 from ..pair.stitching import DEFAULT, open_pair
 from ..policies.parse import parse
 from ..policies.policy import Policy
-from .asked import BadInput
+from .asked import Asked, BadInput
 
 T5_TOKENS = 256  # the stock pipeline's `max_sequence_length`
 
@@ -100,46 +104,83 @@ class Pair:
         if self.folder is None:
             return None
         inside = self.folder / "transformer"
-        transformer = inside / "large" if (inside / "large").is_dir() else inside
-        return Limits.of(_config(self.folder / "vae"), _config(transformer))
+        transformer = _config(inside / "large" if (inside / "large").is_dir() else inside)
+        pipeline = _config(self.folder, "model_index.json")["_class_name"]
+        vae = self.folder / "vae"
+        return Limits.of(pipeline, transformer["_class_name"], transformer, _config(vae) if vae.is_dir() else {})
 
-    def check_size(self, size: tuple[int, int] | None) -> None:
+    def check_size(self, size: tuple[int, int] | None, frames: int | None = None, fps: float | None = None) -> None:
         """Refuse a size that a folder's pair cannot draw.
 
         Args:
             size: width and height in pixels, or None.
+            frames, fps: of a video, or None.
 
         Raises:
-            BadInput: as `size_of`.
+            SizeError: as `Limits.check`.
+            BadInput: frames a second of a picture.
         """
         limits = self.limits()
-        if limits is not None:
-            size_of(limits, size)
+        if limits is None:
+            return
+        limits.check(size, frames)
+        if fps is not None and not limits.video:
+            raise BadInput(f"--fps {fps:g} was given; this pair draws pictures: leave --fps out")
 
     def native_size(self) -> tuple[int, int] | None:
         """Width and height of a picture when no size is asked for; None for a hub id."""
         limits = self.limits()
-        return None if limits is None else size_of(limits, None)
+        if limits is None:
+            return None
+        size = limits.check(None, None)
+        return size[-1], size[-2]
 
-    def check_opened(self, pipe: Any, size: tuple[int, int] | None, texts: Mapping[str, str]) -> tuple[int, int]:
+    def check_fits(self, asked: Asked, policy: Policy, *, images: int = 1) -> None:
+        """Refuse keys and values that a folder's pair cannot keep on a device.
+
+        Args:
+            asked: size, device and dtype.
+            policy: who draws what.
+            images: drawn at once.
+
+        Raises:
+            PairError: says what is needed, what there is, and what fits.
+        """
+        if self.folder is None or not policy.can_mask:
+            return
+        try:
+            known = outline(str(self.folder), self.small, element_bytes=4 if asked.dtype == "float32" else 2)
+        except (PairError, KeyError, OSError):
+            return  # other weight files, a small model elsewhere, or a class nobody counted
+        limits = self.limits()
+        assert limits is not None
+        branches = 2 if asked.guidance > 1 else 1
+        check_fits(known, asked.device, limits.check(asked.size, asked.frames), images=images, branches=branches)
+
+    def check_opened(
+        self, pipe: Any, size: tuple[int, int] | None, frames: int | None, texts: Mapping[str, str]
+    ) -> tuple[int, ...]:
         """What could not be checked before: the size, and for a hub id the texts.
 
         Args:
             pipe: the opened pair.
             size: asked for, or None.
+            frames: of a video, or None.
             texts: as `check_text`.
 
         Returns:
-            width and height in pixels.
+            (height, width) in pixels, of a video (frames, height, width).
 
         Raises:
-            BadInput: as `check_size` and `check_text`.
+            HybridStitchError: as `check_size` and `check_text`.
         """
-        if self.folder is None and pipe.text_encoder_3 is None:
-            check_tokens(pipe.tokenizer, texts, pipe.tokenizer.model_max_length)
-        if self.folder is None and pipe.text_encoder_3 is not None:
-            check_tokens(pipe.tokenizer_3, texts, T5_TOKENS)
-        return size_of(Limits.of(pipe.vae.config, pipe.transformer.config), size)
+        if self.folder is None:
+            third = getattr(pipe, "tokenizer_3", None)
+            if third is not None:
+                check_tokens(third, texts, T5_TOKENS)
+            elif hasattr(pipe, "tokenizer_3"):  # Stable Diffusion 3's, without the third
+                check_tokens(pipe.tokenizer, texts, pipe.tokenizer.model_max_length)
+        return limits_of(pipe).check(size, frames)
 
     def check_text(self, texts: Mapping[str, str]) -> None:
         """Refuse texts that the tokenizer of a folder would cut off.
@@ -152,9 +193,11 @@ class Pair:
         """
         if self.folder is None or not (self.folder / "tokenizer").is_dir():
             return
+        index = _config(self.folder, "model_index.json")
+        if "tokenizer_3" not in index:
+            return  # others cut at a length of their own
         from transformers import AutoTokenizer
 
-        index = _config(self.folder, "model_index.json")
         if index.get("tokenizer_3", [None])[0] is not None and (self.folder / "tokenizer_3").is_dir():
             check_tokens(AutoTokenizer.from_pretrained(self.folder / "tokenizer_3"), texts, T5_TOKENS)
         else:
@@ -186,24 +229,6 @@ class Pair:
             pipe: Any = open_pair(self.large, self.small, policy, engine, dtype=kind, **absent).to(device)
         pipe.set_progress_bar_config(disable=True)
         return pipe
-
-
-def size_of(limits: Limits, size: tuple[int, int] | None) -> tuple[int, int]:
-    """The size to draw.
-
-    Args:
-        limits: of the pair.
-        size: asked for, or None.
-
-    Raises:
-        BadInput: not a multiple, or too large; names the nearest size that is neither.
-    """
-    if size is None:
-        return limits.native, limits.native
-    fault = limits.fault(size)
-    if fault is not None:
-        raise BadInput(f"--size {fault}")
-    return size
 
 
 def check_tokens(tokenizer: Any, texts: Mapping[str, str], most: int) -> None:

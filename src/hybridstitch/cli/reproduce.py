@@ -101,11 +101,14 @@ def reproduce(
         raise BadInput(f"--latency-n {timed} was given; it is between 1 and --n {number}")
     say.hush()
     from ..reproduce.config import models_in
-    from .pairs import Pair, size_of
+    from .pairs import Pair
 
     named = Pair.of(asked.pair, asked.small)
     limits = named.limits()
-    pixels = (asked.size or PAPER.size) if limits is None else size_of(limits, asked.size)
+    if limits is not None and limits.video:
+        raise BadInput(f"--pair {asked.pair} draws videos; the paper's tables and figures are of pictures")
+    height, width = reversed(asked.size or PAPER.size) if limits is None else limits.check(asked.size)
+    pixels = (width, height)
     texts, origin = _prompts(prompts, asked, named, number, pixels)
     named.check_text({f"prompt {place}": text for place, text in enumerate(texts, start=1)})
     at_home = (named.large, named.small, pixels, asked.steps) == (PAPER.large, PAPER.small, PAPER.size, PAPER.steps)

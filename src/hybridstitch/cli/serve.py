@@ -5,11 +5,11 @@ from typing import Annotated, Any
 from typer import Option
 
 from ..errors import HybridStitchError
-from ..recipe.layers import Layer, named
+from ..report.layers import Layer, named
 from . import flags, say
 from .asked import BadInput, to_size
 from .serve_studio import ServeOpener
-from .served import Served
+from .served import Served, brought
 
 Host = Annotated[str | None, Option("--host", help="Where to listen.", show_default="127.0.0.1")]
 Port = Annotated[int | None, Option("--port", help="Where to listen; 0 for any that is free.", show_default="8000")]
@@ -66,7 +66,7 @@ def serve(
 
     hybridstitch serve
     """
-    served = Served.of(recipe_file, speed=speed, closeness=closeness, policy=policy, source=None)
+    served = Served.of(recipe_file, speed=speed, closeness=closeness, policy=policy, source=None, pair=pair)
     if served is not None:
         served.warn_of(pair=pair, steps=steps, guidance=guidance, size=size)
     told = Layer(
@@ -77,6 +77,7 @@ def serve(
         host=host, port=port, max_wait_seconds=max_wait, timeout_seconds=timeout, target_seconds=target_seconds,
         floor=floor, log_prompts=log_prompts or None, metadata=None if metadata else False,
     )  # fmt: skip
+    recipe = brought(pair) if served is None else served.recipe
     if served is None and settings.target_seconds is not None:
         raise BadInput(
             f"--target-seconds {settings.target_seconds:g} was given without a recipe, whose points it chooses from; "
@@ -94,7 +95,7 @@ def serve(
     devices = (None,) if device is None else tuple(name.strip() for name in device.split(","))
     server = Server(
         opener, settings, devices=devices, told=told.over(Layer(pair=names.pair)),
-        recipe=None if served is None else served.recipe, point=None if served is None else served.point,
+        recipe=recipe, point=None if served is None else served.point,
     )  # fmt: skip
     run(server, lambda address: say.out().print(f"drawing at {address}"))
 

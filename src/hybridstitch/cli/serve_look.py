@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from math import lcm
 from statistics import mean
 from typing import Any
 
@@ -11,16 +12,18 @@ import torch
 from ..errors import HybridStitchError
 from ..measure.price import Prices
 from ..pair import memory
-from ..pair.limits import Limits
+from ..pair.limits import Limits, limits_of
 from ..policies.parse import parse
 from ..report.takes import Take
 from ..serve.orders import About
+from ..serve.sizes import Sizes
 from .artist import Artist, warm_up_program
 from .asked import Asked
 from .health import memory_of
 from .pairs import T5_TOKENS, Pair
 
 WARM_UP = "a big dog on a meadow"
+ANY = 1 << 14  # pixels a side, and tokens, where the pair sets no limit
 
 
 def look(pipe: Any, asked: Asked, named: Pair, *, most: int, notes: tuple[str, ...]) -> About:
@@ -33,7 +36,9 @@ def look(pipe: Any, asked: Asked, named: Pair, *, most: int, notes: tuple[str, .
         most: pictures that may be drawn in one call.
         notes: warnings of opening.
     """
-    size = named.check_opened(pipe, asked.size, {})
+    limits = limits_of(pipe)
+    height, width = named.check_opened(pipe, asked.size, None, {})[-2:]
+    size = (width, height)
     policy = asked.policy or named.policy
     artist = Artist(pipe=pipe, policy=policy, negative="", steps=asked.steps, guidance=asked.guidance, size=size)
     together = _together(artist, most)
@@ -41,8 +46,9 @@ def look(pipe: Any, asked: Asked, named: Pair, *, most: int, notes: tuple[str, .
     steps = len(program.program.split())
     _, *warm = [artist.draw(WARM_UP, seed, policy=program, steps=steps) for seed in range(3)]
     weights, picture = _needs(asked, named, size)
-    third = pipe.tokenizer_3 if pipe.text_encoder_3 is not None else None
+    third = getattr(pipe, "tokenizer_3", None)
     tokenizer = third or pipe.tokenizer
+    exact = hasattr(pipe, "tokenizer_3")  # Stable Diffusion 3; others cut at a length of their own
     return About(
         pair=asked.pair,
         small=asked.small,
@@ -51,7 +57,7 @@ def look(pipe: Any, asked: Asked, named: Pair, *, most: int, notes: tuple[str, .
         device=asked.device,
         dtype=asked.dtype,
         devices=torch.cuda.device_count() if asked.device.startswith("cuda") else 1,
-        limits=Limits.of(pipe.vae.config, pipe.transformer.config),
+        sizes=_sizes(limits),
         miniature=named.mini,
         size=size,
         prices=_prices(warm),
@@ -59,10 +65,16 @@ def look(pipe: Any, asked: Asked, named: Pair, *, most: int, notes: tuple[str, .
         weights=weights,
         picture=picture,
         tokenizer=tokenizer.backend_tokenizer.to_str(),
-        text_tokens=T5_TOKENS if third is not None else tokenizer.model_max_length,
+        text_tokens=(T5_TOKENS if third is not None else tokenizer.model_max_length) if exact else ANY,
         together=together,
         notes=notes,
     )
+
+
+def _sizes(limits: Limits) -> Sizes:
+    """Of pictures, as numbers."""
+    multiple, largest = limits.multiple or (1, 1), limits.largest or (ANY, ANY)
+    return Sizes(multiple=lcm(*multiple[-2:]), largest=min(largest[-2:]))
 
 
 def _prices(takes: Sequence[Take]) -> Prices:
@@ -92,7 +104,7 @@ def _seconds_each(artist: Artist, count: int) -> float:
 def _needs(asked: Asked, named: Pair, size: tuple[int, int]) -> tuple[int, int]:
     """Bytes of the weights, and what a picture takes besides; nothing where that cannot be read."""
     try:
-        need, _ = memory_of(replace(asked, size=size), 1)
+        need, _, _ = memory_of(replace(asked, size=size), 1)
     except (HybridStitchError, OSError):
         return 0, 0
     weights = sum(need.weights.values())

@@ -8,13 +8,13 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from ..drawing.engine import Engine
-from ..errors import StitchWarning
+from ..errors import PairError, StitchWarning
 from ..policies.parse import parse
 from ..recipe import Recipe
 from ..serve.forecast import SKETCH_STEPS
 from ..serve.orders import OnPartial, OnStep, Order, Picture
 from . import say
-from .asked import Asked
+from .asked import Asked, BadInput
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -72,6 +72,9 @@ class ServeOpener:
             device=device, dtype=self.dtype,
         )  # fmt: skip
         named = Pair.of(asked.pair, asked.small)
+        limits = named.limits()
+        if limits is not None and limits.video:
+            raise BadInput(f"--pair {asked.pair} draws videos; the server draws pictures")
         named.check_size(asked.size)
         policy = asked.policy or named.policy
         with warnings.catch_warnings(record=True) as heard:
@@ -163,8 +166,9 @@ class Studio:
 
         def tell(step: int) -> None:
             on_step(ids)
-            if latest is not None and step in shown:
-                on_partial(order.id, shown[step], self._file(latest.picture(), order, None))
+            seen = latest.picture() if latest is not None and step in shown else None
+            if seen is not None:
+                on_partial(order.id, shown[step], self._file(seen, order, None))
 
         return artist.draw_all(
             [each.prompt for each, _ in group], [seed for _, seed in group],
@@ -220,6 +224,8 @@ class Studio:
         """The pipeline that draws from noise, from a picture, or into a hole of one; all of the same parts."""
         if order.edit is None:
             return self._pipe
+        if "StableDiffusion3" not in type(self._pipe).__name__:
+            raise PairError("this server edits pictures with pairs of Stable Diffusion 3 only; generate them instead")
         kind = "Img2Img" if order.edit.mask is None else "Inpaint"
         if kind not in self._pipes:
             import diffusers

@@ -8,8 +8,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from ..mini import recipe_file
 from ..recipe import Point, Recipe, check_request
-from ..recipe.layers import Layer, of_point
+from ..report.layers import Layer, of_point
 from . import say
 from .asked import BadInput
 
@@ -35,26 +36,28 @@ class Served:
         closeness: float | None,
         policy: str | None,
         source: Path | None,
+        pair: str | None,
     ) -> "Served | None":
-        """From the command line; None where no recipe is asked for.
+        """From the command line; None where no recipe is asked for. The miniature pair brings its own.
 
         Raises:
             BadInput: options that exclude each other.
             RecipeError: a recipe that cannot be read, or a request it cannot serve.
         """
         asked = [f"--{name} {value:g}" for name, value in (("speed", speed), ("closeness", closeness)) if value]
-        if file is None and asked:
-            raise BadInput(
-                f"{asked[0]} was given without a recipe; `hybridstitch calibrate {asked[0]} --out recipe.json` "
-                "measures the pair, then add --recipe recipe.json"
-            )
-        if file is None:
+        if file is None and not asked:
             return None
+        first = asked[0] if file is None else "--recipe"
         for name, other in (("--policy", policy), ("--from", source)):
             if other is not None:
-                raise BadInput(f"--recipe and {name} were given; each says who draws what: give one")
+                raise BadInput(f"{first} and {name} were given; each says who draws what: give one")
         check_request(speed=speed, closeness=closeness)
-        recipe = Recipe.load(file)
+        recipe = brought(pair) if file is None else Recipe.load(file)
+        if recipe is None:
+            raise BadInput(
+                f"{first} was given without a recipe; `hybridstitch calibrate {first} --out recipe.json` measures the "
+                "pair, then add --recipe recipe.json"
+            )
         return cls(recipe=recipe, point=recipe.at(speed=speed, closeness=closeness))
 
     @property
@@ -62,7 +65,15 @@ class Served:
         """Pair, policy, steps, noise levels, guidance and size to draw with."""
         return of_point(self.recipe, self.point)
 
-    def warn_of(self, *, pair: str | None, steps: int | None, guidance: float | None, size: str | None) -> None:
+    def warn_of(
+        self,
+        *,
+        pair: str | None,
+        steps: int | None,
+        guidance: float | None,
+        size: str | None,
+        frames: int | None = None,
+    ) -> None:
         """Say what was measured with other numbers than those given.
 
         Raises:
@@ -70,7 +81,8 @@ class Served:
         """
         home, point = self.recipe.home, self.point
         ours = {"--steps": point.steps, "--guidance": home.guidance, "--size": f"{home.width}x{home.height}"}
-        given = {"--steps": steps, "--guidance": guidance, "--size": size}
+        ours |= {"--frames": home.frames}
+        given = {"--steps": steps, "--guidance": guidance, "--size": size, "--frames": frames}
         for name, value in given.items():
             if value is not None and value != ours[name]:
                 say.warn(
@@ -89,6 +101,12 @@ class Served:
         from ..opening import check_recipe
 
         check_recipe(pipe, self.recipe)
+
+
+def brought(pair: str | None) -> Recipe | None:
+    """The recipe that the pair of a command line brings, or None."""
+    file = recipe_file() if pair in (None, "mini") else None
+    return None if file is None else Recipe.load(file)
 
 
 def tell(recipe: Recipe) -> None:

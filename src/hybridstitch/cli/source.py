@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-from ..errors import PolicyError
-from ..policies.parse import parse
-from ..recipe.layers import Layer
 from ..report.identity import is_here
+from ..report.layers import Layer, recorded
 from ..report.picture import Metadata, PictureError, read
 
 
@@ -31,30 +29,3 @@ def picture_layer(file: Path, *, pair: str | None, small: str | None) -> tuple[M
                 f"models: if you trust them, name them yourself: --pair {names}"
             )
     return metadata, layer
-
-
-def recorded(metadata: Metadata) -> Layer:
-    """What a picture's file says of how it was drawn.
-
-    Raises:
-        PictureError: its policy cannot be read.
-    """
-    try:
-        policy = parse(metadata.policy)
-    except (PolicyError, RecursionError) as error:  # a policy may wrap another
-        raise PictureError(f"this picture's policy cannot be read ({error})") from error
-    return Layer(
-        prompts=(metadata.prompt,),
-        negative=metadata.negative,
-        pair=metadata.pair,
-        small=metadata.small,
-        policy=policy,
-        seed=metadata.seed,
-        steps=metadata.steps,
-        guidance=metadata.guidance,
-        size=(metadata.width, metadata.height),
-        device=metadata.device,
-        dtype=metadata.dtype,
-        shift=metadata.shift,
-        levels=metadata.levels,
-    )

@@ -6,6 +6,7 @@ very tensors of the pipeline to the model.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -20,6 +21,10 @@ from .carry import Last
 from .clock import Mark
 from .engine import PLAIN, Engine
 from .kv import KVCache
+
+DTYPES = MappingProxyType(
+    {"same": None, "bfloat16": torch.bfloat16, "float16": torch.float16, "float8": torch.float8_e4m3fn}
+)
 
 
 class Words(Protocol):
@@ -50,7 +55,14 @@ class Models:
 
     def room(self, inputs: Inputs) -> KeysValues:
         """Memory for the keys and values of a call like this one, as the engine wants it."""
-        layers = self.large.room(inputs, None if self.engine.kv == "same" else getattr(torch, self.engine.kv))
+        try:
+            layers = self.large.room(inputs, DTYPES[self.engine.kv], host=self.engine.kv_host)
+        except RuntimeError as error:
+            raise RunError(
+                f"there is no memory for the keys and values of {self.large.keys(inputs)} tokens "
+                f"({str(error).splitlines()[0]}); draw fewer frames or pixels, keep them in Engine(kv='float8') or "
+                "Engine(kv_host=True), or use a policy of whole steps, which keeps none"
+            ) from error
         if self.caches is not None:
             fix_addresses(tensor for pair in layers for tensor in pair)
         return layers
@@ -77,6 +89,8 @@ class Call:
         branches: R / B.
         shared: arguments that are not rows.
         last: what the small model drew last, where that is carried on; renewed with the prediction.
+        first: the conditional call of the same step, where guidance makes two; None for the first itself.
+        shift: what strokes of the conditional branch changed, of the latent's shape; None for nothing.
         prediction: what was drawn, of the latent's shape.
         plans: per image what was carried out.
         fallbacks: per image why that is not what was decided.
@@ -89,6 +103,8 @@ class Call:
     branches: int
     shared: frozenset[str] = frozenset()
     last: Last | None = None
+    first: "Call | None" = None
+    shift: Tensor | None = None
     prediction: Tensor | None = None
     plans: list[Plan] = field(default_factory=list)
     fallbacks: list[str | None] = field(default_factory=list)
@@ -120,7 +136,7 @@ class Call:
 
     def release(self) -> None:
         """Let inputs and predictions go; plans and times stay."""
-        self.inputs, self.small, self.prediction, self.last = {}, {}, None, None
+        self.inputs, self.small, self.prediction, self.last, self.first, self.shift = {}, {}, None, None, None, None
 
 
 def check_time(first: Inputs, now: Inputs) -> None:

@@ -49,6 +49,16 @@ class Canvas:
                 new = new + (mine - mine[-1:])
             mine.copy_(new if inside is None else torch.where(inside[place], new, mine))
 
+    def copied(self) -> Tensor:
+        """What is there, in memory of its own."""
+        assert self.value is not None  # whoever asks lays a mask over something
+        return self.value.clone()
+
+    def shift(self, by: Tensor) -> None:
+        """Move everything."""
+        assert self.value is not None
+        self.value, self.ours = self.value + by, True
+
 
 def over(
     below: Tensor, drawn: Tensor, images: Sequence[int], tokens: Sequence[Tensor | None], layout: Layout

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from ..families.family import bare
@@ -28,6 +29,7 @@ def draw(
     previous: Tensor | None,
     step: int,
     keep: bool,
+    pictured: int,
     overruled: Sequence[str | None] = (),
 ) -> Tensor:
     """Carry out one step's plans, one per image.
@@ -41,6 +43,7 @@ def draw(
         previous: the last step's prediction of the same call, or None.
         step: the step.
         keep: keep the keys and values of dense large strokes.
+        pictured: N; what a call has behind them is of reference pictures, and drawn along with any other token.
         overruled: per image why the large model draws everywhere instead, see `guard`; empty for none.
 
     Returns:
@@ -52,6 +55,8 @@ def draw(
     call.plans, call.fallbacks = [], []
     for image, plan in enumerate(plans):
         why = overruled[image] if overruled else None
+        if call.first is not None and any(stroke.branches == "cond" for stroke in plan.strokes):
+            why = why or call.first.fallbacks[image]
         why = why or lacking(plan, call, image, cache, previous, step, length)
         call.plans.append(plan if why is None else Plan((large(),), plan.stage))
         call.fallbacks.append(why)
@@ -60,17 +65,25 @@ def draw(
         for stroke, images in groups(call.plans, tokens, position):
             rows = call.rows(images, stroke.branches if stroke.masked else "both")
             chosen = None if stroke.region.everywhere else stacked(tokens, images)
+            if _follows(stroke, call):
+                continue
+            before = canvas.copied() if stroke.masked and stroke.branches == "cond" and call.branches == 1 else None
             start = mark(call.latent.device)
             if stroke.model == "S":
                 drawn = _small(stroke, rows, call, models, previous)
             elif stroke.masked and chosen is not None:
-                drawn = _masked(stroke, rows, chosen, call, models, cache, step)
+                drawn = _masked(stroke, rows, chosen, call, models, cache, step, pictured)
             else:
                 drawn = _large(rows, call, models, cache, step=step, keep=keep, length=length)
                 if call.last is not None and position == 0:
                     call.last = call.last.without(rows.numbers)
             call.spans.append((images, start, mark(call.latent.device)))
             canvas.lay(drawn, rows, chosen)
+            if before is not None:
+                assert canvas.value is not None
+                call.shift = canvas.value - before if call.shift is None else call.shift + canvas.value - before
+    if call.first is not None and call.first.shift is not None:
+        canvas.shift(call.first.shift)
     assert canvas.value is not None
     call.prediction = canvas.value
     return canvas.value
@@ -81,11 +94,18 @@ def lacking(
 ) -> str | None:
     """What a plan builds on and is missing, or None: then the large model draws everywhere."""
     for stroke in plan.strokes:
+        if _follows(stroke, call):
+            continue
         rows = call.rows([image], stroke.branches)
         if stroke.masked and not cache.follows(rows.numbers, step, length):
             return NO_MEMORY
     covered = bool(plan.strokes) and plan.strokes[0].region.everywhere
     return None if covered or previous is not None else NO_PREDICTION
+
+
+def _follows(stroke: Stroke, call: Call) -> bool:
+    """Whether a stroke of the conditional branch meets another call than that branch's, which is shifted with it."""
+    return stroke.masked and stroke.branches == "cond" and call.first is not None
 
 
 def _small(stroke: Stroke, rows: Rows, call: Call, models: Models, previous: Tensor | None) -> Tensor:
@@ -98,11 +118,17 @@ def _small(stroke: Stroke, rows: Rows, call: Call, models: Models, previous: Ten
 
 
 def _masked(
-    stroke: Stroke, rows: Rows, chosen: Tensor, call: Call, models: Models, cache: KVCache, step: int
+    stroke: Stroke, rows: Rows, chosen: Tensor, call: Call, models: Models, cache: KVCache, step: int, pictured: int
 ) -> Tensor:
     """The large model on the chosen tokens, (images, K)."""
     every = chosen.repeat(len(rows) // len(chosen), 1)  # (rows, K): one mask for all branches
-    drawn = models.large.masked(call.take(rows), every, cache.layers, rows, text=stroke.text)
+    total = models.large.layout.count(call.latent)
+    if total > pictured:
+        references = torch.arange(pictured, total, device=every.device).expand(len(every), -1)
+        every = torch.cat([every, references], dim=1)
+    drawn = models.large.masked(
+        call.take(rows), every, cache.layers, rows, text=stroke.text, host=models.engine.kv_host
+    )
     cache.stamp(rows.numbers, step)
     return drawn
 

@@ -26,7 +26,8 @@ class Engine:
         backend: of `torch.compile`.
         graphs: capture compiled models in CUDA graphs; their keys and values stay allocated between pictures.
         snap: K, the number of drawn tokens, is rounded to a multiple of this, so that few graphs are needed.
-        kv: dtype of the kept keys and values; "same" as the models'.
+        kv: dtype of the kept keys and values; "same" as the models', "float8" with a scale for each token and head.
+        kv_host: keys and values lie in the host's memory, pinned, and come back a layer ahead.
         offload: the large model leaves the GPU after its last stroke and comes back once the picture is decoded.
         quantise: the large model's weights in "int8" or "float8" (torchao); cannot be undone.
     """
@@ -35,7 +36,8 @@ class Engine:
     backend: str = "inductor"
     graphs: bool = False
     snap: int = 1
-    kv: Literal["same", "bfloat16", "float16"] = "same"
+    kv: Literal["same", "bfloat16", "float16", "float8"] = "same"
+    kv_host: bool = False
     offload: bool = False
     quantise: Literal["off", "int8", "float8"] = "off"
 
@@ -50,6 +52,11 @@ class Engine:
             raise EngineError(f"snap={self.snap!r} was given; K is rounded to a multiple of it: 1 or more, as 16 or 64")
         if self.graphs and self.compile == "off":
             raise EngineError("graphs=True captures compiled models; add compile='whole', or leave graphs out")
+        if self.kv_host and self.compile != "off":
+            raise EngineError(
+                "kv_host=True moves keys and values between the layers, which one compiled graph would not; leave "
+                "compile out, or kv_host"
+            )
         if self.graphs and self.offload:
             raise EngineError(
                 "graphs=True needs weights that stay where they are, offload=True moves them; leave one out"
@@ -59,6 +66,11 @@ class Engine:
                 f"quantise={self.quantise!r} and offload=True exclude each other: quantised weights cannot be moved in "
                 "place; leave one out"
             )
+
+    @property
+    def kv_bytes(self) -> int | None:
+        """Of an element of the keys and values; None for that of the models."""
+        return {"same": None, "float8": 1}.get(self.kv, 2)
 
     def count(self, tokens: int, of: int) -> int:
         """K, rounded to the nearest multiple of `snap`: at least one multiple, at most all tokens.

@@ -96,13 +96,13 @@ class Run:
         if now.calls and len(self.drawn) == 1:
             check_time(now.calls[0].inputs, inputs)
         kind = (len(now.calls), len(call.latent))
-        call.last = self._last.get(kind)
+        call.last, call.first = self._last.get(kind), now.calls[0] if now.calls else None
         now.calls.append(call)
         previous = self._predictions.get(kind)
         self._predictions[kind] = self._carry_out(kind, previous)
         if self._guard is not None and now.overrule_broken(self._predictions[kind]):
             again = self.models.call(inputs, self.images)
-            again.last, again.spans = self._last.get(kind), call.spans
+            again.last, again.first, again.spans = self._last.get(kind), call.first, call.spans
             now.calls[-1] = again
             self._predictions[kind] = self._carry_out(kind, previous)
         self._last[kind] = now.calls[-1].last
@@ -228,6 +228,7 @@ class Run:
             previous=previous,
             step=len(self.drawn) - 1,
             keep=self._keep,
+            pictured=self._masks.tokens,
             overruled=now.overruled,
         )
 

@@ -18,6 +18,7 @@ from .rows import Rows
 KeysValues = list[tuple[Tensor, Tensor]]
 Inputs = dict[str, Any]  # a forward's arguments by name
 Config = Mapping[str, Any]
+Size = tuple[int, ...]  # in pixels: (height, width), of a video (frames, height, width)
 CONTROLNET = "ControlNet residuals were passed; stitched steps cannot use them yet: `unstitch(pipe)` for ControlNet"
 
 
@@ -36,13 +37,16 @@ class Facts:
         masks: whether it draws parts; else policies with masks are refused.
         text: T, text tokens of its pipelines.
         shape: cost and keys and values of N image and T text tokens by its configuration; None where nobody counted.
-        tokens: N of a picture of `size` pixels (height, width), by the configurations of transformer and VAE; None
-            where the pipeline alone knows.
-        native: height and width in pixels that it was made for, by the same; None where it has no such size.
+        tokens: N of a size in pixels, (height, width) or (frames, height, width), by the configurations of transformer
+            and VAE; None where the pipeline alone knows.
+        native: the size in pixels that it was made for, by the same; None where it has no such size.
+        multiple: what each side of a size must be a multiple of, frames one more than a multiple; by the same.
+        largest: the most pixels of each side, by the same; None for no limit.
         grid: tokens along each axis by a call's arguments; None where the latent's own shape says it.
         stepped: by the first call of a run, how what the scheduler steps becomes what the model draws; None where it is
             that already.
         fit: a call's arguments as a model of another configuration takes them; None where it takes the same.
+        conditional_first: whether a call with both branches of guidance has the conditional one first.
         scaled: whether the model sees its latent multiplied by a number of the step.
     """
 
@@ -56,11 +60,14 @@ class Facts:
     masks: bool = False
     text: int = 0
     shape: Callable[[Config, int, int], Shape] | None = None
-    tokens: Callable[[Config, Config, tuple[int, int]], int] | None = None
-    native: Callable[[Config, Config], tuple[int, int]] | None = None
+    tokens: Callable[[Config, Config, Size], int] | None = None
+    native: Callable[[Config, Config], Size] | None = None
+    multiple: Callable[[Config, Config], Size] | None = None
+    largest: Callable[[Config, Config], Size] | None = None
     grid: Callable[[Inputs], tuple[int, ...] | Tensor] | None = None
     stepped: Callable[[Inputs, Config], Callable[[Tensor], Tensor] | None] | None = None
     fit: Callable[[Inputs, Config], Inputs] | None = None
+    conditional_first: bool = False
     scaled: bool = False
 
 
@@ -112,12 +119,13 @@ class Family(Protocol):
         """Tokens that an attention attends to, text and references included: the memory's length."""
         ...
 
-    def room(self, inputs: Inputs, dtype: torch.dtype | None = None) -> KeysValues:
+    def room(self, inputs: Inputs, dtype: torch.dtype | None = None, *, host: bool = False) -> KeysValues:
         """Memory for the keys and values of a call like this one, not filled.
 
         Args:
             inputs: arguments of the transformer's forward for R rows.
-            dtype: of the memory; default: that of the latent.
+            dtype: of the memory; default: that of the latent. In float8 see `held`.
+            host: in the host's memory, pinned where the latent is on a GPU.
 
         Returns:
             per attention layer two tensors (R, length, heads, width).
@@ -145,7 +153,16 @@ class Family(Protocol):
         """
         ...
 
-    def masked(self, inputs: Inputs, tokens: Tensor, memory: KeysValues, rows: Rows | None, *, text: str) -> Tensor:
+    def masked(
+        self,
+        inputs: Inputs,
+        tokens: Tensor,
+        memory: KeysValues,
+        rows: Rows | None,
+        *,
+        text: str,
+        host: bool = False,
+    ) -> Tensor:
         """Draw some tokens with the kept keys and values of all others, and leave theirs in the memory.
 
         Args:
@@ -154,6 +171,7 @@ class Family(Protocol):
             memory: keys and values of the whole call.
             rows: which rows of the call these are; None for all.
             text: "fresh" recomputes the text tokens, "cached" leaves theirs as they are and computes none.
+            host: whether the memory lies with the host.
 
         Returns:
             of the prediction's shape; only the drawn tokens mean anything.

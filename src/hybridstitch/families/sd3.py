@@ -5,12 +5,12 @@ and leave at `proj_out` (a hook puts them back among N). The memory holds image 
 dual blocks attends over image tokens only and keeps its own.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from diffusers.models.attention_processor import Attention, JointAttnProcessor2_0
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..policies.latency import Shape
 from .family import CONTROLNET, Config, Facts, Inputs
@@ -44,6 +44,7 @@ class JointAttention(Lent):
             image tokens, and text tokens where given.
         """
         self.ran = True
+        self.bring()
         heads, drawn = attn.heads, hidden_states.shape[1]
         query = attn.to_q(hidden_states).unflatten(-1, (heads, -1))  # (R, n, heads, width)
         key = attn.to_k(hidden_states).unflatten(-1, (heads, -1))
@@ -79,7 +80,8 @@ class JointAttention(Lent):
             if words is not None:
                 self.put(memory[:, memory.shape[1] - words.shape[1] :], words)
             return whole
-        if memory is None or self.some_rows or memory.dtype != fresh.dtype:
+        elsewhere = memory is not None and (memory.dtype, memory.device) != (fresh.dtype, fresh.device)
+        if memory is None or self.some_rows or elsewhere:
             return self.keep(memory, fresh if words is None else torch.cat([fresh, words], dim=1))
         memory[:, : fresh.shape[1]] = fresh
         if words is not None:
@@ -106,6 +108,7 @@ def scale(config: Config, vae: Config) -> int:
 class SD3Family(Hooked):
     """See `family.Family`."""
 
+    kinds = (Attention,)
     stock = (JointAttnProcessor2_0,)
     facts = Facts(
         name="SD3Transformer2DModel",
@@ -126,19 +129,17 @@ class SD3Family(Hooked):
         shape=shape,
         tokens=lambda config, vae, size: (size[0] // scale(config, vae)) * (size[1] // scale(config, vae)),
         native=lambda config, vae: (config["sample_size"] * scale(config, vae) // config["patch_size"],) * 2,
+        multiple=lambda config, vae: (scale(config, vae),) * 2,
+        largest=lambda config, vae: (scale(config, vae) * config["pos_embed_max_size"],) * 2,
     )
 
-    def attentions(self) -> Mapping[str, Any]:
-        """See `Attached`."""
-        return {name: module for name, module in self.transformer.named_modules() if isinstance(module, Attention)}
-
-    def processor(self) -> Lent:
+    def processor(self, attention: Any) -> Lent:
         """See `Attached`."""
         return JointAttention()
 
     def hooks(self) -> Iterable[torch.utils.hooks.RemovableHandle]:
         """See `Attached`."""
-        yield self.transformer.pos_embed.register_forward_hook(self._enter)
+        yield self.transformer.pos_embed.register_forward_hook(self.enter)
         yield self.transformer.proj_out.register_forward_hook(self.leave)
 
     def keys(self, inputs: Inputs) -> int:
@@ -156,9 +157,3 @@ class SD3Family(Hooked):
         if text == "cached":
             inputs = {**inputs, "encoder_hidden_states": inputs["encoder_hidden_states"][:, :0]}
         return inputs, tokens
-
-    def _enter(self, module: nn.Module, inputs: tuple[Any, ...], embedded: Tensor) -> Tensor | None:
-        """After `pos_embed`: keep the drawn tokens, (R, N, D) → (R, K, D)."""
-        if self._drawn is None:
-            return None
-        return embedded.flatten(0, 1).index_select(0, self._drawn).unflatten(0, (len(embedded), -1))

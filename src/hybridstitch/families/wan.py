@@ -16,6 +16,7 @@ from .family import Facts, Inputs
 from .hooked import Hooked
 from .lent import Lent
 from .rotary import Table
+from .video import counted, crossed, wan_largest, wan_multiple
 
 
 class SelfAttention(Lent):
@@ -51,13 +52,18 @@ class WanFamily(Hooked):
         blocks=("WanTransformerBlock",),
         masks=True,
         text=512,
+        shape=crossed,
+        tokens=counted(wan_multiple),
+        native=lambda config, vae: (81, 480, 832),
+        multiple=wan_multiple,
+        largest=wan_largest,
     )
 
     def attentions(self) -> Mapping[str, Any]:
         """See `Attached`."""
         return {f"blocks.{place}.attn1": block.attn1 for place, block in enumerate(self.transformer.blocks)}
 
-    def processor(self) -> Lent:
+    def processor(self, attention: Any) -> Lent:
         """See `Attached`."""
         return SelfAttention()
 

@@ -65,7 +65,7 @@ class Whole:
         """No memory is kept."""
         return 0
 
-    def room(self, inputs: Inputs, dtype: torch.dtype | None = None) -> KeysValues:
+    def room(self, inputs: Inputs, dtype: torch.dtype | None = None, *, host: bool = False) -> KeysValues:
         """No memory is kept."""
         return []
 
@@ -75,6 +75,15 @@ class Whole:
         """See `family.Family`."""
         return bare(self.call(**inputs, return_dict=False)), False
 
-    def masked(self, inputs: Inputs, tokens: Tensor, memory: KeysValues, rows: Rows | None, *, text: str) -> Tensor:
+    def masked(
+        self,
+        inputs: Inputs,
+        tokens: Tensor,
+        memory: KeysValues,
+        rows: Rows | None,
+        *,
+        text: str,
+        host: bool = False,
+    ) -> Tensor:
         """Refused; policies that would ask for it are refused before."""
         raise StitchError(f"{self.facts.name} draws whole steps only")

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from ..drawing.clock import wait
+from ..pair.decoding import in_one, pictures_of
 from ..policies.policy import Policy
 from ..policies.trace import Trace
 
@@ -17,7 +18,7 @@ class ClockedCall:
     """A picture and its seconds.
 
     Attributes:
-        image: as the pipeline gives it.
+        image: as the pipeline gives it; of a video its frames one below the other.
         denoising_seconds: wall time from the transformer's first call to the scheduler's last step.
         total_seconds: wall time of the call: text encoders, loop, decoder.
     """
@@ -58,7 +59,9 @@ def call(pipe: Any, prompt: str, policy: Policy, *, steps: int, **options: Any) 
         stitched.policy = before
 
 
-def clocked(pipe: Any, prompt: str, *, steps: int, guidance: float, seed: int, width: int, height: int) -> ClockedCall:
+def clocked(
+    pipe: Any, prompt: str, *, steps: int, guidance: float, seed: int, width: int, height: int, **more: Any
+) -> ClockedCall:
     """A picture by whatever the pipeline holds, without its progress bar.
 
     Args:
@@ -68,6 +71,7 @@ def clocked(pipe: Any, prompt: str, *, steps: int, guidance: float, seed: int, w
         guidance: the guidance scale; 1 for none.
         seed: of the noise, on the CPU.
         width, height: in pixels.
+        more: arguments of the pipeline's call: `num_frames`, levels of the noise (see `levels.at_levels`).
     """
     device = next(pipe.transformer.parameters()).device
     marks: list[float] = []
@@ -86,7 +90,7 @@ def clocked(pipe: Any, prompt: str, *, steps: int, guidance: float, seed: int, w
     handle = pipe.transformer.register_forward_pre_hook(begins)
     try:
         start = _now(device)
-        picture: Image.Image = pipe(
+        drawn = pipe(
             prompt,
             num_inference_steps=steps,
             guidance_scale=guidance,
@@ -94,12 +98,14 @@ def clocked(pipe: Any, prompt: str, *, steps: int, guidance: float, seed: int, w
             height=height,
             generator=torch.Generator("cpu").manual_seed(seed),
             callback_on_step_end=ends,
-        ).images[0]
+            output_type="pil",
+            **more,
+        )
         total = _now(device) - start
     finally:
         handle.remove()
         pipe.set_progress_bar_config(**quiet)
-    return ClockedCall(image=picture, denoising_seconds=marks[1] - marks[0], total_seconds=total)
+    return ClockedCall(image=in_one(pictures_of(drawn)), denoising_seconds=marks[1] - marks[0], total_seconds=total)
 
 
 def _now(device: torch.device) -> float:

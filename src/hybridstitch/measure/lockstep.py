@@ -3,10 +3,10 @@ they part the run is forked, keys and values included.
 
     start = prepare(pipe, "a big dog on a meadow", steps=50, guidance=4.0, seed=0)
     drawn = draw_together(pipe, start, {"large": LargeOnly(), "hybrid": HybridStitch(), "few": Schedule("L20 S30")})
-    picture = decode(pipe, drawn["hybrid"].latent)
+    picture = decode(pipe, start, drawn["hybrid"].latent)
 
 What comes out is what the pipeline itself draws, bit for bit: the same models are handed the same tensors, guidance
-is `v_u + g·(v_c − v_u)`, and the pipeline's own scheduler makes the steps. One picture at a time, no skip-layer
+is the pipeline's, in one call or two, and its own scheduler makes the steps. One picture at a time, no skip-layer
 guidance. A shared step counts with its full time in every trace that went through it.
 """
 
@@ -15,119 +15,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from ..compat import is_offloaded
 from ..drawing.decide import seen
 from ..drawing.run import Run
 from ..drawing.stepped import Stepped
-from ..errors import StitchError
-from ..pair.observer import Listener, check_scheduler, measurable, unwatch, watch
-from ..pair.stitched import StitchedTransformer
+from ..pair.observer import check_scheduler, measurable, watch
 from ..policies.plan import Plan
 from ..policies.policy import Policy, Reduction, Signal
 from ..policies.seen import Seen
 from ..policies.trace import Trace
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """A prompt ready to be drawn.
-
-    Attributes:
-        latent: x_0, (1, C, H, W).
-        inputs: the transformer's other arguments, tensors of R rows.
-        rows: R, 2 with guidance.
-        guidance: g.
-        scheduler: the pipeline's, its timesteps set; copied for every path.
-    """
-
-    latent: Tensor
-    inputs: dict[str, Any]
-    rows: int
-    guidance: float
-    scheduler: Any
-
-    @property
-    def steps(self) -> int:
-        """T."""
-        return len(self.scheduler.timesteps)
+from .start import Start, seat_of
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a policy drew: the clean latent, of one image, and how."""
+    """What a policy drew: the clean latent, of one image, how, and what it was drawn from."""
 
     latent: Tensor
     trace: Trace
-
-
-class _Captured(Exception):
-    """All that is wanted was seen; nothing more needs to be drawn."""
-
-
-class _Capture(Listener):
-    """Takes the first step's calls of the transformer, answers nothing, and stops at the scheduler."""
-
-    def __init__(self, pipe: Any) -> None:
-        """Ready to take calls of a pipeline's transformer."""
-        self.calls: list[dict[str, Any]] = []
-        self.scheduler: Any = None  # as it was before its first step
-        self._pipe = pipe
-
-    def forward(self, *args: Any, return_dict: bool = True, **kwargs: Any) -> tuple[Tensor]:
-        """In place of the transformer's own."""
-        self.calls.append(self._pipe.transformer.bind(args, kwargs))
-        self.scheduler = self.scheduler or copy.deepcopy(self._pipe.scheduler)
-        return (torch.zeros_like(self.calls[-1]["hidden_states"]),)
-
-    def observe(self, step: Stepped) -> None:
-        """The scheduler was reached."""
-        raise _Captured
-
-
-@torch.no_grad()
-def prepare(pipe: Any, prompt: str, *, steps: int, guidance: float, seed: int = 0, **call: Any) -> Start:
-    """Let the pipeline encode a prompt and draw its noise, up to the scheduler's first step.
-
-    Args:
-        pipe: a stitched pipeline.
-        prompt: what to draw.
-        steps: T.
-        guidance: the guidance scale; 1 or less for none.
-        seed: of the noise, on the CPU.
-        call: further arguments of the pipeline's call (`height`, `width`, `negative_prompt`, `sigmas`, …).
-
-    Raises:
-        StitchError: the pipeline is offloaded, or calls the transformer several times a step.
-    """
-    stitched = _stitched(pipe)
-    capture = _Capture(pipe)
-    quiet = getattr(pipe, "_progress_bar_config", {})
-    pipe.set_progress_bar_config(**{**quiet, "disable": True})
-    stitched.forward = capture.forward
-    watch(pipe.scheduler, capture)
-    try:
-        generator = torch.Generator().manual_seed(seed)
-        pipe(prompt, num_inference_steps=steps, guidance_scale=guidance, generator=generator, **call)
-    except _Captured:
-        pipe.maybe_free_model_hooks()
-    finally:
-        del stitched.forward
-        unwatch(pipe.scheduler, capture)
-        pipe.set_progress_bar_config(**quiet)
-    if len(capture.calls) != 1:
-        raise StitchError(
-            f"{type(pipe).__name__} calls its transformer {len(capture.calls)} times a step; policies are drawn "
-            "together only where guidance is one call: draw them one by one with the pipeline"
-        )
-    found = capture.calls[0]
-    latents = found.pop("hidden_states")
-    found.pop("timestep")
-    return Start(latents[:1].clone(), found, len(latents), guidance, capture.scheduler)
+    start: Start
 
 
 @torch.no_grad()
@@ -147,7 +55,7 @@ def draw_together(pipe: Any, start: Start, policies: Mapping[str, Policy]) -> di
         SchedulerError: the scheduler cannot serve a policy.
         RunError: an output is not finite.
     """
-    stitched = _stitched(pipe)
+    stitched = seat_of(pipe)
     models = stitched.models
     kinds: dict[tuple[Signal, Reduction], list[str]] = {}
     for name, policy in policies.items():
@@ -164,22 +72,6 @@ def draw_together(pipe: Any, start: Start, policies: Mapping[str, Policy]) -> di
     return {name: drawn[name] for name in policies}
 
 
-@torch.no_grad()
-def decode(pipe: Any, latent: Tensor) -> NDArray[np.uint8]:
-    """The picture of a clean latent, as the pipeline decodes it.
-
-    Args:
-        pipe: the pipeline.
-        latent: (1, C, H, W).
-
-    Returns:
-        (H, W, 3), uint8.
-    """
-    config = pipe.vae.config
-    pixels = pipe.vae.decode(latent / config.scaling_factor + config.shift_factor, return_dict=False)[0]
-    return np.asarray(pipe.image_processor.postprocess(pixels, output_type="pil")[0])
-
-
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class _Path:
     """Policies that agreed so far, and the run they share.
@@ -189,7 +81,7 @@ class _Path:
         members: the policies.
         stages: of each, the stage of the last step.
         run: what was drawn.
-        latent: x_i, (1, C, H, W).
+        latent: x_i, of one image.
         scheduler: of this path only, once a step was made.
         plan: of the step being drawn.
     """
@@ -215,7 +107,7 @@ class _Path:
             self.stages = dict.fromkeys(names, self.plan.stage)
             self._step()
         for name, policy in self.members.items():
-            drawn[name] = Finished(self.latent, self.run.trace(str(policy)).noted(policy))
+            drawn[name] = Finished(self.latent, self.run.trace(str(policy)).noted(policy), self.start)
 
     def plans(self, run: Run) -> list[Plan]:
         """What all members decided, see `decide.Decider`."""
@@ -257,24 +149,7 @@ class _Path:
 
     def _step(self) -> None:
         """Predict, guide, and let the scheduler step, as the pipeline does."""
-        rows, step = self.start.rows, len(self.run.drawn)
-        time = self.scheduler.timesteps[step]
-        latents = torch.cat([self.latent] * rows) if rows > 1 else self.latent
-        inputs = {"hidden_states": latents, "timestep": time.expand(rows), **self.start.inputs}
-        prediction = self.run.draw(inputs, self)
-        if rows > 1:
-            negative, positive = prediction.chunk(2)
-            prediction = negative + self.start.guidance * (positive - negative)
+        time = self.scheduler.timesteps[len(self.run.drawn)]
+        predictions = [self.run.draw(inputs, self) for inputs in self.start.inputs(self.latent, time)]
+        prediction = self.start.guide(predictions)
         self.latent = self.scheduler.step(prediction, time, self.latent, return_dict=False)[0]
-
-
-def _stitched(pipe: Any) -> StitchedTransformer:
-    transformer = pipe.transformer
-    if not isinstance(transformer, StitchedTransformer):
-        raise StitchError("this pipeline is not stitched; `hybridstitch.stitch(pipe, small=…)` first")
-    if is_offloaded(pipe):
-        raise StitchError(
-            "CPU offloading is on, and policies are drawn together without the pipeline's hooks; "
-            "`pipe.remove_all_hooks()` first, and `enable_model_cpu_offload()` again after"
-        )
-    return transformer

@@ -8,18 +8,21 @@ questions about distances, masks and their worth are then answered offline, with
     D           Eq. 9 for every signal and reduction
 """
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..drawing.call import Models
 from ..drawing.change import Meter, busiest
 from ..drawing.stepped import Stepped
+from ..families.family import bare
 from ..families.layout import Layout
-from ..pair.stitched import StitchedTransformer
 from ..policies.plan import Region
 from ..policies.policy import Reduction, Signal
+from .start import prepare, seat_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,44 +122,18 @@ def follow(pipe: Any, prompt: str, *, steps: int, guidance: float, seed: int, **
         seed: of the noise.
         call: further arguments of the pipeline's call.
     """
-    stitched: StitchedTransformer = pipe.transformer
-    small: list[Tensor] = []
-    large: list[Tensor] = []
-    latents: list[Tensor] = []
-    sigmas: list[float] = []
-
-    def guided(prediction: Tensor) -> Tensor:
-        if guidance <= 1:
-            return prediction
-        negative, positive = prediction.chunk(2)
-        return negative + guidance * (positive - negative)
-
-    def ask(module: Any, args: tuple[Any, ...], inputs: dict[str, Any], output: Any) -> None:
-        latents.append(inputs["hidden_states"][:1].float())
-        sigmas.append(float(inputs["timestep"][0]) / 1000)
-        large.append(guided(output[0].float()))
-        small.append(guided(stitched.small(**inputs)[0].float()))
-
-    before, stitched.policy = stitched.policy, "large"
-    handle = stitched.large.register_forward_hook(ask, with_kwargs=True)
-    try:
-        generator = torch.Generator().manual_seed(seed)
-        last = pipe(
-            prompt,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            generator=generator,
-            output_type="latent",
-            return_dict=False,
-            **call,
-        )[0]
-    finally:
-        handle.remove()
-        stitched.policy = before
-    return Trajectory(
-        torch.cat([*latents, last.float()]),
-        torch.tensor(sigmas),
-        torch.cat(large),
-        torch.cat(small),
-        stitched.family.layout,
-    )
+    start = prepare(pipe, prompt, steps=steps, guidance=guidance, seed=seed, **call)
+    models: Models = seat_of(pipe).models
+    scheduler, latent = copy.deepcopy(start.scheduler), start.latent
+    latents, large, small, sigmas = [latent.float()], [], [], []
+    for time in scheduler.timesteps:
+        calls = [models.call(inputs, 1) for inputs in start.inputs(latent, time)]
+        drawn = start.guide([models.large.dense(one.inputs)[0] for one in calls])
+        other = start.guide([bare(models.small(**one.small, return_dict=False)) for one in calls])
+        latent = scheduler.step(drawn, time, latent, return_dict=False)[0]
+        latents.append(latent.float())
+        large.append(drawn.float())
+        small.append(other.float())
+        sigmas.append(float(scheduler.sigmas[len(sigmas)]))
+    layout = models.large.layout
+    return Trajectory(torch.cat(latents), torch.tensor(sigmas), torch.cat(large), torch.cat(small), layout)

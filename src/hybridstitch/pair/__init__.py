@@ -5,5 +5,5 @@ observer    the second seat: the scheduler's steps; estimate: the clean latent t
 following   which pipeline and scheduler are followed; current: the run under way
 stitching   opening, stitching and unstitching; checks: what must hold before
 prepared    both models made ready as the engine says; shelf puts the large one away
-memory      what a pair needs, read before anything is loaded; limits: the sizes it can draw
+memory      what a pair needs, read before anything is loaded
 """

@@ -4,8 +4,8 @@
     keys and values  exact: `Shape.kv_bytes`
     activations      the largest moment of a dense step (`Shape.activation_bytes`) or of decoding, whichever is more
 
-Drawing needs weights, keys and values, and a step's activations at once; decoding weights and its own. Nothing here
-needs torch, and no tensor is read.
+Drawing needs weights, keys and values, and a step's activations at once; decoding weights and its own. No tensor is
+read.
 """
 
 import json
@@ -15,17 +15,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
 from ..errors import PairError
-from ..policies.latency import Shape
+
+if TYPE_CHECKING:
+    from ..families.family import Facts, Size
 
 SIZES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}  # else 1
 FLOATS = ("F64", "F32", "F16", "BF16")  # what a dtype asked for applies to
 WEIGHTS = r"(diffusion_pytorch_model|model){variant}(-\d+-of-\d+)?\.safetensors"
 INDEX = "model_index.json"
+MODELS = ("vae", "text_encoder", "text_encoder_2", "text_encoder_3", "transformer_2", "image_encoder")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,18 +39,18 @@ class Need:
         weights: of each part.
         keys_values: of the large model, while masking.
         step: activations of its dense step.
-        decoding: activations of the VAE.
+        decoding: activations of the VAE; None where nobody counted them, as those of VAEs of videos.
     """
 
     weights: Mapping[str, int]
     keys_values: int
     step: int
-    decoding: int
+    decoding: int | None
 
     @property
     def total(self) -> int:
         """The most that is needed at once."""
-        return sum(self.weights.values()) + max(self.keys_values + self.step, self.decoding)
+        return sum(self.weights.values()) + max(self.keys_values + self.step, self.decoding or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,34 +129,90 @@ class Source:
             yield from ((t.dtype, t.shape) for t in tensors.values())
 
 
-def pair_needs(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outline:
+    """What is known of a pair before it is loaded.
+
+    Attributes:
+        weights: bytes of each part.
+        transformer, vae: configurations.
+        facts: of the transformer's class.
+        element_bytes: of the models' dtype.
+    """
+
+    weights: Mapping[str, int]
+    transformer: Mapping[str, Any]
+    vae: Mapping[str, Any]
+    facts: "Facts"
+    element_bytes: int
+
+    @property
+    def native(self) -> "Size":
+        """The size in pixels it was made for."""
+        assert self.facts.native is not None  # `outline` saw to it
+        return self.facts.native(self.transformer, self.vae)
+
+    def need(
+        self,
+        size: "Size | None" = None,
+        *,
+        images: int = 1,
+        kv_bytes: int | None = None,
+        text_tokens: int | None = None,
+        branches: int = 2,
+    ) -> Need:
+        """What drawing will need.
+
+        Args:
+            size: (height, width) or (frames, height, width) in pixels; default: the large model's own.
+            images: B, drawn at once.
+            kv_bytes: of an element of the keys and values; default: as the models'; 0 where none are kept.
+            text_tokens: T; default: of the class's pipelines.
+            branches: 2 with guidance.
+        """
+        assert self.facts.shape is not None
+        assert self.facts.tokens is not None
+        size = size or self.native
+        text = self.facts.text if text_tokens is None else text_tokens
+        shape = self.facts.shape(self.transformer, self.facts.tokens(self.transformer, self.vae, size), text)
+        kept = self.element_bytes if kv_bytes is None else kv_bytes
+        return Need(
+            weights=self.weights,
+            keys_values=shape.kv_bytes(images=images, branches=branches, element_bytes=kept),
+            step=shape.activation_bytes(images=images, branches=branches, element_bytes=self.element_bytes),
+            decoding=self._decoding(size, images),
+        )
+
+    def _decoding(self, size: "Size", images: int) -> int | None:
+        """The last block's first layer at full resolution: what enters it, normalised, and activated."""
+        channels: list[int] | None = self.vae.get("block_out_channels")
+        if len(size) > 2 or channels is None:
+            return None
+        return 3 * channels[min(1, len(channels) - 1)] * prod(size) * images * self.element_bytes
+
+
+def outline(
     large: str,
     small: str | None = None,
     *,
-    size: tuple[int, int] | None = None,
-    images: int = 1,
     element_bytes: int = 2,
-    kv_bytes: int | None = None,
-    text_tokens: int = 333,
     without: tuple[str, ...] = (),
     variant: str | None = None,
-) -> Need:
-    """What a pair will need.
+) -> Outline:
+    """Read what is known of a pair.
 
     Args:
         large: folder or hub id of the large pipeline, or of a saved or miniature pair.
         small: folder or hub id of the small pipeline or transformer; None where `large` brings it.
-        size: width and height in pixels; default: the large model's own.
-        images: B, drawn at once, with guidance.
         element_bytes: of the models' dtype.
-        kv_bytes: of an element of the keys and values; default: as the models'.
-        text_tokens: T; 333 in Stable Diffusion 3.
         without: parts of the large pipeline that will not be loaded.
         variant: of the weight files.
 
     Raises:
-        PairError: a part has no safetensors files, or there is no pair.
+        PairError: a part has no safetensors files, there is no pair, or nobody counted its class.
     """
+    from ..families.known import facts_of
+
     source = Source(large)
     index = source.config(INDEX)
     if index is None:
@@ -165,45 +224,16 @@ def pair_needs(
     else:
         other = Source(str(small))
         parts["small"] = (other, "transformer" if other.config(INDEX) else "")
-    models = ("vae", "text_encoder", "text_encoder_2", "text_encoder_3")
-    parts |= {n: (source, n) for n in models if n not in without and index.get(n, [None])[0] is not None}
+    parts |= {n: (source, n) for n in MODELS if n not in without and (index.get(n) or [None])[0] is not None}
     weights = {name: where.weights(part, element_bytes, variant) for name, (where, part) in parts.items()}
     transformer, vae = source.config(f"{seat}/config.json"), source.config("vae/config.json")
     if transformer is None or vae is None:
         raise PairError(f"{large} lacks the configuration of its transformer or VAE; its needs are known once loaded")
-    shape, (width, height) = _shape_of(transformer, vae, size, text_tokens)
-    channels: list[int] = vae["block_out_channels"]
-    return Need(
-        weights=weights,
-        keys_values=shape.kv_bytes(images=images, element_bytes=kv_bytes or element_bytes),
-        step=shape.activation_bytes(images=images, element_bytes=element_bytes),
-        # The last block's first layer at full resolution: what enters it, normalised, and activated
-        decoding=3 * channels[min(1, len(channels) - 1)] * width * height * images * element_bytes,
-    )
-
-
-def _shape_of(
-    transformer: Mapping[str, Any], vae: Mapping[str, Any], size: tuple[int, int] | None, text_tokens: int
-) -> tuple[Shape, tuple[int, int]]:
-    """What decides a transformer's needs, and the width and height in pixels it is for.
-
-    Args:
-        transformer: its configuration.
-        vae: the VAE's.
-        size: width and height in pixels; None is the model's own.
-        text_tokens: T.
-    """
-    scale, patch = 2 ** (len(vae["block_out_channels"]) - 1), transformer["patch_size"]
-    side = scale * transformer["sample_size"]
-    width, height = size or (side, side)
-    shape = Shape(
-        width=transformer["num_attention_heads"] * transformer["attention_head_dim"],
-        layers=transformer["num_layers"],
-        image_tokens=(width // scale // patch) * (height // scale // patch),
-        text_tokens=text_tokens,
-        dual_layers=len(transformer.get("dual_attention_layers") or ()),
-    )
-    return shape, (width, height)
+    name = transformer.get("_class_name", "")
+    facts = facts_of(name)
+    if facts is None or not (facts.shape and facts.tokens and facts.native):
+        raise PairError(f"what a {name} needs beside its weights was not counted yet; it is known once drawn with")
+    return Outline(weights=weights, transformer=transformer, vae=vae, facts=facts, element_bytes=element_bytes)
 
 
 def capacity(device: str) -> int:
@@ -213,20 +243,6 @@ def capacity(device: str) -> int:
 
         return torch.cuda.mem_get_info(device)[0]
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def check_fits(need: Need, device: str) -> None:
-    """Refuse a pair whose weights alone are more than a device holds.
-
-    Raises:
-        PairError: says what is needed, what there is, and what to try.
-    """
-    weights, there = sum(need.weights.values()), capacity(device)
-    if weights > there:
-        raise PairError(
-            f"the pair's weights take {gibibytes(weights)} and {device} has {gibibytes(there)}; load them in a smaller "
-            "dtype, leave text_encoder_3 out, or choose a smaller pair"
-        )
 
 
 def gibibytes(count: int) -> str:

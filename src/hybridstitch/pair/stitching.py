@@ -26,7 +26,8 @@ from ..policies.policy import Policy
 from ..policies.presets import Preset, as_preset
 from .checks import Parts, check_pair, check_pipeline, warn_of_masks
 from .expert import second
-from .memory import check_fits, pair_needs
+from .fits import check_weights
+from .memory import outline
 from .observer import check_scheduler
 from .prepared import check_installed
 from .stitched import StitchedTransformer
@@ -157,10 +158,10 @@ def _check_memory(large: str | Path, small: Any, options: Mapping[str, Any]) -> 
     size = dtype.itemsize if isinstance(dtype, torch.dtype) else torch.float32.itemsize
     absent = tuple(name for name, value in options.items() if value is None)
     try:
-        need = pair_needs(*map(str, folders), element_bytes=size, without=absent, variant=options.get("variant"))
+        known = outline(*map(str, folders), element_bytes=size, without=absent, variant=options.get("variant"))
     except (PairError, KeyError, OSError):
         return
-    check_fits(need, target if isinstance(target, str) and target.startswith("cuda") else "cpu")
+    check_weights(known.weights, target if isinstance(target, str) and target.startswith("cuda") else "cpu")
 
 
 def _saved_variant(folder: Path, *, variant: str, **options: Any) -> Any:

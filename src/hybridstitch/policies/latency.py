@@ -19,6 +19,9 @@ class Shape:
         image_tokens: N.
         text_tokens: T.
         dual_layers: blocks with a second, image-only attention.
+        cross_tokens: text or picture tokens that every block attends to by cross-attention, beside its own tokens.
+        cross_width: width of these tokens; 0 for D.
+        mlp: hidden width of the feed-forward over D.
     """
 
     width: int
@@ -26,9 +29,14 @@ class Shape:
     image_tokens: int
     text_tokens: int
     dual_layers: int = 0
+    cross_tokens: int = 0
+    cross_width: int = 0
+    mlp: float = 4
 
     def flops(self, drawn: int | None = None, *, text: str = "fresh") -> int:
-        """Floating-point operations of one row: `24·D²·n + 4·n·m·D` a joint block, n tokens computed, m attended to.
+        """Floating-point operations of one row: `(8 + 4·mlp)·D²·n + 4·n·m·D` a block, n computed, m attended to.
+
+        Cross-attention to c tokens of width E adds `4·D²·n + 4·D·E·c + 4·n·c·D`.
 
         Args:
             drawn: K, image tokens drawn in a masked step; None draws all N.
@@ -37,7 +45,10 @@ class Shape:
         image = self.image_tokens if drawn is None else drawn
         computed = image + (self.text_tokens if text == "fresh" else 0)
         attended = self.image_tokens + self.text_tokens
-        joint = 24 * self.width**2 * computed + 4 * computed * attended * self.width
+        joint = round((8 + 4 * self.mlp) * self.width**2) * computed + 4 * computed * attended * self.width
+        if self.cross_tokens:
+            joint += 4 * self.width**2 * computed + 4 * computed * self.cross_tokens * self.width
+            joint += 4 * self.width * (self.cross_width or self.width) * self.cross_tokens
         dual = 8 * self.width**2 * image + 4 * image * self.image_tokens * self.width
         return self.layers * joint + self.dual_layers * dual
 
@@ -55,15 +66,16 @@ class Shape:
     def activation_bytes(self, *, images: int = 1, branches: int = 2, element_bytes: int = 2) -> int:
         """The most that a dense step holds at once beside weights, keys and values.
 
-        That is inside the image's feed-forward: its two hidden layers, 4 D wide each, and five tensors of all image
-        tokens and three of the text's that are still needed; one more image tensor in blocks with a second attention.
+        That is inside the image's feed-forward: its two hidden layers, and five tensors of all image tokens and three
+        of the text's that are still needed; one more image tensor in blocks with a second attention.
 
         Args:
             images: B.
             branches: 2 with guidance.
             element_bytes: of the compute dtype.
         """
-        tokens = (14 if self.dual_layers else 13) * self.image_tokens + 3 * self.text_tokens
+        tensors = 2 * self.mlp + (6 if self.dual_layers else 5)
+        tokens = round(tensors * self.image_tokens) + 3 * (self.text_tokens + self.cross_tokens)
         return tokens * self.width * images * branches * element_bytes
 
 

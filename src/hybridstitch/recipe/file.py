@@ -1,9 +1,8 @@
 """The recipe itself: a Pareto set of policies with what was measured of them, kept as JSON."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,11 +10,11 @@ from ..disk import files as disk
 from ..errors import HybridStitchError
 from ..measure.intervals import Interval
 from ..measure.price import Prices
-from ..policies.methods import LargeOnly
 from ..policies.parse import parse
 from ..policies.presets import Preset, Setting
+from .between import points_between
 from .home import Home
-from .point import Make, Point, Trial, between, kind_of, make_of
+from .point import Point, Trial
 
 VERSION = 3
 DELIVERED = 0.05  # how far, in shares, a delivered speed may be from the one asked for
@@ -101,7 +100,8 @@ class Recipe:
                 f"speed={speed:g} cannot be reached: the fastest policy of this recipe is {fastest.speed:.2f} times as "
                 f"fast as the large model ({fastest.name}); ask for at most {fastest.speed:.2f}"
             )
-        serving = [p for p in (*self.points, *self._between(speed)) if abs(p.speed / speed - 1) <= NEAR]
+        serving = _near(self.points, speed)
+        serving = serving or _near(points_between(self.points, self.prices, self.home.steps, speed), speed)
         if not serving:
             slower = [p for p in self.points if p.speed < speed]
             near = [*sorted(slower, key=lambda p: p.speed)[-1:]]
@@ -112,32 +112,6 @@ class Recipe:
                 f"`{self.home.command} --speed {speed:g}`"
             )
         return max(serving, key=lambda p: (p.closeness.mean, -abs(p.speed / speed - 1)))
-
-    def _between(self, speed: float) -> Iterator[Point]:
-        """Programs between two measured ones of the same make: priced, and taken to be as close as the faster one."""
-        reference = self.prices.seconds(LargeOnly(), self.home.steps)
-        makes: dict[tuple[*Make, float | None], list[Point]] = {}
-        for point in sorted(self.points, key=lambda p: p.speed):
-            found = make_of(parse(point.policy), point.steps) if point.levels is None else None
-            if found is not None:
-                makes.setdefault((*found[0], point.shift), []).append(point)
-        for members in makes.values():
-            for slower, faster in pairwise(members):
-                if not slower.speed < speed < faster.speed:
-                    continue
-                right = (slower.speed / slower.predicted + faster.speed / faster.predicted) / 2
-                ends = ((parse(slower.policy), slower.steps), (parse(faster.policy), faster.steps))
-                for policy, steps in between(*ends):
-                    yield replace(
-                        faster,
-                        policy=str(policy),
-                        steps=steps,
-                        kind=kind_of(policy, steps, self.home.steps),
-                        predicted=right * reference / self.prices.seconds(policy, steps),
-                        measured=None,
-                        held_out=None,
-                        distances=(),
-                    )
 
     def presets(self) -> tuple[Preset, ...]:
         """The points as presets, named by their speed."""
@@ -163,6 +137,7 @@ class Recipe:
             levels=point.levels,
             guidance=self.home.guidance,
             size=setting.size,
+            frames=self.home.frames,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -258,6 +233,10 @@ class Recipe:
             return cls.from_json(data)
         except RecipeError as error:
             raise RecipeError(f"the recipe {path} cannot be used: {error}") from error
+
+
+def _near(points: Iterable[Point], speed: float) -> list[Point]:
+    return [p for p in points if abs(p.speed / speed - 1) <= NEAR]
 
 
 def check_request(*, speed: float | None, closeness: float | None) -> None:

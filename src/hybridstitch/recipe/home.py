@@ -16,6 +16,7 @@ class Home:
         steps: T of the reference.
         guidance: its guidance scale.
         scheduler: class and what of its configuration moves the noise levels.
+        frames: of a video; None for pictures.
         machine: processor or GPU, threads, dtype, versions, compiled or not.
     """
 
@@ -29,20 +30,26 @@ class Home:
     guidance: float
     scheduler: str
     machine: Mapping[str, str]
+    frames: int | None = None
+
+    @property
+    def size(self) -> str:
+        """In pixels and frames, as on a command line."""
+        return f"{self.width}x{self.height}" + ("" if self.frames is None else f" --frames {self.frames}")
 
     @property
     def command(self) -> str:
         """What measures again."""
         names = " ".join(filter(None, [self.pair or "LARGE", self.small or ("SMALL" if self.pair is None else None)]))
         return (
-            f"hybridstitch calibrate --pair {names} --size {self.width}x{self.height} --steps {self.steps} "
+            f"hybridstitch calibrate --pair {names} --size {self.size} --steps {self.steps} "
             f"--guidance {self.guidance:g}"
         )
 
     def differences(self, now: "Home") -> list[str]:
         """Where another setting leaves this one: sentences for a warning; parts that are not known are not compared."""
         pairs = {
-            "the size": (f"{self.width}x{self.height}", f"{now.width}x{now.height}"),
+            "the size": (self.size, now.size),
             "the step count of the reference": (self.steps, now.steps),
             "the guidance": (self.guidance, now.guidance),
             "the scheduler": (self.scheduler, now.scheduler),

@@ -1,15 +1,14 @@
-"""One policy at one step count and some noise levels, measured, and the programs that lie between two of them."""
+"""One policy at one step count and some noise levels, measured."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from math import floor
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Self
 
 from ..measure.intervals import Interval
 from ..policies.levels import check_levels
 from ..policies.methods import LargeOnly, Schedule, SmallOnly
 from ..policies.policy import Policy
-from ..policies.program import fill, segments
+from ..policies.program import segments
 from ..policies.skip import Skip
 
 
@@ -95,6 +94,8 @@ def kind_of(policy: Policy, steps: int, reference: int) -> str:
         return "large" if isinstance(policy, LargeOnly) and steps == reference else "fewer steps"
     if isinstance(policy, SmallOnly):
         return "small"
+    if isinstance(policy, Schedule) and {segment.letter for segment in segments(policy.program)} <= {"L", "-"}:
+        return "fewer steps"
     return "region mask" if policy.can_mask else "whole steps"
 
 
@@ -115,63 +116,3 @@ class Trial(NamedTuple):
         """Read a row of a recipe's file."""
         trial = cls(*row)
         return trial if trial.levels is None else trial._replace(levels=tuple(trial.levels))
-
-
-def between(slower: tuple[Policy, int], faster: tuple[Policy, int]) -> list[tuple[Policy, int]]:
-    """Programs between two of the same make, from slow to fast: the counts of their segments, mixed.
-
-    Args:
-        slower, faster: policies with their step counts.
-
-    Returns:
-        policies with their step counts; none where the two are not of one make.
-    """
-    one, other = make_of(*slower), make_of(*faster)
-    if one is None or other is None or one[0] != other[0]:
-        return []
-    many, few = one[1], other[1]
-    parts = max(abs(a - b) for a, b in zip(many, few, strict=True))
-    found: dict[tuple[int, ...], tuple[Policy, int]] = {}
-    for part in range(1, parts):
-        counts = tuple(floor(a + (b - a) * part / parts + 0.5) for a, b in zip(many, few, strict=True))
-        if counts not in (many, few):
-            found[counts] = _with_counts(one[0], counts)
-    return list(found.values())
-
-
-Make = tuple[Policy, int | None]  # a policy with every count 1, and its step count where the counts do not give it
-
-
-def make_of(policy: Policy, steps: int) -> tuple[Make, tuple[int, ...]] | None:
-    """A policy's make and its counts; None where it has no counts.
-
-    Args:
-        policy: the policy.
-        steps: T′.
-    """
-    if isinstance(policy, Skip):
-        return (replace(policy, large_steps=1), steps), (policy.large_steps,)
-    if isinstance(policy, LargeOnly | SmallOnly):
-        return (policy, None), (steps,)
-    if not isinstance(policy, Schedule):
-        return None
-    counts = fill(policy.program, steps)
-    return (replace(policy, program=_words(policy.program, [1] * len(counts))), None), counts
-
-
-def _with_counts(make: Make, counts: Sequence[int]) -> tuple[Policy, int]:
-    """A make with other counts, and its step count."""
-    policy, steps = make
-    if isinstance(policy, Skip):
-        assert steps is not None
-        return replace(policy, large_steps=counts[0]), steps
-    if isinstance(policy, Schedule):
-        policy = replace(policy, program=_words(policy.program, counts))
-    return policy, sum(counts)
-
-
-def _words(program: str, counts: Sequence[int]) -> str:
-    return " ".join(
-        f"{s.letter}{count}" + ("" if s.ratio is None else f"@{s.ratio:g}")
-        for s, count in zip(segments(program), counts, strict=True)
-    )

@@ -45,7 +45,9 @@ def card(recipe: Recipe, *, command: str) -> str:
     home = recipe.home
     models = [name for name in (home.pair, home.small) if name is not None]
     bases = "".join(f"  - {name}\n" for name in models if name.count("/") == 1 and not Path(name).exists())
-    head = "---\nlibrary_name: hybridstitch\npipeline_tag: text-to-image\n"
+    size = f"{home.width}×{home.height} pixels" + ("" if home.frames is None else f" and {home.frames} frames")
+    kind = "text-to-image" if home.frames is None else "text-to-video"
+    head = f"---\nlibrary_name: hybridstitch\npipeline_tag: {kind}\n"
     head += f"base_model:\n{bases}" if bases else ""
     rows = "\n".join(
         f"| `{p.name}` | {p.speed:.2f} | {p.closeness.mean:.3f} [{p.closeness.low:.3f}, {p.closeness.high:.3f}] "
@@ -62,7 +64,7 @@ def card(recipe: Recipe, *, command: str) -> str:
 
 # A calibrated pair: {" + ".join(models) or "two models from memory"}
 
-Which policies and step counts are fastest for how close a picture, measured for {home.width}×{home.height} pixels
+Which policies and step counts are fastest for how close a picture, measured for {size}
 against {home.steps} steps of the large model at guidance {home.guidance:g}. This folder holds no weights.
 
 ```python

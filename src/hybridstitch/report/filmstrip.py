@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import ConnectionPatch, Patch, Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from PIL import Image
 
 from ..policies.parse import parse
 from ..policies.trace import Step
@@ -39,7 +40,7 @@ def filmstrip(exhibit: Exhibit, path: str | Path, *, head: bool = True) -> None:
     """
     take = exhibit.take
     steps, count = take.trace.of(0), max(1, len(take.frames))
-    tall = min(FRAME, 0.83 * WIDTH / count) * take.image.height / take.image.width
+    tall = min(FRAME, 0.83 * WIDTH / count) * take.image.height / take.image.width * len(take.shown)
     heights = [HEAD * head, tall, tall, TIES, BAR, SCORES, SECONDS]
     layout = ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.04, wspace=0, hspace=0, rect=(0.01, 0.01, 0.98, 0.98))
     figure = Figure((WIDTH, sum(heights) + WORDS), dpi=DPI, facecolor="white", layout=layout)
@@ -52,11 +53,11 @@ def filmstrip(exhibit: Exhibit, path: str | Path, *, head: bool = True) -> None:
     seconds = figure.add_subplot(grid[6, :], sharex=bar)
     for place, (step, frame) in enumerate(take.frames):
         above, below = (figure.add_subplot(grid[row, place]) for row in (1, 2))
-        _frame(above, enlarged(frame, 256), steps[step])
-        _frame(below, who_drew(frame, steps[step], take.trace.grid), steps[step])
+        _frame(above, enlarged(frame, 256), steps[step], len(take.shown))
+        _frame(below, who_drew(frame, steps[step], take.trace.grid, take.shown), steps[step], len(take.shown))
         above.set_title(f"step {step}", fontsize=8.5, color=QUIET, pad=3)
         if place == 0:
-            above.set_ylabel("expected\npicture", **BESIDE)
+            above.set_ylabel("expected\nframes" if take.clip else "expected\npicture", **BESIDE)
             below.set_ylabel("who drew\nwhere", **BESIDE)
         figure.add_artist(
             ConnectionPatch(
@@ -96,8 +97,10 @@ def _head(axes: Axes, exhibit: Exhibit) -> None:
         axes.text(0, height, text, fontsize=size, color=colour, weight=weight, va="top", in_layout=False)
 
 
-def _frame(axes: Axes, image: object, step: Step) -> None:
+def _frame(axes: Axes, image: Image.Image, step: Step, parts: int) -> None:
     axes.imshow(np.asarray(image), interpolation="lanczos")
+    for part in range(1, parts):  # frames of a video, one below the other
+        axes.axhline(part * image.height / parts - 0.5, color="white", linewidth=2.5)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(color=KINDS[kind(step.drawn)], linewidth=2.2)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from importlib.util import find_spec
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -15,26 +16,29 @@ TINT = 0.42  # of a model's colour over the picture in grey
 GAP, LABEL = 12, 30  # pixels
 
 
-def who_drew(image: Image.Image, step: Step, grid: tuple[int, ...], *, side: int = 256) -> Image.Image:
+def who_drew(
+    image: Image.Image, step: Step, grid: tuple[int, ...], shown: Sequence[int] = (0,), *, side: int = 256
+) -> Image.Image:
     """A picture in grey, tinted by the model that drew each token, the mask outlined.
 
     Args:
         image: the picture, or a frame of it.
         step: which tokens the large model drew.
-        grid: token rows and columns.
+        grid: token rows and columns, of a video frames before them; where they are one number, no mask can be shown.
+        shown: frames of tokens that the picture shows, one below the other.
         side: least height of the result in pixels.
     """
-    rows, columns = grid
     factor = max(1, -(-side // image.height))
     size = (image.width * factor, image.height * factor)
     grey = np.asarray(image.convert("L").convert("RGB").resize(size, Image.Resampling.BICUBIC), dtype=np.float64)
     drawn = kind(step.drawn)
-    if drawn != "S+L" or step.mask is None:
+    if drawn != "S+L" or step.mask is None or len(grid) == 1:
         tint = np.array(ImageColor.getrgb(KINDS[drawn]))
         return Image.fromarray((grey * (1 - TINT) + tint * TINT).astype(np.uint8))
-    mask = np.zeros(rows * columns, dtype=bool)
+    mask = np.zeros(prod(grid), dtype=bool)
     mask[list(step.mask)] = True
-    mask = mask.reshape(rows, columns)
+    mask = mask.reshape(-1, *grid[-2:])[list(shown)].reshape(-1, grid[-1])
+    (rows, columns), frame = mask.shape, grid[-2]
     tokens = np.where(mask[..., None], ImageColor.getrgb(LARGE), ImageColor.getrgb(SMALL)).astype(np.uint8)
     tint = np.asarray(Image.fromarray(tokens).resize(size, Image.Resampling.NEAREST), dtype=np.float64)
     tinted = Image.fromarray((grey * (1 - TINT) + tint * TINT).astype(np.uint8))
@@ -43,8 +47,8 @@ def who_drew(image: Image.Image, step: Step, grid: tuple[int, ...], *, side: int
     for row, column in np.argwhere(mask):
         left, top, right, bottom = column * wide, row * high, (column + 1) * wide, (row + 1) * high
         edges = (
-            (row == 0 or not mask[row - 1, column], (left, top, right, top)),
-            (row == rows - 1 or not mask[row + 1, column], (left, bottom, right, bottom)),
+            (row % frame == 0 or not mask[row - 1, column], (left, top, right, top)),
+            (row % frame == frame - 1 or not mask[row + 1, column], (left, bottom, right, bottom)),
             (column == 0 or not mask[row, column - 1], (left, top, left, bottom)),
             (column == columns - 1 or not mask[row, column + 1], (right, top, right, bottom)),
         )

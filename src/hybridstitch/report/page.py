@@ -15,11 +15,12 @@ from PIL import Image
 
 from ..disk import files as disk
 from ..policies.trace import Trace
+from .clip import encode_clip
 from .colours import KINDS, NAMES, kind
 from .filmstrip import filmstrip
 from .overlay import difference, who_drew
 from .picture import encode
-from .takes import Exhibit, decibels
+from .takes import Exhibit, Take, decibels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,13 +89,15 @@ def _section(exhibit: Exhibit) -> dict[str, object]:
     steps = take.trace.of(0)
     masked = [step for step in steps if step.mask is not None]
     shown = masked[len(masked) // 2] if masked else steps[-1]
-    overlay = who_drew(take.image, shown, take.trace.grid)
+    tinted = [who_drew(frame, shown, take.trace.grid, (take.tokens_of(at),)) for at, frame in enumerate(_frames(take))]
+    overlay = _moving(tinted, take.fps)
     name = take.trace.policy.partition(":")[0]
     if large is not None:
-        before, after = ("large model", large.image), (name, take.image)
-        thumbs = [("difference ×4", difference(take.image, large.image))]
+        before, after = ("large model", _shown(large)), (name, _shown(take))
+        apart = [difference(*pair) for pair in zip(_frames(take), _frames(large), strict=True)]
+        thumbs = [("difference ×4", _moving(apart, take.fps))]
     else:
-        before, after = (name, take.image), ("who drew where", overlay)
+        before, after = (name, _shown(take)), ("who drew where", overlay)
         thumbs = []
     if masked and large is not None:
         thumbs.append((f"who drew where, step {shown.index}", overlay))
@@ -109,9 +112,9 @@ def _section(exhibit: Exhibit) -> dict[str, object]:
         "share": sum(step.large_tokens for step in steps) / max(1, len(steps) * take.trace.tokens),
         "width": take.image.width,
         "height": take.image.height,
-        "before": (before[0], _inline(before[1])),
-        "after": (after[0], _inline(after[1])),
-        "thumbs": [(label, _inline(image)) for label, image in thumbs],
+        "before": before,
+        "after": after,
+        "thumbs": thumbs,
         "strip": _strip(exhibit) if take.frames else None,
         "stages": stages(take.trace),
         "summary": take.trace.summary(),
@@ -127,9 +130,20 @@ def _strip(exhibit: Exhibit) -> str:
         return _address(path.read_bytes())
 
 
-def _inline(image: Image.Image) -> str:
-    return _address(encode(image))
+def _frames(take: Take) -> Sequence[Image.Image]:
+    return take.clip or (take.image,)
 
 
-def _address(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def _shown(take: Take) -> str:
+    return _moving(_frames(take), take.fps)
+
+
+def _moving(frames: Sequence[Image.Image], fps: float) -> str:
+    """A picture, or frames that move in an `img`."""
+    if len(frames) == 1:
+        return _address(encode(frames[0]))
+    return _address(encode_clip(frames, fps, ".webp"), "webp")
+
+
+def _address(data: bytes, kind: str = "png") -> str:
+    return f"data:image/{kind};base64," + base64.b64encode(data).decode()

@@ -22,8 +22,10 @@ from ..disk import files as disk
 from ..errors import HybridStitchError, SchedulerError
 from ..policies.levels import check_levels
 from ..policies.trace import Trace
+from .clip import CLIPS
 
 CHUNK = "hybridstitch"
+LATER = ("levels", "frames", "fps", "clip")  # fields that are left out where they say nothing
 VERSION = 1
 PACKAGES = ("hybridstitch", "diffusers", "torch", "transformers")
 MOST_PIXELS = 1 << 26  # of a picture that is read: 8192 × 8192
@@ -54,6 +56,8 @@ class Metadata:
         trace: digest of what was decided, see `trace_digest`.
         pixels: SHA-256 of the picture's RGB bytes.
         shift, levels: of the noise, one for all or each step's σ (`policies.levels`); None left them to the pipeline.
+        frames, fps, clip: of a video, whose middle frame this is: how many, how many a second, and the SHA-256 of the
+            video's file; `pixels` is then of all frames. None for a picture.
     """
 
     prompt: str
@@ -74,6 +78,9 @@ class Metadata:
     pixels: str
     shift: float | None = None
     levels: tuple[float, ...] | None = None
+    frames: int | None = None
+    fps: float | None = None
+    clip: str | None = None
 
     @property
     def parameters(self) -> str:
@@ -84,12 +91,13 @@ class Metadata:
         pair = self.pair if self.small is None else f"{self.pair} + {self.small}"
         facts = {
             "Steps": self.steps,
-            "Sampler": "Euler flow matching",
+            **({"Sampler": "Euler flow matching"} if self.frames is None else {}),
             "CFG scale": f"{self.guidance:g}",
             **({} if self.shift is None else {"Shift": f"{self.shift:g}"}),
             **({} if self.levels is None else {"Noise levels": " ".join(f"{level:g}" for level in self.levels)}),
             "Seed": self.seed,
             "Size": f"{self.width}x{self.height}",
+            **({} if self.frames is None else {"Frames": f"{self.frames} at {self.fps:g} a second"}),
             "Model": _quoted(pair),
             "Policy": _quoted(self.policy),
             "Version": f"hybridstitch {self.versions.get('hybridstitch', 'unknown')}",
@@ -99,7 +107,7 @@ class Metadata:
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` reads back."""
         data = {"version": VERSION, **asdict(self)}
-        return {name: value for name, value in data.items() if name != "levels" or value is not None}
+        return {name: value for name, value in data.items() if name not in LATER or value is not None}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -161,11 +169,13 @@ def read(path: str | Path) -> Metadata:
     """How a picture was drawn.
 
     Args:
-        path: a PNG that `write` made.
+        path: a PNG that `write` made, or the video beside it.
 
     Raises:
         PictureError: no such file, no picture, or one that does not say.
     """
+    if Path(path).suffix in CLIPS:
+        path = Path(path).with_suffix(".png")
     text = _text_of(path)
     if text is None:
         raise PictureError(
@@ -251,6 +261,12 @@ def _can_be(name: str, value: Any) -> bool:
             return _is_number(value, 0, 2**63 - 1) and isinstance(value, int)
         case "steps" | "width" | "height":
             return _is_number(value, 1, MOST) and isinstance(value, int)
+        case "frames":
+            return value is None or (_is_number(value, 1, MOST) and isinstance(value, int))
+        case "fps":
+            return value is None or (_is_number(value, 0, MOST) and value > 0)
+        case "clip":
+            return value is None or _is_text(value)
         case "guidance":
             return _is_number(value, -MOST, MOST)
         case "shift":

@@ -8,21 +8,26 @@ import numpy as np
 from PIL import Image
 
 from ..evaluate.closeness import psnr
+from ..pair.decoding import in_one
 from ..policies.methods import HybridStitch, SRDiffusion
 from ..policies.policy import Policy
 from ..policies.trace import Trace
+from .clip import FPS, latent_frame, shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Take:
-    """One picture.
+    """One picture or video.
 
     Attributes:
-        image: as saved.
+        image: as saved; of a video its middle frame.
         seconds: from the prompt to the picture, text encoders and decoder included.
         trace: who drew what, of this one image.
-        frames: (step, the picture as it was expected then), ascending; empty unless asked for.
+        frames: (step, the picture as it was expected then), ascending; empty unless asked for. Of a video the first,
+            middle and last frame, one below the other.
         path: where it lies.
+        clip: the frames of a video; empty for a picture.
+        fps: its frames a second.
     """
 
     image: Image.Image
@@ -30,6 +35,22 @@ class Take:
     trace: Trace
     frames: tuple[tuple[int, Image.Image], ...] = ()
     path: Path | None = None
+    clip: tuple[Image.Image, ...] = ()
+    fps: float = FPS
+
+    @property
+    def whole(self) -> Image.Image:
+        """All of it in one picture, the frames of a video one below the other."""
+        return in_one(self.clip or (self.image,))
+
+    def tokens_of(self, frame: int) -> int:
+        """Which frame of tokens a frame of the clip belongs to; 0 for a picture."""
+        return latent_frame(frame, len(self.clip), self.trace.grid[0]) if self.clip else 0
+
+    @property
+    def shown(self) -> tuple[int, ...]:
+        """Frames of tokens that the pictures in `frames` are of."""
+        return tuple(map(self.tokens_of, shown(len(self.clip)))) if self.clip else (0,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +78,7 @@ class Exhibit:
         """Between the two pictures, in dB."""
         if self.large is None:
             return None
-        ours, theirs = (np.asarray(take.image.convert("RGB")) for take in (self.take, self.large))
+        ours, theirs = (np.asarray(take.whole.convert("RGB")) for take in (self.take, self.large))
         return psnr(ours, theirs)
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from ..measure.lockstep import Finished, decode, draw_together, prepare
+from ..measure.lockstep import Finished, draw_together
 from ..measure.price import Prices
+from ..measure.start import decode, prepare
 from ..policies.policy import Policy
 from ..policies.replay import Replay
 from . import caches
@@ -69,7 +70,7 @@ def draw_image(equipment: Equipment, missing: Missing) -> list[CsvRow]:
             continue
         what = drawn[method.name]
         if id(what.latent) not in decoded:
-            decoded[id(what.latent)] = Image.fromarray(decode(equipment.pipe, what.latent))
+            decoded[id(what.latent)] = Image.fromarray(decode(equipment.pipe, what.start, what.latent))
         picture = decoded[id(what.latent)]
         keep(settings.picture(method.name, missing.image), picture)
         steps, policy = plans[method.name]

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from ..batch.crew import Crew
-from ..measure.lockstep import draw_together, prepare
+from ..measure.lockstep import draw_together
+from ..measure.start import prepare
 from ..policies.policy import Policy
 from .equipment import Equipment
 from .thresholds import Curve

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 
 from .. import __version__
 from ..recipe import Point, Recipe
-from ..recipe.layers import Layer
+from ..report.layers import Layer
 from .dispatch import Dispatch
 from .doors import doors
 from .errors import Refusal, refuse

@@ -13,7 +13,7 @@ from ..mini.scenes import unknown_words
 from ..pair.memory import gibibytes
 from ..policies.presets import PRESETS, outside
 from ..recipe import Point, Recipe
-from ..recipe.layers import Layer
+from ..report.layers import Layer
 from .dispatch import Dispatch
 from .errors import Refusal
 from .fields import PictureRequest, to_size
@@ -120,14 +120,14 @@ class Intake:
     def near(self, size: tuple[int, int]) -> tuple[int, int]:
         """The size to draw a picture of this size in: its own if the pair draws it, else near to it in shape."""
         about, _ = self._known()
-        share = min(about.limits.largest / max(size), 1.0)
-        return about.limits.near((round(share * size[0]), round(share * size[1])))
+        share = min(about.sizes.largest / max(size), 1.0)
+        return about.sizes.near((round(share * size[0]), round(share * size[1])))
 
     def size(self, asked: PictureRequest) -> tuple[int, int] | None:
         """What a request asks for, checked; None for "auto"."""
         about, _ = self._known()
         size = to_size(asked.size)
-        fault = None if size is None else about.limits.fault(size)
+        fault = None if size is None else about.sizes.fault(size)
         if fault is not None:
             raise Refusal(400, f"size {fault}", "bad_size", param="size")
         return size

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from ..measure.price import Prices
-from ..pair.limits import Limits
+from .sizes import Sizes
 
 Format = Literal["png", "jpeg", "webp"]
 Reason = Literal[
@@ -111,7 +111,7 @@ class About:
         policy: who draws when nobody says, as text.
         device, dtype: where and in what precision.
         devices: of this kind on this machine.
-        limits: the sizes it draws.
+        sizes: that it draws.
         miniature: whether prompts are of the miniature world.
         size: width and height when none is asked for.
         prices: seconds of strokes at that size, taken as it warmed up.
@@ -128,7 +128,7 @@ class About:
     device: str
     dtype: str
     devices: int
-    limits: Limits
+    sizes: Sizes
     miniature: bool
     size: tuple[int, int]
     prices: Prices

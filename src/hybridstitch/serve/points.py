@@ -17,7 +17,7 @@ from ..errors import HybridStitchError
 from ..policies.methods import LargeOnly, SmallOnly
 from ..policies.parse import parse
 from ..recipe import Point, Recipe, RecipeError
-from ..recipe.layers import DEFAULTS, Layer, named, of_point
+from ..report.layers import DEFAULTS, Layer, named, of_point
 from .errors import Refusal
 
 CLOSENESS = {"xhigh": 0.98, "high": 0.95, "medium": 0.9, "low": 0.8}
@@ -137,8 +137,9 @@ class Points:
     def _by(self, asked: Layer, below: Layer | None = None) -> Meant:
         """By a policy, at the step count of the recipe's reference, or what the server was told."""
         if below is None:
-            home = None if self.recipe is None else self.recipe.home
-            below = self.own if home is None else replace(self.own, steps=home.steps, shift=None, levels=None)
+            below = self.own
+            if self.recipe is not None and self.point is not None and self.told.steps is None:
+                below = replace(self.own, steps=self.recipe.home.steps, shift=None, levels=None)
         layer = asked.over(below)
         assert layer.policy is not None
         assert layer.steps is not None

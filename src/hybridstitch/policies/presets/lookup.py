@@ -4,13 +4,13 @@ from ...errors import PolicyError, nearest
 from ..parse import POLICIES, parse
 from ..policy import Policy
 from ..program import SEGMENT
-from .miniature import CARRIED, FEW, STACKED
+from .miniature import CARRIED, FEW, HYBRID, STACKED
 from .paper import TABLE_1, TABLE_2, TABLE_3
 from .rivals import RIVALS
 from .setting import Preset
 
 PRESETS: dict[str, Preset] = {
-    preset.name: preset for preset in (*TABLE_1, *TABLE_2, *TABLE_3, *RIVALS, *FEW, STACKED, CARRIED)
+    preset.name: preset for preset in (*TABLE_1, *TABLE_2, *TABLE_3, *RIVALS, HYBRID, *FEW, STACKED, CARRIED)
 }
 
 

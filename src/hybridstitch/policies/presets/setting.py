@@ -59,6 +59,7 @@ class Preset:
         steps: T, where the policy is made for one number of steps.
         shift, levels: of the noise, one for all or each step's σ (`policies.levels`); None leaves them to the pipeline.
         guidance, size: guidance scale, height and width in pixels, where it was measured with one of each.
+        frames: of a video, likewise.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Preset:
     levels: tuple[float, ...] | None = None
     guidance: float | None = None
     size: tuple[int, int] | None = None
+    frames: int | None = None
 
     def call(self, scheduler: Any) -> dict[str, Any]:
         """What the pipeline's call takes beside the prompt: `pipe(prompt, **chosen.call(pipe.scheduler))`.
@@ -79,11 +81,13 @@ class Preset:
             scheduler: the pipeline's.
 
         Returns:
-            `num_inference_steps`, `sigmas`, `guidance_scale`, `height` and `width`, as far as the preset says.
+            `num_inference_steps`, `sigmas`, `guidance_scale`, `height`, `width` and `num_frames`, as far as the preset
+            says.
         """
         height, width = self.size or (None, None)
         said = {
-            "num_inference_steps": self.steps, "guidance_scale": self.guidance, "height": height, "width": width
+            "num_inference_steps": self.steps, "guidance_scale": self.guidance, "height": height, "width": width,
+            "num_frames": self.frames,
         }  # fmt: skip
         call: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
         return call if self.steps is None else call | at_levels(scheduler, self.steps, self.shift, self.levels)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from ...batch.crew import Crew
 from ...disk import files as disk
-from ...measure.lockstep import decode
 from ...measure.profile import follow
+from ...measure.start import decode, prepare
 from ..equipment import Equipment
 
 PROMPTS = 8
@@ -58,12 +58,13 @@ def measure(equipment: Equipment, image: int) -> None:
     """Follow the large model on one prompt and keep what was seen."""
     settings = equipment.settings
     way = follow(equipment.pipe, steps=settings.steps, **settings.call(image))
+    start = prepare(equipment.pipe, steps=settings.steps, **settings.call(image))
     steps = [max(1, round(share * len(way.large))) for share in SHARES]
     picked = [step - 1 for step in steps]
     rows, columns = way.layout.grid(way.latents)
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {
-        "picture": decode(equipment.pipe, way.latents[-1:].to(equipment.pipe.vae.dtype)),
+        "picture": decode(equipment.pipe, start, way.latents[-1:]),
         "tokens": way.difference.unflatten(1, (rows, columns)).cpu().numpy(),
         "steps": np.array(steps),
         "values": (way.large[picked] - way.small[picked]).abs().flatten(1).cpu().numpy(),

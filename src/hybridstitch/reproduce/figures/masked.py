@@ -14,7 +14,7 @@ import numpy as np
 
 from ...batch.crew import Crew
 from ...families.known import shape_of
-from ...measure.lockstep import prepare
+from ...measure.start import prepare
 from ...measure.timing import LARGE as LARGE_STROKE
 from ...measure.timing import SMALL as SMALL_STROKE
 from ...measure.timing import Stopwatch, masked
@@ -53,7 +53,7 @@ def draw(results: Results, crew: Crew[Equipment]) -> list[Path]:
     pipe, settings = crew.here.pipe, results.settings
     start = prepare(pipe, steps=settings.steps, **settings.call(0))
     tokens = pipe.transformer.family.layout.count(start.latent)
-    shape = shape_of(pipe.transformer.large, tokens, start.inputs["encoder_hidden_states"].shape[1])
+    shape = shape_of(pipe.transformer.large, tokens, start.calls[0]["encoder_hidden_states"].shape[1])
     return plot(measure(stopwatch_of(pipe, settings, RATIOS), shape), settings.figures)
 
 

@@ -8,11 +8,13 @@ The command line and the server put theirs together alike, so that the same sett
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
+from ..errors import PolicyError
 from ..policies.parse import parse
 from ..policies.policy import Policy
 from ..policies.presets import PRESETS, policy_named
-from .file import Recipe
-from .point import Point
+from ..recipe import Point, Recipe
+from .clip import FPS
+from .picture import Metadata, PictureError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,7 @@ class Layer:
         steps, guidance: T, and the scale of classifier-free guidance.
         size: width and height in pixels.
         device, dtype: where and in what precision.
+        frames, fps: of a video, and how many a second.
         shift, levels: of the noise (`policies.levels`); they belong to the layer's policy and steps.
     """
 
@@ -39,6 +42,8 @@ class Layer:
     steps: int | None = None
     guidance: float | None = None
     size: tuple[int, int] | None = None
+    frames: int | None = None
+    fps: float | None = None
     device: str | None = None
     dtype: str | None = None
     shift: float | None = None
@@ -60,7 +65,7 @@ class Layer:
 
 
 STEPS, GUIDANCE = 50, 4.0
-DEFAULTS = Layer(negative="", pair="mini", seed=0, steps=STEPS, guidance=GUIDANCE)
+DEFAULTS = Layer(negative="", pair="mini", seed=0, steps=STEPS, guidance=GUIDANCE, fps=FPS)
 
 
 def named(policy: str | None) -> Layer:
@@ -80,6 +85,35 @@ def named(policy: str | None) -> Layer:
     return Layer(policy=made.policy, steps=made.steps, shift=made.shift, levels=made.levels)
 
 
+def recorded(metadata: Metadata) -> Layer:
+    """What a picture's file says of how it was drawn.
+
+    Raises:
+        PictureError: its policy cannot be read.
+    """
+    try:
+        policy = parse(metadata.policy)
+    except (PolicyError, RecursionError) as error:  # a policy may wrap another
+        raise PictureError(f"this picture's policy cannot be read ({error})") from error
+    return Layer(
+        prompts=(metadata.prompt,),
+        negative=metadata.negative,
+        pair=metadata.pair,
+        small=metadata.small,
+        policy=policy,
+        seed=metadata.seed,
+        steps=metadata.steps,
+        guidance=metadata.guidance,
+        size=(metadata.width, metadata.height),
+        frames=metadata.frames,
+        fps=metadata.fps,
+        device=metadata.device,
+        dtype=metadata.dtype,
+        shift=metadata.shift,
+        levels=metadata.levels,
+    )
+
+
 def of_point(recipe: Recipe, point: Point) -> Layer:
     """What a point of a recipe says: pair, policy, steps, noise levels, guidance and size to draw with.
 
@@ -97,4 +131,5 @@ def of_point(recipe: Recipe, point: Point) -> Layer:
         levels=point.levels,
         guidance=home.guidance,
         size=(home.width, home.height),
+        frames=home.frames,
     )

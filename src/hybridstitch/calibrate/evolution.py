@@ -1,0 +1,154 @@
+"""Generations of plans: the best of every span of speeds, changed, as many as a generation may cost.
+
+Spans get the same time each, so fast ones get more children. Half of the children are of the large model alone.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..errors import HybridStitchError, SchedulerError
+from ..measure.price import Prices
+from ..pair.current import check_policy
+from ..pair.expert import second
+from ..policies.levels import own_shift
+from ..recipe.file import NEAR
+from .candidates import FEW
+from .plans import TRIES, Candidate, changed, first
+from .table import PLAIN, WIDE, Standing, span_of
+
+SLOWEST, FASTEST = 1.3, 20.0
+PARENTS = 3  # of a span
+CHILDREN = 96  # of a generation, at most
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What this pair can draw, and what it costs.
+
+    Attributes:
+        pipe: stitched.
+        prices: of this machine.
+        steps, seconds: of the reference.
+    """
+
+    pipe: Any
+    prices: Prices
+    steps: int
+    seconds: float
+
+    @property
+    def slowest(self) -> float:
+        """Speed from which plans are looked for: below, `skip` has a count for every speed, but not of few steps."""
+        return WIDE if self.steps > FEW else SLOWEST
+
+    def first(self) -> list[Candidate]:
+        """Plans to begin with, those that can be drawn here."""
+        return [plan for plan in map(self.fitted, first(self.steps)) if plan is not None]
+
+    def fitted(self, plan: Candidate) -> Candidate | None:
+        """The plan at levels that the scheduler can be given; None where the pair cannot draw it."""
+        try:
+            own_shift(self.pipe.scheduler)
+        except SchedulerError:
+            if plan.levels is not None:
+                return None
+            plan = replace(plan, shift=None)
+        try:
+            check_policy(
+                plan.policy, self.pipe.transformer.family, self.pipe.scheduler, experts=second(self.pipe) is not None
+            )
+        except HybridStitchError:
+            return None
+        return plan
+
+    def cost(self, plan: Candidate) -> float:
+        """Seconds of a picture, predicted."""
+        return self.prices.seconds(plan.policy, plan.steps)
+
+    def span(self, plan: Candidate) -> int:
+        """The span that its speed lies in."""
+        return span_of(self.seconds / self.cost(plan))
+
+    def spans_of(self, speed: float | None) -> range:
+        """Spans to look at, of a speed or of all."""
+        low, high = (self.slowest, FASTEST) if speed is None else (speed / (1 + NEAR), speed * (1 + NEAR))
+        return range(span_of(low), span_of(high) + 1)
+
+
+@dataclass(slots=True)
+class Evolution:
+    """What was spent on every span so far.
+
+    Attributes:
+        room: of the plans.
+        spans: looked at.
+        seed: of the dice.
+    """
+
+    room: Room
+    spans: range
+    seed: str
+    _spent: dict[tuple[int, bool], float] = field(init=False)
+    _made: set[Candidate] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        """Nothing was spent."""
+        self._spent = {(span, plain): 0.0 for plain in (False, True) for span in self.spans}
+
+    def children(self, rows: Sequence[Standing], number: int, *, late: bool, most: float) -> list[Candidate]:
+        """The next generation.
+
+        Args:
+            rows: of everything drawn.
+            number: of the generation.
+            late: move single noise levels too.
+            most: seconds that they may take, drawn once.
+        """
+        dice = random.Random(f"{self.seed}/{number}")
+        parents = {key: self._parents(rows, *key) for key in self._spent}
+        self._made |= {row.candidate for row in rows}
+        found: list[Candidate] = []
+        open_, taken = set(self._spent), 0.0
+        while open_ and taken < most and len(found) < CHILDREN:
+            key = min(open_, key=lambda key: (self._spent[key], -key[0], key[1]))
+            child = self._child(parents[key], key, dice, late)
+            if child is None:
+                open_.discard(key)
+                continue
+            self._made.add(child)
+            found.append(child)
+            cost = self.room.cost(child)
+            self._spent[key] += cost
+            taken += cost
+        return found
+
+    def improved(self, before: Sequence[Standing], found: Sequence[Standing]) -> bool:
+        """Whether any of these is closer than all before it that are as fast."""
+        return any(all(r.closeness < row.closeness for r in before if r.speed >= row.speed) for row in found)
+
+    def _parents(self, rows: Sequence[Standing], span: int, plain: bool) -> list[Candidate]:
+        """The closest of a span and of its neighbours."""
+        found: list[Candidate] = []
+        for near in (span, span - 1, span + 1):
+            inside = [r for r in rows if span_of(r.speed) == near and (not plain or r.kind in PLAIN)]
+            inside = [r for r in inside if r.candidate.words is not None]
+            found += [r.candidate for r in sorted(inside, key=lambda r: (-r.closeness, -r.speed))[:PARENTS]]
+        return found
+
+    def _child(
+        self,
+        parents: Sequence[Candidate],
+        key: tuple[int, bool],
+        dice: random.Random,
+        late: bool,
+    ) -> Candidate | None:
+        """Of one of the parents; None where nothing new came out."""
+        span, plain = key
+        for _ in range(TRIES if parents else 0):
+            child = changed(dice.choice(parents), dice, plain=plain, levels=late)
+            fitted = None if child is None else self.room.fitted(child)
+            if fitted is not None and fitted not in self._made and self.room.span(fitted) == span:
+                return fitted
+        return None

@@ -1,0 +1,150 @@
+"""Policies of speeds that lie between measured ones: other counts of the same words, other masks.
+
+Whole words make prices that lie apart. `points_between` are the points of a speed, of two kinds: `between` mixes the
+counts of two programs of one make; `variants` are one policy with another number of large steps, or with all its masks
+smaller or larger, whose price moves with the tokens.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from math import exp, floor
+from statistics import mean
+
+from ..measure.price import Prices
+from ..policies.methods import LargeOnly, Schedule, SmallOnly
+from ..policies.parse import parse
+from ..policies.policy import Policy
+from ..policies.program import fill, segments
+from ..policies.skip import Skip
+from .point import Point, kind_of
+
+SMALLEST, LARGEST = 0.05, 0.9  # masks
+REACH = 1.25  # how many times as fast, or slow, as a point its variants may be
+FACTORS = tuple(exp(place / 50) for place in range(-35, 36))  # of masks: half as large to twice
+Make = tuple[Policy, int | None]  # a policy with every count 1, and its step count where the counts do not give it
+
+
+def points_between(points: Sequence[Point], prices: Prices, steps: int, speed: float) -> Iterator[Point]:
+    """What lies between measured points: priced, and taken to be no closer than the next faster one is.
+
+    Args:
+        points: measured.
+        prices: of the machine.
+        steps: T of the reference.
+        speed: wanted.
+    """
+    ordered = sorted(points, key=lambda p: p.speed)
+    slower, faster = ([p for p in ordered if (p.speed < speed) == below] for below in (True, False))
+    if not slower or not faster:
+        return
+    near = (slower[-1], faster[0])
+    right = mean(p.speed / p.predicted for p in near)
+    reference = prices.seconds(LargeOnly(), steps)
+    for source, policy, count in _options(ordered, near, speed):
+        yield replace(
+            faster[0],
+            policy=str(policy),
+            steps=count,
+            shift=source.shift,
+            levels=source.levels,
+            kind=kind_of(policy, count, steps),
+            predicted=right * reference / prices.seconds(policy, count),
+            measured=None,
+            held_out=None,
+            distances=(),
+        )
+
+
+def _options(points: Sequence[Point], near: Sequence[Point], speed: float) -> Iterator[tuple[Point, Policy, int]]:
+    """Variants of the neighbours, and programs between two points of one make around a speed."""
+    for point in near:
+        if 1 / REACH <= point.speed / speed <= REACH:
+            yield from ((point, *one) for one in variants(parse(point.policy), point.steps))
+    makes: dict[tuple[*Make, float | None], list[Point]] = {}
+    for point in points:
+        found = make_of(parse(point.policy), point.steps) if point.levels is None else None
+        if found is not None:
+            makes.setdefault((*found[0], point.shift), []).append(point)
+    for members in makes.values():
+        for slower, faster in pairwise(members):
+            if slower.speed < speed < faster.speed:
+                ends = ((parse(slower.policy), slower.steps), (parse(faster.policy), faster.steps))
+                yield from ((faster, *one) for one in between(*ends))
+
+
+def between(slower: tuple[Policy, int], faster: tuple[Policy, int]) -> list[tuple[Policy, int]]:
+    """Programs between two of the same make, from slow to fast: the counts of their segments, mixed.
+
+    Args:
+        slower, faster: policies with their step counts.
+
+    Returns:
+        policies with their step counts; none where the two are not of one make.
+    """
+    one, other = make_of(*slower), make_of(*faster)
+    if one is None or other is None or one[0] != other[0]:
+        return []
+    many, few = one[1], other[1]
+    parts = max(abs(a - b) for a, b in zip(many, few, strict=True))
+    found: dict[tuple[int, ...], tuple[Policy, int]] = {}
+    for part in range(1, parts):
+        counts = tuple(floor(a + (b - a) * part / parts + 0.5) for a, b in zip(many, few, strict=True))
+        if counts not in (many, few):
+            found[counts] = _with_counts(one[0], counts)
+    return list(found.values())
+
+
+def variants(policy: Policy, steps: int) -> Iterator[tuple[Policy, int]]:
+    """The policy with more or fewer large steps, or with its masks resized together; none of one that has neither.
+
+    Args:
+        policy: of a point.
+        steps: T′.
+    """
+    if isinstance(policy, Skip):
+        yield from ((replace(policy, large_steps=count), steps) for count in range(2, steps))
+    if isinstance(policy, Schedule) and any(s.ratio is not None for s in segments(policy.program)):
+        counts = fill(policy.program, steps)
+        for factor in FACTORS:
+            yield replace(policy, program=_words(policy.program, counts, factor)), steps
+
+
+def make_of(policy: Policy, steps: int) -> tuple[Make, tuple[int, ...]] | None:
+    """A policy's make and its counts; None where it has no counts.
+
+    Args:
+        policy: the policy.
+        steps: T′.
+    """
+    if isinstance(policy, Skip):
+        return (replace(policy, large_steps=1), steps), (policy.large_steps,)
+    if isinstance(policy, LargeOnly | SmallOnly):
+        return (policy, None), (steps,)
+    if not isinstance(policy, Schedule):
+        return None
+    counts = fill(policy.program, steps)
+    return (replace(policy, program=_words(policy.program, [1] * len(counts))), None), counts
+
+
+def _with_counts(make: Make, counts: Sequence[int]) -> tuple[Policy, int]:
+    """A make with other counts, and its step count."""
+    policy, steps = make
+    if isinstance(policy, Skip):
+        assert steps is not None
+        return replace(policy, large_steps=counts[0]), steps
+    if isinstance(policy, Schedule):
+        policy = replace(policy, program=_words(policy.program, counts))
+    return policy, sum(counts)
+
+
+def _words(program: str, counts: Sequence[int], factor: float = 1.0) -> str:
+    """A program with other counts, its masks by a factor larger."""
+    return " ".join(
+        s.letter + (str(count) if count > 1 else "") + ("" if s.ratio is None else f"@{_mask(s.ratio, factor)}")
+        for s, count in zip(segments(program), counts, strict=True)
+    )
+
+
+def _mask(ratio: float, factor: float) -> str:
+    return f"{ratio:g}" if factor == 1 else f"{min(max(ratio * factor, SMALLEST), LARGEST):.3g}"

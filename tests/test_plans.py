@@ -1,0 +1,180 @@
+"""Plans that calibration searches: spelled, changed, priced, and drawn as they are written."""
+
+import random
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from diffusers import UniPCMultistepScheduler
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybridstitch.calibrate.evolution import Evolution, Room
+from hybridstitch.calibrate.gaps import fillers, speeds_between
+from hybridstitch.calibrate.plans import WORDS, Candidate, changed, first, merged, planned, short, spelled
+from hybridstitch.calibrate.table import Standing, span_of
+from hybridstitch.measure.lockstep import draw_together
+from hybridstitch.measure.price import Prices
+from hybridstitch.measure.start import prepare
+from hybridstitch.policies.levels import at_levels
+from hybridstitch.policies.methods import LargeOnly, Schedule, SmallOnly
+from hybridstitch.policies.parse import parse
+from hybridstitch.policies.skip import Skip
+from hybridstitch.recipe import kind_of
+from hybridstitch.recipe.between import variants
+from small_models import stitched, worded
+
+PRICES = Prices(call=0.2, step=0.01, large=1.0, small=0.15, masked={"fresh": (0.1, 1.0), "cached": (0.05, 1.0)})
+REFERENCE = PRICES.seconds(LargeOnly(), 50)
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return worded(stitched())
+
+
+@given(st.lists(st.sampled_from(WORDS), min_size=1, max_size=30))
+def test_a_program_is_its_words(words):
+    assert spelled(short(words)) == words
+
+
+@pytest.mark.parametrize("words", ["L", "L S R@0.3", "L - R@0.3 L", "L R@0.3", "- L L", "L S L -"])
+def test_what_would_not_be_drawn_as_it_is_written_is_no_plan(words):
+    assert planned(words.split(), 5.0) is None
+
+
+def test_one_model_alone_is_its_own_policy_and_options_without_a_use_are_left_out():
+    assert planned(["L"] * 3, None) == Candidate(LargeOnly(), 3)
+    assert planned(["S"] * 3, 2.0) == Candidate(SmallOnly(), 3, 2.0)
+    carried = Schedule("L S", text="cached", carry=0.95, follow=0.25)
+    assert planned(["L", "L", "-", "L"], 5.0, like=carried).policy == Schedule("L2 - L")
+    assert planned(["L", "L", "S"], 5.0, like=carried).policy.carry == 0.95
+
+
+@pytest.mark.parametrize("steps", [4, 8, 50])
+def test_a_search_begins_with_plans_that_can_be_drawn(steps):
+    plans = list(first(steps))
+    assert len(plans) == len({*plans})
+    for plan in plans:
+        plan.policy.check(plan.steps)
+        assert len(plan.words) == plan.steps
+        assert parse(str(plan.policy)) == plan.policy
+
+
+@given(st.integers(0, 10**6), st.booleans(), st.booleans())
+def test_a_changed_plan_can_be_drawn(seed, plain, levels):
+    dice, parents = random.Random(seed), [plan for plan in first(50) if not plain or kind(plan) == "fewer steps"]
+    child = dice.choice(parents)
+    for _ in range(8):
+        child = changed(child, dice, plain=plain, levels=levels) or child
+        child.policy.check(child.steps)
+        assert parse(str(child.policy)) == child.policy
+        assert not plain or kind(child) in ("fewer steps", "large")
+        assert child.levels is None or (child.shift is None and len(child.levels) == child.steps)
+
+
+def kind(plan):
+    return kind_of(plan.policy, plan.steps, 50)
+
+
+def test_repeats_become_longer_steps_and_the_picture_stays(pipe):
+    words = ["L", "S", "L", "-", "-", "L", "-", "S"]
+    left, levels = merged(words, 5.0)
+    before, after = planned(words, 5.0), planned(left, None, tuple(levels))
+    assert (after.policy.program, after.steps) == ("L S L2 S", 5)
+
+    def drawn(plan):
+        noise = at_levels(pipe.scheduler, plan.steps, plan.shift, plan.levels)
+        start = prepare(pipe, "abc", steps=plan.steps, guidance=4.0, seed=3, width=32, height=32, **noise)
+        return draw_together(pipe, start, {"": plan.policy})[""].latent
+
+    torch.testing.assert_close(drawn(after), drawn(before), atol=2e-3, rtol=0)
+
+
+def row(plan):
+    speed = REFERENCE / PRICES.seconds(plan.policy, plan.steps)
+    return Standing(plan.policy, plan.steps, kind(plan), speed, (), plan.shift, plan.levels)
+
+
+def test_a_generation_spends_the_same_on_every_span_and_repeats_itself(pipe, monkeypatch):
+    room = Room(pipe, PRICES, 50, REFERENCE)
+    spans = room.spans_of(None)
+    plans = [plan for plan in room.first() if room.span(plan) in spans]
+    monkeypatch.setattr(Standing, "closeness", property(lambda self: -self.speed))
+    rows = [row(plan) for plan in plans]
+    for late in (False, True):
+        evolutions = [Evolution(room, spans, "0") for _ in range(2)]
+        one, other = (e.children(rows, 3, late=late, most=8 * REFERENCE) for e in evolutions)
+        assert one == other
+        assert len({*one}) == len(one) > 20
+        assert not {*one} & {*plans}
+        assert all(room.span(child) in spans for child in one)
+        plain = sum(kind(child) == "fewer steps" for child in one)
+        assert plain > len(one) / 5
+        cost = [sum(room.cost(c) for c in one if (room.span(c) < 14) == slow) for slow in (True, False)]
+        assert 0.2 < cost[0] / sum(cost) < 0.8
+
+
+def test_a_wanted_speed_is_looked_for_around_it(pipe):
+    room = Room(pipe, PRICES, 50, REFERENCE)
+    assert {span_of(4.0)} <= {*room.spans_of(4.0)}
+    assert len(room.spans_of(4.0)) <= 2
+
+
+def test_without_given_levels_plans_keep_the_pipeline_s(pipe):
+    before = pipe.scheduler
+    pipe.scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    try:
+        plans = Room(pipe, PRICES, 8, REFERENCE).first()
+    finally:
+        pipe.scheduler = before
+    assert plans
+    assert all(plan.shift is plan.levels is None for plan in plans)
+
+
+# --- speeds between winners ---
+
+
+def test_a_gap_is_filled_where_its_ends_are_too_far_apart():
+    winners = [row(planned(words.split(), 5.0)) for words in ("L L L L L L", "L L L L L", "L L L")]
+    gaps = speeds_between(winners, 2.0)
+    speeds = [winners[0].speed, *(speed for *_, speed in gaps), winners[-1].speed]
+    assert {(slower.speed, faster.speed) for slower, faster, _ in gaps} == {
+        (winners[0].speed, winners[1].speed),
+        (winners[1].speed, winners[2].speed),
+    }
+    assert all(fast / slow <= 1.081 for slow, fast in pairwise(sorted([*speeds, winners[1].speed])))
+    assert not speeds_between(winners, 100.0)
+
+
+def test_masks_are_resized_together_and_move_the_price():
+    plan = planned(["S", "L", "R@0.45", "R@0.15", "L"], 5.0)
+    found = list(variants(plan.policy, plan.steps))
+    costs = [PRICES.seconds(*one) for one in found]
+    assert costs == sorted(costs)
+    assert costs[0] < 0.95 * PRICES.seconds(plan.policy, plan.steps) < costs[-1] / 1.05
+    assert all(policy.text == "cached" and len(Candidate(policy, steps).words) == 5 for policy, steps in found)
+    assert (plan.policy, 5) in [(replace(policy, program=short(spelled(policy.program))), n) for policy, n in found]
+    assert not list(variants(Schedule("L S"), 2))
+
+
+def test_fillers_have_the_wanted_speed():
+    slower = row(planned(["S", "L", "R@0.45", "L", "R@0.45", "L"], 5.0))
+    faster = row(planned(["S", "L", "R@0.3", "L"], 5.0))
+    wanted = slower.speed * 1.1
+
+    def speed_of(plan):
+        return REFERENCE / PRICES.seconds(plan.policy, plan.steps)
+
+    found = list(fillers(slower, faster, wanted, speed_of))
+    assert found
+    assert all(abs(speed_of(plan) / wanted - 1) <= 0.02 for plan in found)
+    skips = [row(Candidate(Skip(count), 50)) for count in (20, 10)]
+    wanted = Candidate(Skip(15), 50)
+    assert set(fillers(*skips, speed_of(wanted), speed_of)) == {wanted}
+
+
+def test_a_skip_is_a_program_too():
+    words = Candidate(Skip(10, 1.5), 50).words
+    assert (len(words), words.count("L"), words.count("-"), words[:2]) == (50, 10, 40, ["L", "-"])

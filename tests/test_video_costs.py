@@ -1,0 +1,117 @@
+"""What a Wan pair costs and keeps, known before it is loaded: by torch's counter, and bytes by tensors."""
+
+import pytest
+import torch
+from diffusers import WanTransformer3DModel
+from torch.utils.flop_counter import FlopCounterMode
+
+from hybridstitch import StitchWarning, stitch
+from hybridstitch.errors import PairError
+from hybridstitch.families.known import facts_of, family_of, shape_of
+from hybridstitch.pair.fits import check_fits
+from hybridstitch.pair.memory import outline
+from pipelines import PIPELINES, wan_vae
+
+SIZE, TEXT = (17, 128, 96), 40  # 5 · 8 · 6 tokens
+SIZES = {"14B": {"num_attention_heads": 40, "ffn_dim": 13824}, "1.3B": {"num_attention_heads": 12, "ffn_dim": 8960}}
+FACTS = facts_of("WanTransformer3DModel")
+VAE = {"scale_factor_temporal": 4, "scale_factor_spatial": 8}
+
+
+def model(name, **changes):
+    """Of Wan's own widths, ten blocks of them, without weights."""
+    with torch.device("meta"):
+        return WanTransformer3DModel(**{"num_layers": 10, **SIZES[name], **changes}).eval()
+
+
+def call(channels=16, **more):
+    latent = torch.empty(2, channels, 5, 16, 12, device="meta")
+    words = torch.empty(2, TEXT, 4096, device="meta")
+    return {"hidden_states": latent, "timestep": torch.empty(2, device="meta"), "encoder_hidden_states": words, **more}
+
+
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("drawn", [None, 72], ids=["dense", "masked"])
+@torch.no_grad()
+def test_operations_are_those_counted(name, drawn):
+    transformer, inputs = model(name), call()
+    family = family_of(transformer)
+    family.attach()
+    memory = family.room(inputs)
+    with FlopCounterMode(display=False) as counter:
+        if drawn is None:
+            family.dense(inputs, memory=memory)
+        else:
+            tokens = torch.arange(drawn, device="meta").expand(2, -1)
+            family.masked(inputs, tokens, memory, None, text="fresh")
+    predicted = 2 * shape_of(transformer, FACTS.tokens(transformer.config, VAE, SIZE), TEXT).flops(drawn)
+    assert predicted == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+@torch.no_grad()
+def test_a_picture_to_begin_with_adds_its_tokens():
+    transformer = model("1.3B", num_layers=30, in_channels=36, image_dim=1280, added_kv_proj_dim=1536)
+    sight = torch.empty(2, 257, 1280, device="meta")
+    inputs = call(36, encoder_hidden_states_image=sight)
+    inputs["encoder_hidden_states"] = torch.empty(2, 512, 4096, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        transformer(**inputs)
+    assert 2 * shape_of(transformer, 240).flops() == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_keys_and_values_are_those_a_run_keeps(dtype):
+    family = family_of(model("1.3B"))
+    family.attach()
+    room = family.room(call(), dtype)
+    held = sum(tensor.nbytes for pair in room for tensor in pair)
+    assert shape_of(family.module(), 240).kv_bytes(element_bytes=dtype.itemsize) == held
+
+
+def test_a_branch_of_the_14b_at_480p_keeps_25_gib():
+    config = {**model("14B").config, "num_layers": 40}
+    tokens = FACTS.tokens(config, VAE, FACTS.native(config, VAE))
+    assert tokens == 21 * 30 * 52
+    assert FACTS.shape(config, tokens, 512).kv_bytes(branches=1) / 2**30 == pytest.approx(25, abs=0.05)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A saved pair."""
+    path = tmp_path_factory.mktemp("wan")
+    pipe = PIPELINES["wan"].build(**wan_vae())
+    stitch(pipe, PIPELINES["wan"].transformer(1), "large")
+    pipe.save_pretrained(path)
+    return path
+
+
+def test_a_saved_pair_says_its_needs_before_it_is_loaded(folder):
+    need = outline(str(folder), element_bytes=4).need((9, 32, 48))
+    assert need.keys_values == 2 * 2 * 2 * 18 * 48 * 4  # branches, keys and values, layers, tokens, width, bytes
+    assert need.decoding is None
+    assert need.total == sum(need.weights.values()) + need.keys_values + need.step
+
+
+def test_what_does_not_fit_is_refused_with_what_would(folder, monkeypatch):
+    known = outline(str(folder), element_bytes=4)
+    weights = sum(known.weights.values())
+    half = known.need((17, 64, 96)).keys_values // 2
+    monkeypatch.setattr("hybridstitch.pair.fits.capacity", lambda device: weights + half)
+    check_fits(known, "cpu", (9, 32, 48))
+    with pytest.raises(PairError, match=r"keys and values beside .* what fits: ") as refused:
+        check_fits(known, "cpu", (17, 64, 96))
+    said = str(refused.value)
+    for way in ("96x64 of 17 frames", 'Engine(kv="float8")', "5 frames", "64x48 of 17 frames", "whole steps"):
+        assert way in said
+    assert "\n" not in said
+    with pytest.raises(PairError, match="what fits: 2 at once") as refused:
+        check_fits(known, "cpu", (17, 64, 96), kv_bytes=1, images=9)
+    assert "Engine" not in str(refused.value)
+    with pytest.raises(PairError, match=r"what fits: Engine\(kv=\"float8\"\), Engine\(kv_host=True\), if the host"):
+        check_fits(known, "cuda", (17, 64, 96))
+
+
+def test_a_mask_that_is_not_worth_it_warns():
+    pipe = PIPELINES["wan"].build(**wan_vae())
+    with pytest.warns(StitchWarning, match=r"a mask of 0\.6 is not worth it .* at 32760 tokens"):
+        stitch(pipe, PIPELINES["wan"].transformer(1), "L2 H2@0.6 S*")

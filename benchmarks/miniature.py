@@ -27,8 +27,8 @@ from benchmarks.machine import machine
 from hybridstitch.measure.intervals import mean_interval, paired_interval, share_interval
 from hybridstitch.measure.lockstep import draw_together
 from hybridstitch.measure.start import decode, prepare
-from hybridstitch.mini import show
-from hybridstitch.mini.opened import mini_folder, open_mini
+from hybridstitch.mini import mini_folder, show
+from hybridstitch.mini.opened import open_mini
 from hybridstitch.mini.scenes import Scene, Split, heldout_prompts
 from hybridstitch.mini.score import MiniClip, Others
 from hybridstitch.policies.methods import LargeOnly, SmallOnly
@@ -189,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--keep", type=Path, help="keep the scored pictures here, and draw only what is missing")
     parser.add_argument("--page", type=Path, default=Path("docs/miniature.md"), help="the page whose table is filled")
     args = parser.parse_args(arguments)
-    pipe = open_mini(folder=args.folder)
+    pipe = open_mini("hybridstitch", folder=args.folder)
     policy = pipe.transformer.policy
     args.grid.parent.mkdir(parents=True, exist_ok=True)
     grid(pipe, policy, heldout_prompts(args.columns, seed=7), args.steps, args.seed).save(args.grid)

@@ -126,9 +126,9 @@ def open_pair(
     )
     found = _loaded(recipe)
     if found is None and str(large) == "mini" and asked.keys() == {"speed", "closeness", "recipe"}:
-        from .mini.opened import mini_recipe
+        from .mini import recipe_file
 
-        found = mini_recipe()
+        found = _loaded(recipe_file())
     if found is not None:
         found.at(speed=speed, closeness=closeness)
         large, small = (found.home.pair, found.home.small) if large is None else (large, small)

@@ -8,10 +8,11 @@ import torch
 
 from hybridstitch import open_pair
 from hybridstitch.errors import PairError, PolicyError
-from hybridstitch.mini import opened
-from hybridstitch.mini.opened import MINI_POLICY, is_mini, mini_recipe, open_mini
+from hybridstitch.mini import FOLDER, recipe_file
+from hybridstitch.mini.opened import MINI_POLICY, is_mini, open_mini
 from hybridstitch.mini.parts import TEXT_TOKENS
 from hybridstitch.policies.methods import LargeOnly
+from hybridstitch.recipe import Recipe
 from mini_folder import save
 
 KINDS = (
@@ -66,7 +67,7 @@ def test_only_the_default_changes(folder):
 
 
 def test_open_pair_opens_it(folder, monkeypatch):
-    monkeypatch.setenv(opened.FOLDER, str(folder))
+    monkeypatch.setenv(FOLDER, str(folder))
     pipe = open_pair("mini")
     assert pipe.transformer.policy == MINI_POLICY
     assert pipe.dtype == torch.float32
@@ -76,8 +77,9 @@ def test_open_pair_opens_it(folder, monkeypatch):
 
 
 def test_the_shipped_pair_brings_a_recipe_and_draws_by_it_without_a_calibration():
-    recipe = mini_recipe()
-    assert recipe is not None
+    file = recipe_file()
+    assert file is not None
+    recipe = Recipe.load(file)
     assert recipe.home.pair == "mini"
     pipe = open_pair("mini", speed=8)
     point = recipe.at(speed=8)
@@ -92,8 +94,9 @@ def test_the_shipped_pair_brings_a_recipe_and_draws_by_it_without_a_calibration(
 
 
 def test_what_draws_by_default_is_level_with_the_recipe_s_best_at_its_speed():
-    recipe = mini_recipe()
-    assert recipe is not None
+    file = recipe_file()
+    assert file is not None
+    recipe = Recipe.load(file)
     speed = recipe.prices.seconds(LargeOnly(), 50) / recipe.prices.seconds(MINI_POLICY, 50)
     assert 2.8 < speed < 3.5
     skips = [one for one in recipe.trials if one.policy.startswith("skip") and abs(one.speed / speed - 1) < 0.1]
@@ -101,8 +104,8 @@ def test_what_draws_by_default_is_level_with_the_recipe_s_best_at_its_speed():
 
 
 def test_other_weights_have_no_recipe(folder, monkeypatch):
-    monkeypatch.setenv(opened.FOLDER, str(folder))
-    assert mini_recipe() is None
+    monkeypatch.setenv(FOLDER, str(folder))
+    assert recipe_file() is None
 
 
 def test_a_saved_pair_is_a_stock_pipeline_that_loads_again(folder, tmp_path):

@@ -93,7 +93,7 @@ def home_of(pipe: Any, conditions: Conditions, records: Mapping[str, str] = Mapp
         conditions: of the calls.
         records: what the names stood for in a home to be compared with, see `identity.known_as`.
     """
-    from ..mini.opened import mini_folder
+    from ..mini import mini_folder
 
     stitched = pipe.transformer
     large, small = _name(pipe), None if _is_saved_pair(stitched) else _name(stitched.small)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 
-from ..mini import opened
+from ..mini import mini_folder
 from ..mini.parts import TEXT_TOKENS
 from ..pair import fits, memory
 from .asked import Asked
@@ -47,7 +47,7 @@ def facts() -> dict[str, str]:
         "cpu": f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads",
         "gpu": "; ".join(_gpus()) or "none",
         "attention": f"{DIFFUSERS_ATTN_BACKEND} (allowed kernels: {', '.join(k for k, on in kernels.items() if on)})",
-        "miniature pair": str(opened.mini_folder()),
+        "miniature pair": str(mini_folder()),
         "hub": "offline" if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0") else "online",
     }
 
@@ -119,7 +119,7 @@ def _packages() -> Iterator[Check]:
 
 
 def _weights() -> Check:
-    folder = opened.mini_folder()
+    folder = mini_folder()
     files = [
         "model_index.json",
         *(f"{part}/config.json" for part in ("transformer", "small", "vae", "text_encoder", "text_encoder_2")),

@@ -12,7 +12,8 @@ from typing import Any
 from ..batch.heap import keep_freed_memory
 from ..drawing.engine import PLAIN, Engine
 from ..errors import PairError
-from ..mini.opened import MINI_POLICY, is_mini, mini_folder, open_mini
+from ..mini import mini_folder
+from ..mini.opened import MINI_POLICY, is_mini, open_mini
 from ..pair.fits import check_fits
 from ..pair.limits import Limits, limits_of
 from ..pair.memory import outline

@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from ..mini.opened import mini_recipe
+from ..mini import recipe_file
 from ..policies.parse import parse
 from ..recipe import Point, Recipe, check_request
 from . import say
@@ -117,7 +117,8 @@ class Served:
 
 def _brought(pair: str | None) -> Recipe | None:
     """The recipe that the pair of a command line brings."""
-    return mini_recipe() if pair in (None, "mini") else None
+    file = recipe_file() if pair in (None, "mini") else None
+    return None if file is None else Recipe.load(file)
 
 
 def tell(recipe: Recipe) -> None:

@@ -8,9 +8,22 @@ torch nor any weight.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+FOLDER = "HYBRIDSTITCH_MINI"  # environment variable: another folder of weights, to try freshly trained ones
 
 
 def weights_dir() -> Path:
     """The folder with the shipped weights."""
     return Path(__file__).parent / "weights"
+
+
+def mini_folder() -> Path:
+    """The folder the miniature pair is read from: the shipped weights, or what HYBRIDSTITCH_MINI names."""
+    return Path(os.environ.get(FOLDER) or weights_dir())
+
+
+def recipe_file() -> Path | None:
+    """What calibration found for the shipped weights, on the machine that it names; None for other weights."""
+    return Path(__file__).with_name("recipe.json") if mini_folder() == weights_dir() else None

@@ -7,7 +7,6 @@ pipeline names a class that diffusers knows.
 
 import inspect
 import json
-import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -23,14 +22,11 @@ from ..pair.stitching import stitch
 from ..policies.policy import Policy
 from ..policies.presets import Preset
 from ..policies.skip import Skip
-from ..recipe import Recipe
-from . import weights_dir
+from . import FOLDER, mini_folder
 from .parts import TEXT_TOKENS
 
 # What the shipped recipe finds closest at about three times the speed, as a policy of any number of steps.
 MINI_POLICY = Skip(large_steps=15, early=1.5)
-RECIPE = Path(__file__).with_name("recipe.json")
-FOLDER = "HYBRIDSTITCH_MINI"  # environment variable: another folder of weights, to try freshly trained ones
 
 
 def without_t5(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -79,16 +75,6 @@ PIPELINES: dict[str, type[diffusers.DiffusionPipeline]] = {
 }
 
 
-def mini_folder() -> Path:
-    """The folder the miniature pair is read from: the shipped weights, or what HYBRIDSTITCH_MINI names."""
-    return Path(os.environ.get(FOLDER) or weights_dir())
-
-
-def mini_recipe() -> Recipe | None:
-    """What calibration found for the shipped weights, on the machine that it names; None for other weights."""
-    return Recipe.load(RECIPE) if mini_folder() == weights_dir() else None
-
-
 def open_mini(
     policy: Policy | Preset | str | None = None,
     *,
@@ -122,7 +108,7 @@ def open_mini(
     if not (folder / "model_index.json").is_file():
         raise PairError(
             f"the miniature pair's weights are not in {folder}; install hybridstitch again, or train them with "
-            "`python -m hybridstitch.mini.train all`"
+            f"`python -m hybridstitch.mini.train all`; {FOLDER} names another folder"
         )
     pipe: Any = PIPELINES[pipeline.__name__].from_pretrained(folder, dtype=dtype, text_encoder_3=None, tokenizer_3=None)
     pipe.to(device)

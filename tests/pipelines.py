@@ -193,6 +193,14 @@ def flux2_vae() -> dict[str, Any]:
     return {"vae": made.eval()}
 
 
+def qwen_vae() -> Any:
+    """A tiny one, 4 channels, factor 8."""
+    made = diffusers.AutoencoderKLQwenImage(
+        base_dim=3, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, latents_mean=[0.0] * 4, latents_std=[1.0] * 4
+    )
+    return made.eval()
+
+
 def ltx_vae() -> dict[str, Any]:
     """A tiny one, 8 channels, factor 4 × 8 × 8 or what its levels say."""
     made = diffusers.AutoencoderKLLTXVideo(

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from diffusers import FluxImg2ImgPipeline
+from diffusers import FluxImg2ImgPipeline, FluxKontextPipeline
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -171,6 +171,17 @@ def test_image_to_image_measures_and_masks():
     image = torch.rand(1, 3, 32, 24, generator=torch.Generator().manual_seed(1))
     assert generate(other, image=image, strength=0.9, steps=8).isfinite().all()
     assert [str(step.drawn) for step in other.transformer.trace.of(0)][:3] == ["L", "L", "S + L@0.3"]
+
+
+def test_kontext_draws_the_picture_to_edit_along():
+    pipe = pipeline(FluxKontextPipeline)
+    call = {"image": torch.rand(1, 3, 32, 24), "max_area": 32 * 24, "_auto_resize": False}
+    plain = generate(pipe, **call)
+    large, every = Plan((Stroke("L"),)), Region(1.0, tokens=tuple(range(TOKENS)))
+    stitch(pipe, small(), Replay(((large, large, *(Plan((Stroke("S"), Stroke("L", every))),) * 4),)))
+    assert torch.equal(generate(pipe, **call), plain)
+    assert pipe.transformer.trace.grid == SIDES
+    assert [step.large_tokens for step in pipe.transformer.trace.records] == [TOKENS] * 6
 
 
 def test_what_cannot_be_meant_is_refused():

@@ -8,10 +8,11 @@ import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel
 
 from flux_models import POOLED, TEXT, generate, pipeline, transformer
-from hybridstitch import Replay, stitch, unstitch
+from hybridstitch import Replay, open_pair, stitch, unstitch
 from hybridstitch.errors import PairError, StitchError
 from hybridstitch.policies.plan import Plan, Region, Stroke
 from pipelines import PIPELINES, words
+from seen import same
 
 LETTERS = [*map(chr, range(ord("a"), ord("z") + 1))]
 VOCABULARY = [*LETTERS, *(f"{letter}</w>" for letter in LETTERS), "<|startoftext|>", "<|endoftext|>"]
@@ -105,8 +106,32 @@ def test_words_of_its_own_come_with_a_pipeline_and_stay_with_it(tmp_path):
     with pytest.raises(PairError, match=r"text width \(joint_attention_dim\) is 24 in the large one and 16"):
         stitch(large, small.transformer)
     stitch(large, small, "L2 S*")
-    with pytest.raises(StitchError, match="save both pipelines"):
-        large.save_pretrained(tmp_path)
+    large.transformer.words.guidance, large.transformer.words.negative = 3.0, "rain"
+    drawn = draw(large)
+    large.save_pretrained(tmp_path)
+    opened = open_pair(tmp_path)
+    opened.set_progress_bar_config(disable=True)
+    assert opened.transformer.words.small.transformer is None
+    same(draw(opened), drawn, 1e-5)
+    large.transformer.words.guidance = None
+    assert (draw(large) - drawn).abs().max() > 1e-3
+    assert small.transformer is large.transformer.small
+
+
+def latents(pipe, embeds, **call):
+    """Of FLUX.2; klein unpacks what it returns."""
+    last = {}
+    pipe(
+        prompt_embeds=embeds,
+        num_inference_steps=4,
+        output_type="latent",
+        height=16,
+        width=12,
+        generator=torch.Generator().manual_seed(7),
+        callback_on_step_end=lambda pipe, step, time, given: last.update(given) or {},
+        **call,
+    )
+    return last["latents"]
 
 
 def test_flux2_dev_and_klein_whose_texts_differ_in_width_and_length():
@@ -116,21 +141,46 @@ def test_flux2_dev_and_klein_whose_texts_differ_in_width_and_length():
     large = dev.build()
     small = replace(klein, config={**klein.config, "joint_attention_dim": 16}).build(vae=large.vae, is_distilled=True)
     mine, its = words(2, 7, 24), words(2, 5, 16)
-    call = {"num_inference_steps": 4, "output_type": "latent", "height": 16, "width": 12}
-
-    def drawn(pipe, embeds):  # klein unpacks what it returns
-        last = {}
-        pipe(
-            prompt_embeds=embeds,
-            generator=torch.Generator().manual_seed(7),
-            callback_on_step_end=lambda pipe, step, time, given: last.update(given) or {},
-            **call,
-        )
-        return last["latents"]
-
-    own = drawn(small, its)
+    own = latents(small, its)
     stitch(large, small, "L2 S*")
     large.transformer.words.remember(mine, its)
-    assert drawn(large, mine).isfinite().all()
+    assert latents(large, mine).isfinite().all()
     large.transformer.policy = "small"
-    assert torch.equal(drawn(large, mine), own)
+    assert torch.equal(latents(large, mine), own)
+
+
+def test_a_small_model_guides_itself_under_embedded_guidance():
+    dev, klein = PIPELINES["flux2"], PIPELINES["flux2-klein"]
+    if dev.lacking or klein.lacking:
+        pytest.skip(dev.lacking or klein.lacking)
+    large = dev.build()
+    small = replace(klein, config={**klein.config, "joint_attention_dim": 16}).build(vae=large.vae, is_distilled=False)
+    mine, its, negative = words(2, 7, 24), words(2, 5, 16), words(2, 5, 16, seed=4)
+    own = latents(small, its, negative_prompt_embeds=negative, guidance_scale=3.0)
+    plain = latents(large, mine)
+    stitch(large, small, "small")
+    told = large.transformer.words
+    told.guidance = 3.0
+    told.remember(mine, its)
+    with pytest.raises(StitchError, match="guides itself and was not told what is said without a prompt"):
+        latents(large, mine)
+    told.remember(mine, its, negative)
+    assert torch.equal(latents(large, mine), own)
+    large.transformer.policy = "large"
+    assert torch.equal(latents(large, mine), plain)
+    every, tiny = (Plan((Stroke(model),)) for model in "LS")
+    part = Plan((Stroke("S"), Stroke("L", Region(1.0, tokens=tuple(range(12))))))
+    large.transformer.policy = Replay(((every, every, part, part), (every, tiny, tiny, tiny)))
+    mixed = latents(large, mine)
+    assert (mixed[0] - plain[0]).abs().max() <= 1e-4 * plain.abs().max()
+    assert not torch.equal(mixed[1], plain[1])
+
+
+def test_a_small_model_that_guides_itself_is_told_each_prompt_and_none():
+    large, small = pair()
+    stitch(large, small, "small")
+    large.transformer.words.guidance = 2.0
+    large.transformer.words.negative = "fog"
+    guided = draw(large, negative_prompt=None)
+    assert torch.equal(guided, draw(small))
+    assert torch.equal(draw(copy.deepcopy(large), negative_prompt=None), guided)

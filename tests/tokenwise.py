@@ -5,14 +5,16 @@ import torch
 
 def linear(x, weight, bias=None):
     """As `torch.nn.functional.linear`."""
-    out = (x.unsqueeze(-2) * weight).sum(-1)
+    out = (x.contiguous().unsqueeze(-2) * weight).sum(-1)  # of any strides in one order
     return out if bias is None else out + bias
 
 
-def attention(query, key, value, backend=None, **unused):
+def attention(query, key, value, backend=None, mask=None, **unused):
     """As `compat.attention`; (R, n, heads, width)."""
     query, key, value = (t.transpose(1, 2) for t in (query, key, value))  # (R, heads, n, width)
     scores = (query.unsqueeze(-2) * key.unsqueeze(-3)).sum(-1) * query.shape[-1] ** -0.5
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
     mixed = scores.softmax(-1).unsqueeze(-2) * value.transpose(-1, -2).unsqueeze(-3)  # (R, heads, n, width, m)
     return mixed.sum(-1).transpose(1, 2)
 

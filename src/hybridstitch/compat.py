@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 
-def attention(query: Tensor, key: Tensor, value: Tensor, backend: Any = None) -> Tensor:
+def attention(query: Tensor, key: Tensor, value: Tensor, backend: Any = None, mask: Tensor | None = None) -> Tensor:
     """Scaled dot-product attention through diffusers' dispatcher, so that the user's backend serves.
 
     Args:
@@ -48,11 +48,12 @@ def attention(query: Tensor, key: Tensor, value: Tensor, backend: Any = None) ->
         key: (R, m, heads, width).
         value: (R, m, heads, width).
         backend: the processor's `_attention_backend`.
+        mask: which keys may be attended to, bool, (R, 1, 1, m); None for all.
 
     Returns:
         (R, n, heads, width).
     """
-    return dispatch_attention_fn(query, key, value, backend=backend)
+    return dispatch_attention_fn(query, key, value, attn_mask=mask, backend=backend)
 
 
 def is_offloaded(pipe: DiffusionPipeline) -> bool:

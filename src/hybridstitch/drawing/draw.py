@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from ..families.family import bare
@@ -28,6 +29,7 @@ def draw(
     previous: Tensor | None,
     step: int,
     keep: bool,
+    pictured: int,
     overruled: Sequence[str | None] = (),
 ) -> Tensor:
     """Carry out one step's plans, one per image.
@@ -41,6 +43,7 @@ def draw(
         previous: the last step's prediction of the same call, or None.
         step: the step.
         keep: keep the keys and values of dense large strokes.
+        pictured: N; what a call has behind them is of reference pictures, and drawn along with any other token.
         overruled: per image why the large model draws everywhere instead, see `guard`; empty for none.
 
     Returns:
@@ -69,7 +72,7 @@ def draw(
             if stroke.model == "S":
                 drawn = _small(stroke, rows, call, models, previous)
             elif stroke.masked and chosen is not None:
-                drawn = _masked(stroke, rows, chosen, call, models, cache, step)
+                drawn = _masked(stroke, rows, chosen, call, models, cache, step, pictured)
             else:
                 drawn = _large(rows, call, models, cache, step=step, keep=keep, length=length)
                 if call.last is not None and position == 0:
@@ -115,10 +118,14 @@ def _small(stroke: Stroke, rows: Rows, call: Call, models: Models, previous: Ten
 
 
 def _masked(
-    stroke: Stroke, rows: Rows, chosen: Tensor, call: Call, models: Models, cache: KVCache, step: int
+    stroke: Stroke, rows: Rows, chosen: Tensor, call: Call, models: Models, cache: KVCache, step: int, pictured: int
 ) -> Tensor:
     """The large model on the chosen tokens, (images, K)."""
     every = chosen.repeat(len(rows) // len(chosen), 1)  # (rows, K): one mask for all branches
+    total = models.large.layout.count(call.latent)
+    if total > pictured:
+        references = torch.arange(pictured, total, device=every.device).expand(len(every), -1)
+        every = torch.cat([every, references], dim=1)
     drawn = models.large.masked(
         call.take(rows), every, cache.layers, rows, text=stroke.text, host=models.engine.kv_host
     )

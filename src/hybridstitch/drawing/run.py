@@ -228,6 +228,7 @@ class Run:
             previous=previous,
             step=len(self.drawn) - 1,
             keep=self._keep,
+            pictured=self._masks.tokens,
             overruled=now.overruled,
         )
 

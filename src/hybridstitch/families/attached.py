@@ -25,6 +25,7 @@ class Attached(ABC):
 
     Attributes:
         facts: of the class.
+        kinds: types of the modules whose keys and values span the picture.
         stock: types of the processors that attend the way ours do.
         fusible: whether these use projections that were fused.
         transformer: the large model.
@@ -32,6 +33,7 @@ class Attached(ABC):
     """
 
     facts: Facts
+    kinds: tuple[type, ...] = ()
     stock: tuple[type, ...]
     fusible = False
 
@@ -51,12 +53,8 @@ class Attached(ABC):
     # --- what a family says ---
 
     @abstractmethod
-    def attentions(self) -> Mapping[str, Any]:
-        """Modules whose keys and values span the picture, by name."""
-
-    @abstractmethod
-    def processor(self) -> Lent:
-        """One of ours; each attention gets its own."""
+    def processor(self, attention: Any) -> Lent:
+        """One of ours for an attention; each gets its own."""
 
     @abstractmethod
     def keys(self, inputs: Inputs) -> int:
@@ -75,6 +73,10 @@ class Attached(ABC):
             the arguments, and where the keys that will be computed lie among `keys(inputs)`, (r, n).
         """
 
+    def attentions(self) -> Mapping[str, Any]:
+        """Modules whose keys and values span the picture, by name."""
+        return {name: module for name, module in self.transformer.named_modules() if isinstance(module, self.kinds)}
+
     def hooks(self) -> Iterable[torch.utils.hooks.RemovableHandle]:
         """Installed hooks; none by default."""
         return ()
@@ -82,6 +84,10 @@ class Attached(ABC):
     def whole(self, drawn: Tensor, inputs: Inputs, tokens: Tensor) -> Tensor:
         """The prediction with the drawn tokens at their places; as it is where a hook put them back."""
         return drawn
+
+    def seen(self, inputs: Inputs) -> Tensor | None:
+        """Which keys may be attended to, (r, 1, 1, `keys(inputs)`); None for all."""
+        return None
 
     def lengths(self, inputs: Inputs) -> list[int]:
         """Of each attention, tokens in its memory."""
@@ -95,6 +101,8 @@ class Attached(ABC):
 
     def grid(self, inputs: Inputs) -> tuple[int, ...] | Tensor:
         """See `family.Family`."""
+        if self.facts.grid is not None:
+            return self.facts.grid(inputs)
         return self.layout.grid(inputs["hidden_states"])
 
     def strange(self) -> str | None:
@@ -109,7 +117,7 @@ class Attached(ABC):
     def attach(self) -> None:
         """Install processors, a distinct one for each attention (stock ones are shared), and hooks."""
         self._found = {name: attention.processor for name, attention in self.attentions().items()}
-        self._ours = {name: self.processor() for name in self._found}
+        self._ours = {name: self.processor(attention) for name, attention in self.attentions().items()}
         for name, found in self._found.items():
             self._ours[name]._attention_backend = getattr(
                 found, "_attention_backend", None
@@ -171,12 +179,13 @@ class Attached(ABC):
         """See `family.Family`."""
         given, positions = self.some(inputs, tokens, text)
         every = torch.arange(len(tokens), device=tokens.device) if rows is None else rows.index(tokens.device)
+        seen = self.seen(inputs)
         places = {keys.shape[1]: (every[:, None] * keys.shape[1] + positions).flatten() for keys, _ in memory}
         hosted = Hosted(memory, tokens.device) if host else None
         try:
             for layer, (ours, (keys, values)) in enumerate(zip(self._ours.values(), memory, strict=True)):
                 ours.keys, ours.values, ours.places = keys, values, places[keys.shape[1]]
-                ours.positions = positions
+                ours.positions, ours.seen = positions, seen
                 ours.hosted = None if hosted is None else (hosted, layer)
             self._lend_rows(rows, tokens.device)
             with every_block(self.transformer):

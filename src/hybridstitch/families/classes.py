@@ -55,12 +55,6 @@ def by_ids(inputs: Inputs) -> Tensor:
     return ((ids[:, :1] == 0) * ids[:, 1:3]).amax(0).long() + 1
 
 
-def by_shapes(inputs: Inputs) -> tuple[int, ...]:
-    """Rows and columns of the first of an image's shapes, the others being references."""
-    shape = inputs["img_shapes"][0]
-    return tuple((shape if isinstance(shape, tuple) else shape[0])[-2:])
-
-
 def by_size(inputs: Inputs) -> tuple[int, ...]:
     """Frames, rows and columns; N of a call that tells only coordinates, or brings conditions along."""
     size = tuple(inputs.get(name) or 0 for name in ("num_frames", "height", "width"))
@@ -82,14 +76,6 @@ def packing(inputs: Inputs, config: Config) -> Callable[[Tensor], Tensor]:
         return tokens.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4).flatten(1, 3)
 
     return pack
-
-
-def one_branch(inputs: Inputs, config: Config) -> Callable[[Tensor], Tensor] | None:
-    """DiT's pipeline steps both branches, [with class, without], whose latents are the same."""
-    labels = inputs["class_labels"]
-    half = len(labels) // 2
-    doubled = len(labels) % 2 == 0 and bool((labels[half:] == config["num_embeds_ada_norm"]).all())  # one read a run
-    return (lambda latent: latent[:half]) if doubled else None
 
 
 def scales(inputs: Inputs, config: Config) -> Inputs:
@@ -126,15 +112,6 @@ CLASSES: tuple[Facts, ...] = (
         "CogVideoXTransformer3DModel", frames_first, PATCH, "text_embed_dim", "image_rotary_emb attention_kwargs ofs",
     ),
     _row(
-        "DiTTransformer2DModel", square, {**PATCH, "num_embeds_ada_norm": "classes"}, "", "cross_attention_kwargs",
-        stepped=one_branch,
-    ),
-    _row(
-        "Flux2Transformer2DModel", packed, LATENT, "joint_attention_dim", "img_ids txt_ids joint_attention_kwargs",
-        grid=by_ids, refused={"kv_cache": "keys and values of reference pictures were passed (klein-KV), which a "
-                              "stitched model cannot use yet: unstitch(pipe)"},
-    ),
-    _row(
         "HunyuanImageTransformer2DModel", oblong, PATCH, "text_embed_dim text_embed_2_dim", "attention_kwargs",
     ),
     _row(
@@ -147,10 +124,6 @@ CLASSES: tuple[Facts, ...] = (
     ),
     _row("Lumina2Transformer2DModel", square, PATCH, "cap_feat_dim", "attention_kwargs"),
     _row("PixArtTransformer2DModel", square, PATCH, "caption_channels", "cross_attention_kwargs"),
-    _row(
-        "QwenImageTransformer2DModel", packed, LATENT, "joint_attention_dim", "attention_kwargs", grid=by_shapes,
-        refused=_controls("controlnet_block_samples"),
-    ),
     _row(
         "SanaTransformer2DModel", square, PATCH, "caption_channels", "attention_kwargs",
         refused=_controls("controlnet_block_samples"),

@@ -75,7 +75,7 @@ class CosmosFamily(Hooked):
         blocks = enumerate(self.transformer.transformer_blocks)
         return {f"transformer_blocks.{place}.attn1": block.attn1 for place, block in blocks}
 
-    def processor(self) -> Lent:
+    def processor(self, attention: Any) -> Lent:
         """See `Attached`."""
         return SelfAttention()
 

@@ -46,6 +46,7 @@ class Facts:
         stepped: by the first call of a run, how what the scheduler steps becomes what the model draws; None where it is
             that already.
         fit: a call's arguments as a model of another configuration takes them; None where it takes the same.
+        conditional_first: whether a call with both branches of guidance has the conditional one first.
         scaled: whether the model sees its latent multiplied by a number of the step.
     """
 
@@ -66,6 +67,7 @@ class Facts:
     grid: Callable[[Inputs], tuple[int, ...] | Tensor] | None = None
     stepped: Callable[[Inputs, Config], Callable[[Tensor], Tensor] | None] | None = None
     fit: Callable[[Inputs, Config], Inputs] | None = None
+    conditional_first: bool = False
     scaled: bool = False
 
 

@@ -1,10 +1,5 @@
-"""FLUX.1: latents packed to tokens, text first in every attention, RoPE, guidance embedded.
+"""FLUX.1: latents packed to tokens, RoPE, guidance embedded; double blocks with text beside, single ones with all."""
 
-Drawn tokens are given to the transformer as its picture; its position table stays that of all tokens, and every
-attention takes the rows it needs, so that each image of a batch may draw other tokens.
-"""
-
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,16 +7,24 @@ from diffusers.models.transformers.transformer_flux import FluxAttention, FluxAt
 from torch import Tensor
 
 from ..policies.latency import Shape
-from .attached import Attached
-from .family import CONTROLNET, Config, Facts, Inputs
-from .layout import Layout
+from .classes import LATENT, by_ids, packed
+from .family import CONTROLNET, Config, Facts
 from .lent import Lent
-from .packed import gathered, placed, side
+from .packed import Packed, multiple, tokens
 from .rotary import Table, turned
 
 
 class RotaryAttention(Lent):
     """The stock attention of double and single blocks."""
+
+    def __init__(self, *, contiguous: bool = True) -> None:
+        """Start with nothing lent.
+
+        Args:
+            contiguous: whether image and text lie side by side in memory before they leave: part of bit-exactness.
+        """
+        super().__init__()
+        self.contiguous = contiguous
 
     def __call__(
         self,
@@ -47,9 +50,10 @@ class RotaryAttention(Lent):
         mixed = self.attend(query, key, value).flatten(2, 3).to(query.dtype)
         if encoder_hidden_states is None:
             return mixed
-        text = encoder_hidden_states.shape[1]
-        image = attn.to_out[1](attn.to_out[0](mixed[:, text:].contiguous()))  # contiguous: part of bit-exactness
-        return image, attn.to_add_out(mixed[:, :text].contiguous())
+        text, image = mixed.tensor_split([encoder_hidden_states.shape[1]], dim=1)
+        if self.contiguous:
+            text, image = text.contiguous(), image.contiguous()
+        return attn.to_out[1](attn.to_out[0](image)), attn.to_add_out(text)
 
 
 def shape(config: Config, tokens: int, text: int) -> Shape:
@@ -59,17 +63,17 @@ def shape(config: Config, tokens: int, text: int) -> Shape:
     return Shape(width=width, layers=layers, image_tokens=tokens, text_tokens=text)
 
 
-class FluxFamily(Attached):
+class FluxFamily(Packed):
     """See `family.Family`."""
 
+    kinds = (FluxAttention,)
     stock = (FluxAttnProcessor,)
     fusible = True
     facts = Facts(
         name="FluxTransformer2DModel",
-        layout=lambda config: Layout((1,), (1,)),
+        layout=packed,
         same={
-            "in_channels": "latent channels",
-            "out_channels": "predicted channels",
+            **LATENT,
             "axes_dims_rope": "position axes",
             "joint_attention_dim": "text width",
             "pooled_projection_dim": "pooled text width",
@@ -81,37 +85,12 @@ class FluxFamily(Attached):
         masks=True,
         text=512,
         shape=shape,
-        tokens=lambda config, vae, size: (size[0] // side(vae)) * (size[1] // side(vae)),
+        tokens=tokens,
         native=lambda config, vae: (1024, 1024),
-        multiple=lambda config, vae: (side(vae),) * 2,
+        multiple=multiple,
+        grid=by_ids,
     )
 
-    def attentions(self) -> Mapping[str, Any]:
-        """See `Attached`."""
-        return {name: module for name, module in self.transformer.named_modules() if isinstance(module, FluxAttention)}
-
-    def processor(self) -> Lent:
+    def processor(self, attention: Any) -> Lent:
         """See `Attached`."""
         return RotaryAttention()
-
-    def keys(self, inputs: Inputs) -> int:
-        """Text and image."""
-        return inputs["encoder_hidden_states"].shape[1] + inputs["hidden_states"].shape[1]
-
-    def some(self, inputs: Inputs, tokens: Tensor, text: str) -> tuple[Inputs, Tensor]:
-        """See `Attached`."""
-        latent, words = inputs["hidden_states"], inputs["encoder_hidden_states"]
-        positions = tokens + words.shape[1]
-        if text == "cached":
-            words = words[:, :0]
-        before = torch.arange(words.shape[1], device=tokens.device).expand(len(tokens), -1)
-        given = {**inputs, "hidden_states": gathered(latent, tokens), "encoder_hidden_states": words}
-        return given, torch.cat([before, positions], dim=1)
-
-    def whole(self, drawn: Tensor, inputs: Inputs, tokens: Tensor) -> Tensor:
-        """See `Attached`."""
-        return placed(drawn, tokens, inputs["hidden_states"].shape[1])
-
-    def grid(self, inputs: Inputs) -> tuple[int, ...] | Tensor:
-        """Rows and columns, by the last token's."""
-        return inputs["img_ids"][-1, 1:].long() + 1

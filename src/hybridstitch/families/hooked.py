@@ -10,7 +10,11 @@ from .family import Inputs
 
 
 class Hooked(Attached):
-    """See `family.Family`. A family calls `mark` before some tokens are drawn, and hooks `leave` to its last layer."""
+    """See `family.Family`.
+
+    A family calls `mark` before some tokens are drawn, and hooks `leave` to its last layer; `enter` to its first,
+    where that adds the positions.
+    """
 
     def __init__(self, transformer: Any) -> None:
         """See `Attached`."""
@@ -28,6 +32,12 @@ class Hooked(Attached):
         self._tokens = self.layout.count(inputs["hidden_states"])
         rows = torch.arange(len(tokens), device=tokens.device)
         self._drawn = (rows[:, None] * self._tokens + tokens).flatten()
+
+    def enter(self, module: nn.Module, inputs: tuple[Any, ...], embedded: Tensor) -> Tensor | None:
+        """After the first layer, positions included: keep the drawn tokens, (R, N, D) → (R, K, D)."""
+        if self._drawn is None:
+            return None
+        return embedded.flatten(0, 1).index_select(0, self._drawn).unflatten(0, (len(embedded), -1))
 
     def leave(self, module: nn.Module, inputs: tuple[Any, ...], drawn: Tensor) -> Tensor | None:
         """After the last layer: put the drawn tokens back among zeros, (R, K, …) → (R, N, …)."""

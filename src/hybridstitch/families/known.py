@@ -12,6 +12,9 @@ from .whole import Whole
 PARTS = {
     "SD3Transformer2DModel": "sd3:SD3Family",
     "FluxTransformer2DModel": "flux:FluxFamily",
+    "Flux2Transformer2DModel": "flux2:Flux2Family",
+    "QwenImageTransformer2DModel": "qwen:QwenFamily",
+    "DiTTransformer2DModel": "dit:DiTFamily",
     "WanTransformer3DModel": "wan:WanFamily",
     "LTXVideoTransformer3DModel": "ltx:LTXFamily",
     "CosmosTransformer3DModel": "cosmos:CosmosFamily",

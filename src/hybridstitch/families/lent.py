@@ -23,6 +23,7 @@ class Lent:
         parts: slices of the memory's rows with the slices of this call's rows that they are; None for all rows.
         index: the same rows as a tensor, (r,), where one compiled graph is to serve any of them at the price of a copy.
         places: where the drawn tokens lie in the memory, flattened to (R·length, …); None in a dense call.
+        seen: which of all keys may be attended to in a masked call, (r, 1, 1, length); None for all.
         positions: rows of the position table of the tokens at hand, (r, n); None for all, in order.
         hosted: of a masked call whose memory lies with the host, what brings it, and which layer this is; else None.
         ran: whether it attended since `ran` was last set to False.
@@ -44,6 +45,7 @@ class Lent:
         self.index: Tensor | None = None
         self.places: Tensor | None = None
         self.positions: Tensor | None = None
+        self.seen: Tensor | None = None
         self.hosted: tuple[Hosted, int] | None = None
 
     @property
@@ -51,20 +53,21 @@ class Lent:
         """Whether these are not all rows of the memory."""
         return self.parts is not None or self.index is not None
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
         """Attend to the tokens at hand and, in a masked call, to all others.
 
         Args:
             query: (r, n, heads, width).
             key: (r, m, heads, width), in the order of `places`.
             value: as `key`.
+            seen: which keys may be attended to, (r, 1, 1, length); None for all.
 
         Returns:
             (r, n, heads, width).
         """
         self.ran = True
         self.bring()
-        return self.mix(query, self.keep(self.keys, key), self.keep(self.values, value))
+        return self.mix(query, self.keep(self.keys, key), self.keep(self.values, value), seen)
 
     def bring(self) -> None:
         """Have the memory here; before the first look at it."""
@@ -100,20 +103,21 @@ class Lent:
             for there, here in self.parts:
                 memory[there].copy_(rows[here], non_blocking=True)
 
-    def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def mix(self, query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
         """Scaled dot-product attention; where keys are those of more rows than these, part by part."""
-        mixed = self._mixed(query, key, value)
+        mixed = self._mixed(query, key, value, seen)
         if self.hosted is not None:
             self.hosted[0].give_back(self.hosted[1])
         return mixed
 
-    def _mixed(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def _mixed(self, query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None) -> Tensor:
+        backend = self._attention_backend
         if self.places is not None and self.index is not None:
             key, value = key.index_select(0, self.index), value.index_select(0, self.index)
         if self.places is None or self.parts is None:
-            return attention(query, told(key, query.dtype), told(value, query.dtype), self._attention_backend)
+            return attention(query, told(key, query.dtype), told(value, query.dtype), backend, seen)
         mixed = torch.empty_like(query)
         for there, here in self.parts:
             k, v = told(key[there], query.dtype), told(value[there], query.dtype)
-            mixed[here] = attention(query[here], k, v, self._attention_backend)
+            mixed[here] = attention(query[here], k, v, backend, None if seen is None else seen[here])
         return mixed

@@ -27,3 +27,17 @@ def turned(tensor: Tensor, table: Table, positions: Tensor | None) -> Tensor:
     real, imaginary = tensor.unflatten(-1, (-1, 2)).unbind(-1)
     across = torch.stack([-imaginary, real], dim=-1).flatten(3)
     return (tensor.float() * cos + across.float() * sin).to(tensor.dtype)
+
+
+def spun(tensor: Tensor, table: Tensor) -> Tensor:
+    """Queries or keys at their positions, in complex numbers.
+
+    Args:
+        tensor: (R, n, heads, width).
+        table: of these tokens, (n, width / 2) or each row's, (R, n, width / 2).
+
+    Returns:
+        (R, n, heads, width).
+    """
+    complex_ = torch.view_as_complex(tensor.float().unflatten(-1, (-1, 2))) * table.unsqueeze(-2)
+    return torch.view_as_real(complex_).flatten(3).type_as(tensor)

@@ -5,12 +5,12 @@ and leave at `proj_out` (a hook puts them back among N). The memory holds image 
 dual blocks attends over image tokens only and keeps its own.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from diffusers.models.attention_processor import Attention, JointAttnProcessor2_0
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..policies.latency import Shape
 from .family import CONTROLNET, Config, Facts, Inputs
@@ -108,6 +108,7 @@ def scale(config: Config, vae: Config) -> int:
 class SD3Family(Hooked):
     """See `family.Family`."""
 
+    kinds = (Attention,)
     stock = (JointAttnProcessor2_0,)
     facts = Facts(
         name="SD3Transformer2DModel",
@@ -132,17 +133,13 @@ class SD3Family(Hooked):
         largest=lambda config, vae: (scale(config, vae) * config["pos_embed_max_size"],) * 2,
     )
 
-    def attentions(self) -> Mapping[str, Any]:
-        """See `Attached`."""
-        return {name: module for name, module in self.transformer.named_modules() if isinstance(module, Attention)}
-
-    def processor(self) -> Lent:
+    def processor(self, attention: Any) -> Lent:
         """See `Attached`."""
         return JointAttention()
 
     def hooks(self) -> Iterable[torch.utils.hooks.RemovableHandle]:
         """See `Attached`."""
-        yield self.transformer.pos_embed.register_forward_hook(self._enter)
+        yield self.transformer.pos_embed.register_forward_hook(self.enter)
         yield self.transformer.proj_out.register_forward_hook(self.leave)
 
     def keys(self, inputs: Inputs) -> int:
@@ -160,9 +157,3 @@ class SD3Family(Hooked):
         if text == "cached":
             inputs = {**inputs, "encoder_hidden_states": inputs["encoder_hidden_states"][:, :0]}
         return inputs, tokens
-
-    def _enter(self, module: nn.Module, inputs: tuple[Any, ...], embedded: Tensor) -> Tensor | None:
-        """After `pos_embed`: keep the drawn tokens, (R, N, D) → (R, K, D)."""
-        if self._drawn is None:
-            return None
-        return embedded.flatten(0, 1).index_select(0, self._drawn).unflatten(0, (len(embedded), -1))

@@ -63,7 +63,7 @@ class WanFamily(Hooked):
         """See `Attached`."""
         return {f"blocks.{place}.attn1": block.attn1 for place, block in enumerate(self.transformer.blocks)}
 
-    def processor(self) -> Lent:
+    def processor(self, attention: Any) -> Lent:
         """See `Attached`."""
         return SelfAttention()
 

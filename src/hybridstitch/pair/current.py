@@ -10,7 +10,7 @@ from ..drawing.run import Run
 from ..drawing.stepped import Stepped
 from ..errors import StitchError
 from ..families.family import Family
-from ..policies.policy import Policy
+from ..policies.policy import MaskedPolicy, Policy
 from ..policies.trace import Trace
 from .observer import check_scheduler
 
@@ -96,13 +96,19 @@ def check_policy(policy: Policy, family: Family, scheduler: Any, *, experts: boo
         experts: whether the pipeline has a second large model.
 
     Raises:
-        StitchError: masks on a family that draws whole steps only, or on two experts, whose keys are not each other's.
+        StitchError: masks on a family that draws whole steps only, or on two experts, whose keys are not each other's;
+            the conditional branch alone, where it is not the last of a call.
         SchedulerError: see `observer.check_scheduler`.
     """
     if policy.can_mask and not family.facts.masks:
         raise StitchError(
             f"{policy.name} asks for parts of a picture, and {family.facts.name} draws whole steps only; use a program "
             "of L, S and -, t-stitch, sr-diffusion or skip"
+        )
+    if isinstance(policy, MaskedPolicy) and policy.branches == "cond" and family.facts.conditional_first:
+        raise StitchError(
+            f"branches=cond asks for the conditional branch alone, which pipelines of {family.facts.name} give before "
+            "the other in one call, and which is not found there yet; use branches=both"
         )
     if policy.can_mask and experts:
         raise StitchError(

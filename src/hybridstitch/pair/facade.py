@@ -17,9 +17,11 @@ import diffusers
 from ..compat import ModelMixin
 from ..disk import files as disk
 from ..errors import StitchError, StitchWarning
+from .words import OwnWords
 
 CONFIG = "config.json"
 BOTH = ("large", "small")
+WORDS = "words"
 DELEGATED = (
     *("add_adapter", "active_adapters", "delete_adapters", "disable_adapters", "disable_lora", "enable_adapters"),
     *("enable_lora", "fuse_lora", "peft_config", "save_lora_adapter", "set_adapter", "set_adapters", "unfuse_lora"),
@@ -34,11 +36,13 @@ class Facade(ModelMixin):
     Attributes:
         large: the pipeline's own transformer.
         small: the model that draws the rest.
+        words: what the small model is told, if it has text encoders of its own.
     """
 
     _group_offload_block_modules = BOTH
     large: ModelMixin
     small: ModelMixin
+    words: OwnWords | None = None
 
     def __init__(self, large: ModelMixin, small: ModelMixin) -> None:
         """Seat two models.
@@ -105,7 +109,9 @@ class Facade(ModelMixin):
         max_shard_size: int | str = "10GB",
         **options: Any,
     ) -> None:
-        """Write `large/`, `small/` and the policy, for `open_pair(folder)`; options as diffusers' own.
+        """Write `large/`, `small/`, the policy, and text encoders of the small one's own, for `open_pair(folder)`.
+
+        Options as diffusers' own.
 
         Raises:
             StitchError: the policy is of one run only, and cannot be read again.
@@ -123,19 +129,27 @@ class Facade(ModelMixin):
                 folder / name, *args, safe_serialization=safe_serialization, variant=variant,
                 max_shard_size=max_shard_size, **options,
             )  # fmt: skip
-        saved = {"_class_name": type(self).__name__, "policy": policy}
+        saved: dict[str, Any] = {"_class_name": type(self).__name__, "policy": policy}
+        if self.words is not None:
+            self.words.save(folder / WORDS, safe_serialization=safe_serialization, variant=variant)
+            saved[WORDS] = {"guidance": self.words.guidance, "negative": self.words.negative}
         disk.keep(folder / CONFIG, json.dumps(saved, indent=2).encode())
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **options: Any) -> Self:
         """Read what `save_pretrained` wrote; options as diffusers' own."""
         folder = Path(pretrained_model_name_or_path) / (options.pop("subfolder", None) or "")
-        policy = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["policy"]
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        policy = config["policy"]
         if policy.startswith("replay of "):  # written by 0.1
             warnings.warn(f"this pair was saved under a {policy}, which is gone; 'large' draws", StitchWarning, 2)
             policy = "large"
         large, small = (_model(folder / name, **options) for name in BOTH)
-        return cls(large, small, policy)  # type: ignore[call-arg]
+        stitched = cls(large, small, policy)  # type: ignore[call-arg]
+        if WORDS in config:
+            kept = {name: options[name] for name in ("dtype", "torch_dtype", "variant") if options.get(name)}
+            stitched.words = OwnWords.load(folder / WORDS, **config[WORDS], **kept)
+        return stitched
 
     def warn(self, text: str) -> None:
         """Say it once, whatever its numbers."""

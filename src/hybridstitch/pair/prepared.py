@@ -56,8 +56,7 @@ class Prepared:
         check_installed(engine)
         self.undo()
         if before == "off" and engine.quantise != "off":
-            large: Any = self.family.module()
-            quantise(large, engine.quantise, large._no_split_modules)
+            quantise(self.family.module(), engine.quantise, repeated(self.family))
         self._engine = engine
 
     def check(self, pipe: Any) -> None:
@@ -122,7 +121,8 @@ class Prepared:
         if engine.compile == "whole":
             family.call, drawing = (_compiled(model, engine) for model in (large, small))
         elif engine.compile == "regional":
-            self._blocks = [block for model in (large, small) for block in blocks(model, large._no_split_modules)]
+            names = repeated(family)
+            self._blocks = [block for model in (large, small) for block in blocks(model, names)]
             for block in self._blocks:
                 block.compile(**_options(engine))
             family.call, drawing = _many(large, engine), _many(small, engine)
@@ -137,6 +137,22 @@ class Prepared:
         copied._engine = self._engine
         copied.family.call = copied.family.module()  # a compiled form would draw with the model it was made of
         return copied
+
+
+def repeated(family: Family) -> Collection[str]:
+    """Classes of the blocks that a transformer repeats.
+
+    Raises:
+        EngineError: neither we nor diffusers know them.
+    """
+    transformer: Any = family.module()
+    names = family.facts.blocks or transformer._no_split_modules
+    if not names:
+        raise EngineError(
+            f"nobody says which blocks {family.facts.name} repeats, so they can be neither compiled one by one nor "
+            "quantised; use compile='whole', or leave it off"
+        )
+    return names
 
 
 def check_device(engine: Engine, device: torch.device) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from ..compat import ModelMixin, Transformer2DModelOutput, call_seen, grid_of
-from ..drawing.call import Models, Words
+from ..drawing.call import Models
 from ..drawing.decide import ByPolicy
 from ..drawing.engine import PLAIN, Engine
 from ..drawing.guard import Guard
@@ -28,9 +28,9 @@ from .current import CurrentRun, check_policy
 from .expert import seat, second, unseat
 from .facade import Facade
 from .following import Following
+from .listening import listen, unlisten
 from .observer import Listener, check_scheduler, measurable
 from .prepared import Prepared
-from .words import listen, unlisten
 
 
 class StitchedTransformer(Facade, Listener):
@@ -38,7 +38,6 @@ class StitchedTransformer(Facade, Listener):
 
     Attributes:
         guard: what makes a step fall back to the large model, see `guard.Guard`; None for nothing.
-        words: what the small model is told, if it has text encoders of its own.
     """
 
     __module__ = "hybridstitch"  # what saved pairs name, wherever this file lies
@@ -67,7 +66,6 @@ class StitchedTransformer(Facade, Listener):
         self._following = Following()
         self._current: CurrentRun | None = None
         self.guard: Guard | None = None
-        self.words: Words | None = None
         check_policy(self.policy, self.family, None)
         self.engine = engine
         self.family.attach()  # last: what fails before leaves the model as it was
@@ -84,11 +82,13 @@ class StitchedTransformer(Facade, Listener):
     @property
     def models(self) -> Models:
         """Both models, made ready as the engine says; whoever draws without the pipeline begins here."""
-        fit, words = self.family.facts.fit, self.words
+        fit, words, models = self.family.facts.fit, self.words, self._prepared.models()
+        if words is not None:
+            models = replace(models, small=words.drawing(models.small), words=words)
         if fit is not None:
             config = self.small.config
-            return replace(self._prepared.models(), words=lambda told: fit(words(told) if words else told, config))
-        return replace(self._prepared.models(), words=words)
+            return replace(models, words=lambda told: fit(words(told) if words else told, config))
+        return models
 
     @property
     def policy(self) -> Policy:
@@ -113,10 +113,6 @@ class StitchedTransformer(Facade, Listener):
     @property
     def saved_policy(self) -> str:
         """See `Facade`."""
-        if self.words is not None:
-            raise StitchError(
-                "the small model's text encoders have no place in a folder yet; save both pipelines apart"
-            )
         return str(self.policy)
 
     @property

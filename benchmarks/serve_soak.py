@@ -3,8 +3,8 @@
     python -m benchmarks.serve_soak                 10,000 requests at 2 steps and 32 × 32 pixels
     python -m benchmarks.serve_soak --pair random   the same of another pair: faster, where that is a smaller one
 
-Every so often the resident memory and the open files of both processes are read from /proc. The first three fifths are
-left out, in which histories fill up to their bounds and allocators settle; of the rest a line is fitted, with the 95 %
+Every so often the resident memory and the open files of both processes are read from /proc. The first fifth is left
+out, in which histories fill up to their bounds and allocators settle; of the rest a line is fitted, with the 95 %
 interval of its slope by resampling whole blocks of readings.
 Writes `docs/results/serve_soak.{json,md}`, with the readings.
 """
@@ -84,7 +84,7 @@ def main() -> None:
         pids = {"server": served.process.pid, "worker": ready["workers"][0]["pid"]}
         readings = asyncio.run(ask(served.url, options.requests, pids))
     rows = []
-    kept = readings[3 * len(readings) // 5 :]
+    kept = readings[len(readings) // 5 :]
     x = np.array([row["requests"] for row in kept]) / 1000
     for name in pids:
         mib = np.array([row[name]["mib"] for row in kept])

@@ -272,7 +272,7 @@ def test_a_mask_that_is_worth_it_is_not_warned_of(policy):
 
 def test_an_unknown_policy():
     pipe = pipeline()
-    with refused(PolicyError, "there is no preset or policy 'hybridstich'; did you mean 'hybrid-stitch'?", pipe=pipe):
+    with refused(PolicyError, "there is no preset or policy 'hybridstich'; did you mean 'hybridstitch'?", pipe=pipe):
         stitch(pipe, small(), "hybridstich")
 
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from hybridstitch.cli.asked import Asked
-from hybridstitch.cli.layers import DEFAULTS, Layer, named, recorded
 from hybridstitch.policies.methods import LargeOnly
 from hybridstitch.policies.parse import parse
 from hybridstitch.policies.presets import preset
+from hybridstitch.report.layers import DEFAULTS, Layer, named, recorded
 from hybridstitch.report.picture import PictureError
 from test_picture import DRAWN
 

@@ -76,7 +76,7 @@ def wait_for(count, out, driver):
 def members(raylet):
     """Process ids of the workers of a node that draw."""
     children = Path(f"/proc/{raylet}/task/{raylet}/children").read_text().split()
-    return [int(pid) for pid in children if b"Member" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [int(pid) for pid in children if b"WorkerActor" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def raylet_of(node):

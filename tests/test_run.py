@@ -67,9 +67,9 @@ def test_keys_and_values_have_one_memory_until_the_large_model_is_over(pipe, mon
     rooms, held = [], []
     room, begin = SD3Family.room, Run._begin
 
-    def counted(family, *given):
+    def counted(family, *given, **where):
         rooms.append(family)
-        return room(family, *given)
+        return room(family, *given, **where)
 
     def watched(run, inputs, decider):
         begin(run, inputs, decider)

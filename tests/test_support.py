@@ -239,6 +239,8 @@ def test_inpaint(piped, request):
 
 def test_the_page_ticks_what_is_tested_here(support_table):
     """A tick of a test that is gone is a mistake; what a test shows and the page lacks, too."""
+    if not support_table:
+        pytest.skip("asked for by itself, beside no test of the table")
     page = (Path(__file__).parent.parent / "docs" / "support.md").read_text(encoding="utf-8")
     ticked = {cell.partition('")')[0] for cell in page.split('tests/test_support.py "')[1:]}
     assert ticked <= {nodeid.partition("::")[2] for _, _, nodeid in support_table}

@@ -40,6 +40,10 @@ class BusyError(HybridStitchError, RuntimeError):
     """A folder that another process is working in."""
 
 
+class ServeError(HybridStitchError, RuntimeError):
+    """A server that cannot begin."""
+
+
 class TraceError(HybridStitchError, ValueError):
     """A trace that cannot be read or does not belong to this run."""
 

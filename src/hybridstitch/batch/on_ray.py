@@ -84,7 +84,7 @@ def connected(address: str | None) -> Iterator[None]:
             ray.shutdown()
 
 
-class Member:
+class WorkerActor:
     """A worker, as the actor that holds it."""
 
     def __init__(self, desk: Desk, mark: str) -> None:
@@ -139,7 +139,7 @@ class RaySeat:
             gpus: that the actor takes.
         """
         self.desk = desk
-        kind: Any = ray.remote(num_cpus=1, num_gpus=gpus, scheduling_strategy="SPREAD")(Member)
+        kind: Any = ray.remote(num_cpus=1, num_gpus=gpus, scheduling_strategy="SPREAD")(WorkerActor)
         self._place = lambda: kind.remote(desk, mark)
         self._actor = self._place()
 

@@ -1,4 +1,4 @@
-"""Processes that work for this one; the only place that makes any.
+"""Processes that work for this one.
 
     pool = Pool(open_desk, 4, "spawn")
     future = pool.submit(work, task)        work(desk, task) in one of four processes, each at a desk of its own
@@ -91,6 +91,16 @@ class Pool(Generic[Place]):
 
 def _begin(desk: Callable[[], Any], parent: int) -> None:
     """The first thing in a member's life."""
+    belong_to(parent)
+    _DESK.set(cache(desk))
+
+
+def belong_to(parent: int) -> None:
+    """Leave interruptions to another process, and end when it ends, however it ends.
+
+    Args:
+        parent: its id; it is the one that began this process.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interruption is the caller's to handle
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(DIES_WITH_ITS_PARENT, signal.SIGKILL)
@@ -98,7 +108,6 @@ def _begin(desk: Callable[[], Any], parent: int) -> None:
             os._exit(1)
     else:
         Thread(target=_end_with_the_parent, daemon=True).start()
-    _DESK.set(cache(desk))
 
 
 def _end_with_the_parent() -> None:

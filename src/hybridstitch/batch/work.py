@@ -147,7 +147,7 @@ class Worker:
             try:
                 takes = self.draw([attempt.job for attempt in call])
             except Exception as error:
-                _check_device(error)
+                check_device(error)
             else:
                 return [self._do(attempt, lambda take=take: take) for attempt, take in zip(call, takes, strict=True)]
         return [self._do(attempt, partial(self._alone, attempt.job)) for attempt in call]
@@ -160,7 +160,7 @@ class Worker:
         try:
             files, row = self._drawn(attempt, draw())
         except Exception as error:  # whatever it is, the other jobs are not to blame
-            _check_device(error)
+            check_device(error)
             files, row = {}, self.desk.error(attempt, error)
         outcome = Outcome(attempt=attempt, row=row, files=files)
         return outcome if self.desk.sends else keep(outcome, self.desk, self.ledger)
@@ -230,7 +230,7 @@ def lost(
     return outcomes
 
 
-def _check_device(error: Exception) -> None:
+def check_device(error: Exception) -> None:
     """CUDA's errors stick to the process they happen in, but for a lack of memory.
 
     Raises:

@@ -12,7 +12,16 @@ import typer
 
 from .. import __version__
 from ..batch.job import JobsError
-from ..errors import BusyError, EngineError, HybridStitchError, PairError, PolicyError, SchedulerError, TraceError
+from ..errors import (
+    BusyError,
+    EngineError,
+    HybridStitchError,
+    PairError,
+    PolicyError,
+    SchedulerError,
+    ServeError,
+    TraceError,
+)
 from ..evaluate.pictures import ScoreError
 from ..recipe import RecipeError
 from ..report.picture import PictureError
@@ -24,10 +33,11 @@ from .batch import batch
 from .calibrate import calibrate
 from .generate import TwoModels, generate
 from .reproduce import reproduce
+from .serve import serve
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 BAD = (BadInput, BusyError, EngineError, JobsError, PolicyError, PairError, SchedulerError, TraceError, PictureError)
-BAD = (*BAD, ScoreError, ReproductionError, RecipeError)
+BAD = (*BAD, ScoreError, ReproductionError, RecipeError, ServeError)
 USAGE_ERROR = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 IDEA = "Draw with two diffusion models at once: the large one where it matters, the small one everywhere else."
@@ -37,6 +47,7 @@ app.command(cls=TwoModels)(generate)
 app.command(cls=TwoModels)(calibrate)
 app.command(cls=TwoModels)(batch)
 app.command(cls=TwoModels)(reproduce)
+app.command(cls=TwoModels)(serve)
 app.command()(inspect)
 app.command()(policies)
 app.command()(scene)

@@ -1,7 +1,7 @@
 """Pictures, alone or several a call, each from its own noise, with its trace and its time from prompt to picture."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from time import perf_counter
 from typing import Any
 
@@ -35,6 +35,8 @@ class Artist:
         policy: who draws what.
         shift, levels: of the noise, one for all or each step's σ (`policies.levels`); None leaves them to the pipeline.
         together: pictures of a prompt that are drawn in one call.
+        start: what else the pipeline takes: the picture that an image-to-image pipeline starts from, and how much of
+            it goes (`image`, `strength`); its `num_inference_steps`, where only the last `steps` of them are drawn.
     """
 
     pipe: Any
@@ -48,6 +50,7 @@ class Artist:
     shift: float | None = None
     levels: tuple[float, ...] | None = None
     together: int = 1
+    start: Mapping[str, Any] = field(default_factory=dict)
 
     def draw(self, prompt: str, seed: int, **options: Any) -> Take:
         """One picture; options as `draw_all`."""
@@ -78,7 +81,8 @@ class Artist:
         """
         stitched = self.pipe.transformer
         stitched.policy = policy or self.policy
-        levels = {} if steps else at_levels(self.pipe.scheduler, self.steps, self.shift, self.levels)
+        whole = self.start.get("num_inference_steps", self.steps)
+        levels = {} if steps else at_levels(self.pipe.scheduler, whole, self.shift, self.levels)
         steps = steps or self.steps
         film = Frames(steps) if frames else None
         if film is not None:
@@ -95,6 +99,7 @@ class Artist:
             "width": self.size[0],
             "height": self.size[1],
             **levels,
+            **self.start,
         }
         if self.frames is not None:
             call |= {"num_frames": self.frames, "output_type": "pil"}

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import HybridStitchError, nearest
 from ..policies.policy import Policy
 from ..report.clip import FPS
-from .layers import DEFAULTS, Layer, named
+from ..report.layers import DEFAULTS, Layer, named
 
 DTYPES = {
     "float32": "float32",
@@ -94,7 +94,7 @@ class Asked:
         """
         flags = Layer(
             prompts=tuple(prompts) or None, negative=negative, pair=pair, small=small, seed=seed, steps=steps,
-            guidance=guidance, size=None if size is None else _size(size), frames=frames, fps=fps, device=device,
+            guidance=guidance, size=None if size is None else to_size(size), frames=frames, fps=fps, device=device,
             dtype=dtype,
         )  # fmt: skip
         found = flags.over(named(policy)).over(below or Layer()).over(DEFAULTS)
@@ -172,7 +172,12 @@ def _check_prompts(prompts: Sequence[str]) -> None:
             raise BadInput(f"prompt {place} of {len(prompts)} is empty; say what to draw")
 
 
-def _size(text: str) -> tuple[int, int]:
+def to_size(text: str) -> tuple[int, int]:
+    """Width and height of a size as the command line writes it.
+
+    Raises:
+        BadInput: it is none.
+    """
     match = re.fullmatch(r"(\d+)(?:[x×*](\d+))?", text.strip().lower())
     if match is None or not all(int(part or 1) for part in match.groups()):
         raise BadInput(f"--size {text!r} was given; write pixels as WIDTHxHEIGHT, or one number for a square")

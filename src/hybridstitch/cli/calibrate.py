@@ -10,9 +10,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 from rich.text import Text
 
 from ..drawing.engine import Engine
+from ..report.layers import GUIDANCE, STEPS
 from . import flags, say
 from .asked import Asked, BadInput, writable
-from .layers import GUIDANCE, STEPS
 from .served import tell
 
 if TYPE_CHECKING:

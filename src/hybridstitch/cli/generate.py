@@ -15,10 +15,10 @@ from typer.core import TyperCommand
 from ..drawing.engine import Engine
 from ..policies.policy import Policy
 from ..policies.presets import PRESETS, outside
+from ..report.layers import Layer
 from ..report.picture import Metadata, differences, versions
 from . import flags, say
 from .asked import Asked, BadInput, writable
-from .layers import Layer
 from .served import Served
 from .source import picture_layer
 

@@ -21,6 +21,7 @@ EXTRAS = {  # what each is for, and its modules
     "tune": ("searching for policies", ("optuna",)),
     "eval": ("FID, KID and LPIPS", ("torch_fidelity", "lpips")),
     "cache": ("caching rivals", ("cache_dit",)),
+    "serve": ("serving pictures", ("fastapi", "uvicorn", "pydantic_settings", "prometheus_client")),
     "video": ("videos as MP4", ("av",)),
 }
 

@@ -202,7 +202,7 @@ class Pair:
         if self.folder is None or not (self.folder / "tokenizer").is_dir():
             return
         index = _config(self.folder, "model_index.json")
-        if "StableDiffusion3" not in index["_class_name"]:
+        if "tokenizer_3" not in index:
             return  # others cut at a length of their own
         from transformers import AutoTokenizer
 

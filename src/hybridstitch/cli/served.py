@@ -9,11 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ..mini import recipe_file
-from ..policies.parse import parse
 from ..recipe import Point, Recipe, check_request
+from ..report.layers import Layer, of_point
 from . import say
 from .asked import BadInput
-from .layers import Layer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +52,7 @@ class Served:
             if other is not None:
                 raise BadInput(f"{first} and {name} were given; each says who draws what: give one")
         check_request(speed=speed, closeness=closeness)
-        recipe = _brought(pair) if file is None else Recipe.load(file)
+        recipe = brought(pair) if file is None else Recipe.load(file)
         if recipe is None:
             raise BadInput(
                 f"{first} was given without a recipe; `hybridstitch calibrate {first} --out recipe.json` measures the "
@@ -64,18 +63,7 @@ class Served:
     @property
     def layer(self) -> Layer:
         """Pair, policy, steps, noise levels, guidance and size to draw with."""
-        home = self.recipe.home
-        return Layer(
-            pair=home.pair,
-            small=home.small,
-            policy=parse(self.point.policy),
-            steps=self.point.steps,
-            shift=self.point.shift,
-            levels=self.point.levels,
-            guidance=home.guidance,
-            size=(home.width, home.height),
-            frames=home.frames,
-        )
+        return of_point(self.recipe, self.point)
 
     def warn_of(
         self,
@@ -115,8 +103,8 @@ class Served:
         check_recipe(pipe, self.recipe)
 
 
-def _brought(pair: str | None) -> Recipe | None:
-    """The recipe that the pair of a command line brings."""
+def brought(pair: str | None) -> Recipe | None:
+    """The recipe that the pair of a command line brings, or None."""
     file = recipe_file() if pair in (None, "mini") else None
     return None if file is None else Recipe.load(file)
 

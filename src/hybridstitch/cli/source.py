@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from ..report.identity import is_here
+from ..report.layers import Layer, recorded
 from ..report.picture import Metadata, PictureError, read
-from .layers import Layer, recorded
 
 
 def picture_layer(file: Path, *, pair: str | None, small: str | None) -> tuple[Metadata, Layer]:

@@ -16,7 +16,7 @@ from ..compat import fix_addresses
 from ..errors import RunError
 from ..families.family import Family, Inputs, KeysValues
 from ..families.rows import Rows
-from ..policies.plan import Model, Plan
+from ..policies.plan import Model, Plan, Stroke
 from .carry import Last
 from .clock import Mark
 from .engine import PLAIN, Engine
@@ -119,6 +119,10 @@ class Call:
         """The rows of some images; only the last (conditional) branch for "cond"."""
         first = self.branches - 1 if branches == "cond" else 0
         return Rows(images=tuple(images), total=self.images, branches=self.branches, first=first)
+
+    def passes(self, stroke: Stroke) -> bool:
+        """Whether a stroke of the conditional branch meets another branch's call, which is shifted with it."""
+        return stroke.masked and stroke.branches == "cond" and self.first is not None
 
     def share(self, images: int) -> None:
         """Correct the number of images after a call that drew all of them alike."""

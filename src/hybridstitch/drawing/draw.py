@@ -14,9 +14,7 @@ from .carry import carried, renewed
 from .clock import mark
 from .groups import Tokens, groups, stacked
 from .kv import KVCache
-
-NO_MEMORY = "no keys and values of the previous step: large model, dense"
-NO_PREDICTION = "no previous prediction to repeat: large model, dense"
+from .lacking import lacking
 
 
 def draw(
@@ -55,8 +53,6 @@ def draw(
     call.plans, call.fallbacks = [], []
     for image, plan in enumerate(plans):
         why = overruled[image] if overruled else None
-        if call.first is not None and any(stroke.branches == "cond" for stroke in plan.strokes):
-            why = why or call.first.fallbacks[image]
         why = why or lacking(plan, call, image, cache, previous, step, length)
         call.plans.append(plan if why is None else Plan((large(),), plan.stage))
         call.fallbacks.append(why)
@@ -65,7 +61,7 @@ def draw(
         for stroke, images in groups(call.plans, tokens, position):
             rows = call.rows(images, stroke.branches if stroke.masked else "both")
             chosen = None if stroke.region.everywhere else stacked(tokens, images)
-            if _follows(stroke, call):
+            if call.passes(stroke):
                 continue
             before = canvas.copied() if stroke.masked and stroke.branches == "cond" and call.branches == 1 else None
             start = mark(call.latent.device)
@@ -87,25 +83,6 @@ def draw(
     assert canvas.value is not None
     call.prediction = canvas.value
     return canvas.value
-
-
-def lacking(
-    plan: Plan, call: Call, image: int, cache: KVCache, previous: Tensor | None, step: int, length: int
-) -> str | None:
-    """What a plan builds on and is missing, or None: then the large model draws everywhere."""
-    for stroke in plan.strokes:
-        if _follows(stroke, call):
-            continue
-        rows = call.rows([image], stroke.branches)
-        if stroke.masked and not cache.follows(rows.numbers, step, length):
-            return NO_MEMORY
-    covered = bool(plan.strokes) and plan.strokes[0].region.everywhere
-    return None if covered or previous is not None else NO_PREDICTION
-
-
-def _follows(stroke: Stroke, call: Call) -> bool:
-    """Whether a stroke of the conditional branch meets another call than that branch's, which is shifted with it."""
-    return stroke.masked and stroke.branches == "cond" and call.first is not None
 
 
 def _small(stroke: Stroke, rows: Rows, call: Call, models: Models, previous: Tensor | None) -> Tensor:

@@ -1,6 +1,8 @@
 """Settings laid over one another: what the upper layer leaves open, the lower one decides.
 
-flags  over  a preset they name  over  a recipe's point  over  a picture's file (`--from`)  over  the defaults
+what was asked for  over  a preset it names  over  a recipe's point  over  a picture's file  over  the defaults
+
+The command line and the server put theirs together alike, so that the same settings draw the same picture.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -10,8 +12,9 @@ from ..errors import PolicyError
 from ..policies.parse import parse
 from ..policies.policy import Policy
 from ..policies.presets import PRESETS, policy_named
-from ..report.clip import FPS
-from ..report.picture import Metadata, PictureError
+from ..recipe import Point, Recipe
+from .clip import FPS
+from .picture import Metadata, PictureError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,4 +111,25 @@ def recorded(metadata: Metadata) -> Layer:
         dtype=metadata.dtype,
         shift=metadata.shift,
         levels=metadata.levels,
+    )
+
+
+def of_point(recipe: Recipe, point: Point) -> Layer:
+    """What a point of a recipe says: pair, policy, steps, noise levels, guidance and size to draw with.
+
+    Args:
+        recipe: the recipe.
+        point: one that `Recipe.at` gave.
+    """
+    home = recipe.home
+    return Layer(
+        pair=home.pair,
+        small=home.small,
+        policy=parse(point.policy),
+        steps=point.steps,
+        shift=point.shift,
+        levels=point.levels,
+        guidance=home.guidance,
+        size=(home.width, home.height),
+        frames=home.frames,
     )

@@ -1,0 +1,117 @@
+"""`hybridstitch serve`: a pair behind an address."""
+
+from typing import Annotated, Any
+
+from typer import Option
+
+from ..errors import HybridStitchError
+from ..report.layers import Layer, named
+from . import flags, say
+from .asked import BadInput, to_size
+from .serve_studio import ServeOpener
+from .served import Served, brought
+
+Host = Annotated[str | None, Option("--host", help="Where to listen.", show_default="127.0.0.1")]
+Port = Annotated[int | None, Option("--port", help="Where to listen; 0 for any that is free.", show_default="8000")]
+Devices = Annotated[
+    str | None,
+    Option("--device", help="One or several, as cuda:0,cuda:1; one process each.", show_default="all there are"),
+]
+Together = Annotated[
+    int,
+    Option("--images-per-call", metavar="N", min=1, help="Pictures of one kind drawn in one call, if that is quicker."),
+]
+MaxWait = Annotated[
+    float | None, Option("--max-wait", metavar="S", help="Refuse what would wait longer.", show_default="60 seconds")
+]
+Timeout = Annotated[
+    float | None, Option("--timeout", metavar="S", help="Give a request up after it.", show_default="600 seconds")
+]
+Target = Annotated[
+    float | None,
+    Option("--target-seconds", metavar="S", help="Under load, draw faster to keep this; needs a recipe."),
+]
+Floor = Annotated[
+    float | None, Option("--floor", metavar="Y", help="The closeness never gone below for it.", show_default="0.9")
+]
+LogPrompts = Annotated[bool, Option("--log-prompts", help="Write prompts into the log.")]
+
+
+def serve(
+    pair: flags.PairName = None,
+    small: flags.Small = None,
+    policy: flags.PolicyName = None,
+    recipe_file: flags.RecipeFile = None,
+    speed: flags.Speed = None,
+    closeness: flags.Closeness = None,
+    steps: flags.Steps = None,
+    size: flags.Size = None,
+    guidance: flags.Guidance = None,
+    host: Host = None,
+    port: Port = None,
+    device: Devices = None,
+    dtype: flags.Dtype = None,
+    compile: flags.Compile = None,
+    offload: flags.Offload = False,
+    images_per_call: Together = 1,
+    max_wait: MaxWait = None,
+    timeout: Timeout = None,
+    target_seconds: Target = None,
+    floor: Floor = None,
+    metadata: flags.Metadata = True,
+    log_prompts: LogPrompts = False,
+    debug: flags.Debug = False,
+) -> None:
+    """Serve a pair: OpenAI's image API, a page to draw on, a queue that refuses in time.
+
+    hybridstitch serve
+    """
+    served = Served.of(recipe_file, speed=speed, closeness=closeness, policy=policy, source=None, pair=pair)
+    if served is not None:
+        served.warn_of(pair=pair, steps=steps, guidance=guidance, size=size)
+    told = Layer(
+        pair=pair, small=small, steps=steps, guidance=guidance, size=None if size is None else to_size(size)
+    ).over(named(policy))
+    below = Layer() if served is None else served.layer
+    settings = _settings(
+        host=host, port=port, max_wait_seconds=max_wait, timeout_seconds=timeout, target_seconds=target_seconds,
+        floor=floor, log_prompts=log_prompts or None, metadata=None if metadata else False,
+    )  # fmt: skip
+    recipe = brought(pair) if served is None else served.recipe
+    if served is None and settings.target_seconds is not None:
+        raise BadInput(
+            f"--target-seconds {settings.target_seconds:g} was given without a recipe, whose points it chooses from; "
+            "`hybridstitch calibrate --out recipe.json` measures the pair, then add --recipe recipe.json"
+        )
+    from ..serve.app import Server
+    from ..serve.run import run
+
+    names = told.over(below)
+    opener = ServeOpener(
+        pair=names.pair, small=names.small, dtype=dtype, policy=policy, steps=steps, size=size,
+        engine=flags.engine_of(compile, offload), recipe=None if served is None else served.recipe,
+        together=images_per_call, metadata=settings.metadata,
+    )  # fmt: skip
+    devices = (None,) if device is None else tuple(name.strip() for name in device.split(","))
+    server = Server(
+        opener, settings, devices=devices, told=told.over(Layer(pair=names.pair)),
+        recipe=recipe, point=None if served is None else served.point,
+    )  # fmt: skip
+    run(server, lambda address: say.out().print(f"drawing at {address}"))
+
+
+def _settings(**given: Any) -> Any:
+    """Options over environment variables over the defaults."""
+    try:
+        from pydantic import ValidationError
+
+        from ..serve.settings import ServeSettings
+    except ImportError as error:
+        raise HybridStitchError(
+            f"serving needs packages that are not installed ({error.name}): pip install 'hybridstitch[serve]'"
+        ) from error
+    try:
+        return ServeSettings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadInput(f"{first['loc'][0]}={first['input']!r} was given; {first['msg']}") from error

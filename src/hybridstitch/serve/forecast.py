@@ -1,0 +1,93 @@
+"""Seconds of an order before it is drawn: by prices, corrected by the orders drawn before.
+
+    predicted = prices(policy, T) · pixels / pixels priced · correction
+
+The prices are the recipe's where there is one, scaled to this machine by a large step timed here, else those taken as
+the worker warmed up. A correction is the median of drawn over priced seconds, of the last orders of the same kind, or
+of all kinds where there were none. A policy that decides as it draws is priced by the recipe's point of it, else as if
+the large model drew every step: an upper bound, until pictures of its kind are drawn.
+"""
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
+from typing import Any
+
+from ..errors import PolicyError
+from ..measure.price import Prices
+from ..policies.methods import LargeOnly
+from ..policies.parse import parse
+from ..recipe import Recipe
+from .orders import Order
+
+LAST = 16  # orders of a kind that a correction rests on
+KINDS = 512  # that are remembered
+SKETCH_STEPS = 8  # of the small model's sketch
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """Prices, and the pixels they are for."""
+
+    prices: Prices
+    pixels: int
+
+
+class Forecast:
+    """Predicts, and learns."""
+
+    def __init__(self, timed: Priced, recipe: Recipe | None) -> None:
+        """Begin with what is known.
+
+        Args:
+            timed: as the worker warmed up.
+            recipe: of the pair.
+        """
+        self._timed, self._recipe = timed, recipe
+        self._kinds: OrderedDict[Any, deque[float]] = OrderedDict()
+        self._all: deque[float] = deque(maxlen=LAST)
+
+    @cached_property
+    def _found(self) -> tuple[Prices, int, float]:
+        """The prices to use, their pixels, and what they are to be multiplied by here."""
+        if self._recipe is None:
+            return self._timed.prices, self._timed.pixels, 1.0
+        home, theirs = self._recipe.home, self._recipe.prices
+        pixels = home.width * home.height
+        return theirs, pixels, self._timed.prices.large / self._timed.pixels * pixels / theirs.large
+
+    def seconds(self, order: Order) -> float:
+        """From the prompt to the last picture."""
+        known = self._kinds.get(_kind(order))
+        return self._priced(order) * (median(known or self._all) if known or self._all else 1.0)
+
+    def learn(self, order: Order, seconds: float) -> None:
+        """An order was drawn, by itself, in so many seconds."""
+        ratio = seconds / self._priced(order)
+        self._kinds.setdefault(_kind(order), deque(maxlen=LAST)).append(ratio)
+        self._kinds.move_to_end(_kind(order))
+        if len(self._kinds) > KINDS:
+            self._kinds.popitem(last=False)
+        self._all.append(ratio)
+
+    def _priced(self, order: Order) -> float:
+        prices, pixels, factor = self._found
+        policy, recipe = parse(order.policy), self._recipe
+        try:
+            seconds = prices.seconds(policy, order.steps)
+        except PolicyError:
+            seconds = prices.seconds(LargeOnly(), order.steps)
+            point = recipe and next(
+                (p for p in recipe.points if (p.policy, p.steps) == (order.policy, order.steps)), None
+            )
+            if recipe is not None and point is not None:
+                seconds = prices.seconds(LargeOnly(), recipe.home.steps) / point.speed
+        if order.partials:
+            seconds += SKETCH_STEPS * (prices.small + prices.step) + prices.call
+        width, height = order.size
+        return order.count * seconds * factor * width * height / pixels
+
+
+def _kind(order: Order) -> Any:
+    return order.policy, order.steps, order.size, order.guidance > 1, order.partials > 0, order.edit is not None

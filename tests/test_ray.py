@@ -37,7 +37,12 @@ from hybridstitch.report.picture import PACKAGES, versions
 JOBS, STEPS = 16, 12  # of so many steps that a kill falls amid the work
 OPTIONS = ("--size", "32", "--policy", "large")
 NODE = {"num_cpus": 1, "object_store_memory": 100_000_000}
-QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
+QUICK = {
+    "worker_niceness": 0,
+    "health_check_initial_delay_ms": 0,
+    "health_check_period_ms": 500,
+    "health_check_failure_threshold": 3,
+}
 HERE = replace(SETTING, versions={**SETTING.versions, **versions()})
 
 

@@ -17,8 +17,8 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from typing import Any
 
-import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+import ray  # pyright: ignore[reportMissingImports]
+from ray.exceptions import RayActorError, RayError, RayTaskError  # pyright: ignore[reportMissingImports]
 
 from ..disk.files import PART
 from ..report.picture import PACKAGES, versions

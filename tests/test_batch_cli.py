@@ -380,4 +380,4 @@ def test_a_process_a_device(run, whole, tmp_path):
     code, out, err = run("--device", "cpu,cpu", "--json")
     assert (code, err, json.loads(out)["drawn"]) == (0, [], 3)
     assert pixels(tmp_path / "out") == pixels(whole)
-    assert len(list((tmp_path / "out" / ledger.FOLDER).iterdir())) == 2
+    assert len(list((tmp_path / "out" / ledger.FOLDER).iterdir())) in (1, 2)  # one may draw all while the other opens

@@ -10,12 +10,14 @@ from importlib.util import find_spec
 from typing import Any
 
 import diffusers
+import pytest
 import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 from diffusers.image_processor import VaeImageProcessor
 from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 
+from hybridstitch import stitch
 from small_models import vae as image_vae
 
 TEXT, WIDTH = 7, 24
@@ -102,6 +104,18 @@ class Piped:
         parts = {**none, **self.parts(), "transformer": self.transformer(0), "scheduler": self.scheduler()}
         pipe = getattr(diffusers, self.pipeline)(**{**parts, **self.settings, **changes})
         pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    def here(self) -> "Piped":
+        """Itself; the test is skipped where it cannot be built."""
+        if self.lacking:
+            pytest.skip(self.lacking)
+        return self
+
+    def stitched(self, policy: Any = "large") -> Any:
+        """The pipeline, stitched with the small transformer."""
+        pipe = self.build()
+        stitch(pipe, self.transformer(1), policy)
         return pipe
 
     def draw(self, pipe: Any, images: int = 1, steps: int = 4) -> Tensor:

@@ -85,10 +85,7 @@ TEXTS = [(name, text) for name, row in ROWS.items() for text in (("fresh", "cach
 
 def piped_of(name):
     """Its row of `PIPELINES`, if diffusers has it here."""
-    piped = PIPELINES[ROWS[name].piped]
-    if piped.lacking:
-        pytest.skip(piped.lacking)
-    return piped
+    return PIPELINES[ROWS[name].piped].here()
 
 
 @pytest.fixture(params=PIPED)
@@ -100,9 +97,7 @@ def name(request):
 
 def stitched(name, policy="large"):
     """Its pipeline, stitched."""
-    pipe = piped_of(name).build()
-    stitch(pipe, piped_of(name).transformer(1), policy)
-    return pipe
+    return piped_of(name).stitched(policy)
 
 
 def asked(name, images=1):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from peft import LoraConfig
 
-from hybridstitch import Engine, HybridStitch, Replay, Schedule, stitch
+from hybridstitch import Engine, HybridStitch, Replay, Schedule
 from hybridstitch.families.known import facts_of
 from hybridstitch.policies.plan import Plan, Region, Stroke
 from pipelines import PIPELINES, WIDTH, Piped, heads, picture, text, words
@@ -79,16 +79,7 @@ BOTH, MASKED = "L2 S*", "L2 H1@0.3 S*"
 @pytest.fixture(params=ROWS)
 def piped(request):
     """A row that can be built here."""
-    row = ROWS[request.param]
-    if row.lacking:
-        pytest.skip(row.lacking)
-    return row
-
-
-def stitched(piped, policy="large"):
-    pipe = piped.build()
-    stitch(pipe, piped.transformer(1), policy)
-    return pipe
+    return ROWS[request.param].here()
 
 
 def parts_of(piped, policy):
@@ -97,13 +88,13 @@ def parts_of(piped, policy):
         pytest.skip(f"{piped.kind} draws whole steps")
     if "transformer_2" in piped.parts():
         pytest.skip("two experts draw whole steps")
-    return stitched(piped, policy)
+    return piped.stitched(policy)
 
 
 @pytest.mark.support("whole steps")
 def test_whole_steps(piped):
     plain = piped.draw(piped.build(), steps=3)
-    pipe = stitched(piped)
+    pipe = piped.stitched()
     assert torch.equal(piped.draw(pipe, steps=3), plain)
     pipe.transformer.policy = BOTH
     assert piped.draw(pipe, steps=3).isfinite().all()
@@ -134,7 +125,7 @@ def test_cached_text(piped):
 @pytest.mark.filterwarnings("ignore::hybridstitch.errors.StitchWarning")
 def test_adaptive(piped):
     masks = facts_of(piped.kind).masks and "transformer_2" not in piped.parts()
-    pipe = stitched(piped, HybridStitch(masks=(0.3,), thresholds=(9.0, 1e-9)) if masks else "sr-diffusion:threshold=9")
+    pipe = piped.stitched(HybridStitch(masks=(0.3,), thresholds=(9.0, 1e-9)) if masks else "sr-diffusion:threshold=9")
     piped.draw(pipe, steps=4)
     steps = pipe.transformer.trace.of(0)
     assert steps[-1].plan.stage > 0
@@ -145,7 +136,7 @@ def test_adaptive(piped):
 def test_batches(piped):
     if not piped.batches:
         pytest.skip(f"{piped.pipeline} draws one at a time")
-    pipe = stitched(piped, BOTH)
+    pipe = piped.stitched(BOTH)
     drawn = piped.draw(pipe, 2, steps=3)
     assert (pipe.transformer.trace.images, len(drawn)) == (2, 2)
     assert torch.equal(piped.draw(pipe, 2, steps=3), drawn)
@@ -163,7 +154,7 @@ def test_lora(piped):
     pipe.transformer.add_adapter(attention)
     plain = piped.draw(pipe, steps=3)
     assert not torch.equal(plain, before)
-    other = stitched(piped)
+    other = piped.stitched()
     torch.manual_seed(6)
     other.transformer.add_adapter(attention)
     assert torch.equal(piped.draw(other, steps=3), plain)
@@ -175,7 +166,7 @@ def test_lora(piped):
 def test_offload(piped):
     if "transformer_2" in piped.parts():
         pytest.skip("refused: the second expert would move away from the small model")
-    pipe = stitched(piped, BOTH)
+    pipe = piped.stitched(BOTH)
     expected = piped.draw(pipe, steps=3)
     pipe.enable_model_cpu_offload(device="cpu")
     assert torch.equal(piped.draw(pipe, steps=3), expected)
@@ -186,7 +177,7 @@ def test_offload(piped):
 def test_compile(piped, request):
     if request.node.callspec.params["piped"] not in COMPILED:
         pytest.skip("not tried: tracing a model takes up to half a minute")
-    pipe = stitched(piped, BOTH)
+    pipe = piped.stitched(BOTH)
     expected = piped.draw(pipe, steps=3)
     torch._dynamo.reset()
     pipe.transformer.engine = Engine(compile="whole", backend="eager")
@@ -196,7 +187,7 @@ def test_compile(piped, request):
 
 @pytest.mark.support("save and open")
 def test_save_and_open(piped, tmp_path):
-    pipe = stitched(piped, BOTH)
+    pipe = piped.stitched(BOTH)
     expected = piped.draw(pipe, steps=3)
     pipe.transformer.save_pretrained(tmp_path)
     again = piped.build()
@@ -209,10 +200,10 @@ def begun(piped, request, which):
     """A stitched pipeline that begins with a picture, of the parts of a row's."""
     name = request.node.callspec.params["piped"]
     if "image" in piped.inputs(1) and which == 0:
-        return stitched(piped, BOTH), {}
+        return piped.stitched(BOTH), {}
     if name not in FROM_A_PICTURE:
         pytest.skip(f"not tried with {piped.pipeline}")
-    pipe = stitched(piped, BOTH)
+    pipe = piped.stitched(BOTH)
     other = getattr(diffusers, FROM_A_PICTURE[name][which])(**pipe.components)
     other.set_progress_bar_config(disable=True)
     other.transformer.follow(other)

@@ -18,17 +18,7 @@ STEPS = 4
 @pytest.fixture(params=PIPELINES)
 def piped(request):
     """A row of `PIPELINES` that can be built here."""
-    row = PIPELINES[request.param]
-    if row.lacking:
-        pytest.skip(row.lacking)
-    return row
-
-
-def stitched(piped, policy="large"):
-    """Its pipeline, stitched."""
-    pipe = piped.build()
-    stitch(pipe, piped.transformer(1), policy)
-    return pipe
+    return PIPELINES[request.param].here()
 
 
 def found(pipe):
@@ -63,7 +53,7 @@ def test_small_only_is_the_plain_pipeline_of_the_small_one(piped):
         pytest.skip("the pipeline asks its own transformer how many control layers there are")
     seats = [name for name in ("transformer", "transformer_2") if name in piped.build().components]
     plain = piped.draw(piped.build(**{seat: piped.transformer(1) for seat in seats}))
-    assert torch.equal(piped.draw(stitched(piped, "small")), plain)
+    assert torch.equal(piped.draw(piped.stitched("small")), plain)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +64,7 @@ def test_small_only_is_the_plain_pipeline_of_the_small_one(piped):
 @pytest.mark.filterwarnings("ignore::hybridstitch.errors.StitchWarning")
 def test_whole_steps(piped, policy):
     images = 2 if piped.batches else 1
-    pipe = stitched(piped, policy)
+    pipe = piped.stitched(policy)
     called = letters(pipe)
     assert piped.draw(pipe, images).isfinite().all()
     trace = pipe.transformer.trace
@@ -105,7 +95,7 @@ def test_masks_are_refused_with_the_reason(piped):
 
 
 def test_a_saved_pair_opens_and_a_copy_draws_alone(piped, tmp_path):
-    pipe = stitched(piped, "L2 S*")
+    pipe = piped.stitched("L2 S*")
     drawn = piped.draw(pipe)
     assert torch.equal(piped.draw(copy.deepcopy(pipe)), drawn)
     pipe.save_pretrained(tmp_path)
@@ -169,7 +159,7 @@ def test_two_experts_of_two_kinds_are_refused():
     with pytest.raises(PairError, match="the large one WanVACETransformer3DModel; give two of a kind"):
         stitch(pipe, piped.transformer(1), "large")
     assert type(pipe.transformer).__name__ == piped.kind
-    other = stitched(piped)
+    other = piped.stitched()
     other.transformer_2 = pipe.transformer_2
     with pytest.raises(StitchError, match="its transformer_2 WanVACETransformer3DModel; two experts of one kind"):
         other.transformer.follow(other)

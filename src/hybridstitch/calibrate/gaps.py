@@ -27,6 +27,14 @@ def speeds_between(winners: Sequence[Standing], slowest: float) -> list[tuple[St
     return found
 
 
+def of_one_make(slower: Standing, faster: Standing) -> list[Candidate]:
+    """Programs between two rows of one make at the same shift, slowest first; none where they are not."""
+    if slower.shift != faster.shift or slower.levels or faster.levels:
+        return []
+    found = between((slower.policy, slower.steps), (faster.policy, faster.steps))
+    return [Candidate(policy, steps, slower.shift) for policy, steps in found]
+
+
 def fillers(
     slower: Standing, faster: Standing, speed: float, speed_of: Callable[[Candidate], float]
 ) -> Iterator[Candidate]:
@@ -37,9 +45,7 @@ def fillers(
         speed: wanted.
         speed_of: tells a candidate's.
     """
-    same = slower.shift == faster.shift and slower.levels is None and faster.levels is None
-    one_make = between((slower.policy, slower.steps), (faster.policy, faster.steps)) if same else []
-    options = [[Candidate(policy, steps, slower.shift) for policy, steps in one_make]]
+    options = [of_one_make(slower, faster)]
     for winner in (slower, faster):
         found = variants(winner.policy, winner.steps)
         options.append([Candidate(policy, steps, winner.shift, winner.levels) for policy, steps in found])

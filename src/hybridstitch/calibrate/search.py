@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from itertools import count, islice, pairwise
 from time import perf_counter
 
-from ..recipe.between import between
 from ..recipe.file import NEAR
 from .board import Board, Span
 from .candidates import adaptive, explored, near
 from .evolution import Evolution, Room
-from .gaps import fillers, speeds_between
+from .gaps import fillers, of_one_make, speeds_between
 from .plans import Candidate
 from .table import PLAIN, Standing, best_by_kind, best_by_speed, pareto
 
@@ -204,11 +203,8 @@ class Search:
 
 def _thirds(slower: Standing, faster: Standing) -> list[Candidate]:
     """Two candidates between two rows of one make, where there are any."""
-    if slower.shift != faster.shift or slower.levels or faster.levels:
-        return []
-    found = between((slower.policy, slower.steps), (faster.policy, faster.steps))
-    thirds = dict.fromkeys(found[len(found) * k // 3] for k in (1, 2)) if found else {}
-    return [Candidate(policy, steps, slower.shift) for policy, steps in thirds]
+    found = of_one_make(slower, faster)
+    return list(dict.fromkeys(found[len(found) * k // 3] for k in (1, 2))) if found else []
 
 
 def _unbeaten(rows: Sequence[Standing]) -> list[Standing]:

@@ -18,7 +18,7 @@ from .hooked import Hooked
 from .lent import Lent
 from .packed import gathered
 from .rotary import Table
-from .video import counted, crossed, wan_multiple
+from .video import counted, crossed, self_attentions, wan_multiple
 
 
 class SelfAttention(Lent):
@@ -72,8 +72,7 @@ class CosmosFamily(Hooked):
 
     def attentions(self) -> Mapping[str, Any]:
         """See `Attached`."""
-        blocks = enumerate(self.transformer.transformer_blocks)
-        return {f"transformer_blocks.{place}.attn1": block.attn1 for place, block in blocks}
+        return self_attentions(self.transformer, "transformer_blocks")
 
     def processor(self, attention: Any) -> Lent:
         """See `Attached`."""

@@ -17,7 +17,7 @@ from .family import Config, Facts, Inputs, Size
 from .lent import Lent
 from .packed import gathered, placed
 from .rotary import Table
-from .video import counted, crossed
+from .video import counted, crossed, self_attentions
 
 
 class SelfAttention(Lent):
@@ -71,8 +71,7 @@ class LTXFamily(Attached):
 
     def attentions(self) -> Mapping[str, Any]:
         """See `Attached`."""
-        blocks = enumerate(self.transformer.transformer_blocks)
-        return {f"transformer_blocks.{place}.attn1": block.attn1 for place, block in blocks}
+        return self_attentions(self.transformer, "transformer_blocks")
 
     def processor(self, attention: Any) -> Lent:
         """See `Attached`."""

@@ -3,12 +3,23 @@
 The first frame is encoded by itself, so frames are one more than a multiple of those that a latent frame holds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ..policies.latency import Shape
 from .family import Config, Size
 
 Sides = Callable[[Config, Config], Size]
+
+
+def self_attentions(transformer: Any, blocks: str) -> Mapping[str, Any]:
+    """What the tokens of each block attend to each other with, by its name in the transformer.
+
+    Args:
+        transformer: of a video family.
+        blocks: name of its list of blocks.
+    """
+    return {f"{blocks}.{place}.attn1": block.attn1 for place, block in enumerate(getattr(transformer, blocks))}
 
 
 def counted(multiple: Sides) -> Callable[[Config, Config, Size], int]:

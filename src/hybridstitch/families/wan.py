@@ -16,7 +16,7 @@ from .family import Facts, Inputs
 from .hooked import Hooked
 from .lent import Lent
 from .rotary import Table
-from .video import counted, crossed, wan_largest, wan_multiple
+from .video import counted, crossed, self_attentions, wan_largest, wan_multiple
 
 
 class SelfAttention(Lent):
@@ -61,7 +61,7 @@ class WanFamily(Hooked):
 
     def attentions(self) -> Mapping[str, Any]:
         """See `Attached`."""
-        return {f"blocks.{place}.attn1": block.attn1 for place, block in enumerate(self.transformer.blocks)}
+        return self_attentions(self.transformer, "blocks")
 
     def processor(self, attention: Any) -> Lent:
         """See `Attached`."""

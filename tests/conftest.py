@@ -47,6 +47,15 @@ def dtype(pytestconfig):
     return getattr(torch, pytestconfig.getoption("dtype"))
 
 
+@pytest.fixture(scope="session")
+def server():
+    """Begins processes that have the libraries imported already."""
+    from hybridstitch.batch.pool import fresh
+    from hybridstitch.cli.batch_studio import MODULES
+
+    return fresh(MODULES)
+
+
 # --- the drop-in table ---
 
 

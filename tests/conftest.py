@@ -47,6 +47,15 @@ def dtype(pytestconfig):
     return getattr(torch, pytestconfig.getoption("dtype"))
 
 
+@pytest.fixture(scope="session")
+def server():
+    """Begins processes that have the libraries imported already."""
+    from hybridstitch.batch.pool import fresh
+    from hybridstitch.cli.batch_studio import MODULES
+
+    return fresh(MODULES)
+
+
 # --- the drop-in table ---
 
 
@@ -73,6 +82,15 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(config, items):
     config.stash[COLLECTED].update((row, None) for item in items for row in dropin_rows(item))
     config.stash[TICKS].update((row, None) for item in items for row in support_rows(item))
+    for item in items:
+        if shares_a_fixture(item):  # made once, by the worker that has all tests of the module
+            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+
+
+def shares_a_fixture(item):
+    """Whether a test uses what its module makes once."""
+    found = item._fixtureinfo.name2fixturedefs.values()
+    return any(definition.scope == "module" for definitions in found for definition in definitions)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """`hybridstitch batch` on an untrained pair: killed at every write and resumed, refused, predicted."""
 
 import json
-import multiprocessing
 import shutil
 import signal
 
@@ -31,12 +30,6 @@ JOBS = (
     '{"prompt": "a small cat", "policy": "L2 H@0.3 S", "steps": 4}',
 )
 SHORT = ("--steps", "3", "--size", "16", "--policy", "large")
-PRELOADED = [
-    "diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3",
-    "transformers.models.clip.modeling_clip",
-    "hybridstitch.cli.pairs",
-    "hybridstitch.cli.artist",
-]
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +65,6 @@ def whole(mini, tmp_path_factory):
 
 def pixels(folder):
     return {path.name: Image.open(path).tobytes() for path in folder.glob("*.png")}
-
-
-@pytest.fixture(scope="module")
-def server():
-    """Processes that have the libraries imported already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    return context
 
 
 @pytest.mark.parametrize("point", POINTS)

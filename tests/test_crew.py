@@ -76,7 +76,7 @@ def test_a_killed_process_is_told():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl")
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.parametrize("start", ["fork", "fresh"])
 def test_members_do_not_outlive_a_killed_parent(how, start, tmp_path):
     script = tmp_path / "endless.py"
     script.write_text(ENDLESS.replace("START", repr(start)))

@@ -88,7 +88,18 @@ def test_calibration_knows_frames(pipe, folder, tmp_path, capsys):
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a big dog\na small cat\nthe snow\na dog at night\n")
     out = tmp_path / "recipe.json"
-    words = ["calibrate", "--pair", str(folder), "--prompts", str(prompts), *SHORT, "--closeness", "0.01"]
+    words = [
+        "calibrate",
+        "--pair",
+        str(folder),
+        "--prompts",
+        str(prompts),
+        *SHORT,
+        "--closeness",
+        "0.01",
+        "--minutes",
+        "0.05",
+    ]
     assert main([*words, "--out", str(out)]) == 0
     recipe = Recipe.load(out)
     assert recipe.home.frames == 9

@@ -6,7 +6,7 @@ process on all cores.
 
 Work is called with what a member works at, made once in each process, and a task. Results come as they are ready; an
 error of any task ends the map, and what was yielded before stays. A forked member shares the models of this process; a
-spawned one makes its own. Where there are no forks, on other devices and for one core, tasks are done here.
+fresh one makes its own. Where there are no forks, on other devices and for one core, tasks are done here.
 """
 
 import os
@@ -38,16 +38,19 @@ def processes(device: torch.device) -> int:
 class Crew(Generic[Place]):
     """Members that keep their desks between maps; a context manager, so that no process is left behind."""
 
-    def __init__(self, desk: Callable[[], Place], count: int, start: Start = "fork") -> None:
+    def __init__(
+        self, desk: Callable[[], Place], count: int, start: Start = "fork", modules: Sequence[str] = ()
+    ) -> None:
         """A crew; its processes begin with the first map.
 
         Args:
-            desk: makes what a member works at; importable by name for `spawn`.
+            desk: makes what a member works at; importable by name for `fresh`.
             count: processes; 1 does everything in this one.
             start: how a process begins.
+            modules: what a fresh one imports.
         """
         self._desk, self._count = desk, count
-        self._pool = Pool(partial(_with_one_thread, desk), count, start) if count > 1 else None
+        self._pool = Pool(partial(_with_one_thread, desk), count, start, (__name__, *modules)) if count > 1 else None
 
     @cached_property
     def here(self) -> Place:

@@ -198,7 +198,7 @@ class ProcessSeat:
         self._pool.close()
 
     def _sit(self) -> Pool[Worker]:
-        return Pool(partial(opened, self.desk), 1, "spawn")  # CUDA does not survive a fork
+        return Pool(partial(opened, self.desk), 1, "fresh", self.desk.modules)  # CUDA does not survive a fork
 
 
 def opened(desk: Desk) -> Worker:

@@ -78,6 +78,7 @@ class Desk:
         setting: of all jobs.
         device: of this desk.
         open: opens the pair on a device and gives what draws; can be pickled.
+        modules: what opening imports; done once for all processes of a machine where that can be.
         sends: whether pictures and rows are handed back to the caller, who keeps them, as the folder is not in reach.
     """
 
@@ -85,6 +86,7 @@ class Desk:
     setting: BatchSetting
     device: str
     open: Callable[[str], Draw]
+    modules: tuple[str, ...] = ()
     sends: bool = False
 
     def worker(self) -> "Worker":

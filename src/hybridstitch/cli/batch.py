@@ -21,7 +21,7 @@ from . import flags, say
 from .asked import Asked, BadInput, writable
 from .batch_input import check, engine_for, limits_of
 from .batch_place import Address, Collect, GpusPerWorker, NumWorkers, On, WorkPlace
-from .batch_studio import JobStudio, estimate
+from .batch_studio import MODULES, JobStudio, estimate
 from .batch_words import tell_estimate, tell_found, tell_result
 from .served import Served
 
@@ -119,7 +119,7 @@ def batch(
         named=named.from_anywhere(), policy=defaults.policy, dtype=asked.dtype, engine=engine, served=served,
         models=setting.models if place.ray else None,
     )  # fmt: skip
-    desks = [Desk(out=out, setting=setting, device=name, open=studio) for name in devices]
+    desks = [Desk(out=out, setting=setting, device=name, open=studio, modules=MODULES) for name in devices]
     if dry_run:
         tell_estimate(*estimate(by_id, desks, images_per_call), jobs=len(by_id), desks=desks, as_json=as_json)
         return

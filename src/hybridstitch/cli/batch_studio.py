@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from .pairs import Pair
 
 KINDS = 6  # kinds of pictures a dry run times
+MODULES = (
+    "diffusers.pipelines.pipeline_utils",
+    "transformers.models.clip.modeling_clip",
+    "hybridstitch.cli.artist",
+    "hybridstitch.cli.pairs",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

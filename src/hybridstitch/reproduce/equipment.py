@@ -44,4 +44,4 @@ def single(settings: Settings) -> bool:
 def crew_of(settings: Settings) -> Crew[Equipment]:
     """A process for each core for the miniature pair on a CPU, which one thread draws fastest; else this one."""
     count = max(1, min(cores(), settings.n)) if single(settings) else 1
-    return Crew(partial(Equipment, settings), count, "spawn")
+    return Crew(partial(Equipment, settings), count, "fresh", (__name__, "diffusers.pipelines.pipeline_utils"))

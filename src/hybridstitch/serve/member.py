@@ -1,15 +1,14 @@
 """A worker as the server sees it: begun, told, heard, and begun again where it dies."""
 
 import asyncio
-import multiprocessing
 import signal
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from threading import Thread
 from typing import Any
 
+from ..batch.pool import fresh
 from .orders import Leave, PairOpener
 from .worker import work
 
@@ -37,7 +36,7 @@ class Member:
         self.device = device
         self._loop = asyncio.get_running_loop()
         self._hear, self._ended = hear, ended
-        context = _context(opener.modules)
+        context = fresh([work.__module__, *opener.modules])
         self._line, theirs = context.Pipe()
         self._process = context.Process(target=work, args=(theirs, opener, device), daemon=True)
         self._process.start()
@@ -85,18 +84,6 @@ class Member:
     def _call(self, function: Callable[..., None], *args: Any) -> None:
         with suppress(RuntimeError):  # the loop is closed, so nobody listens
             self._loop.call_soon_threadsafe(function, *args)
-
-
-def _context(modules: Sequence[str]) -> Any:
-    """How workers begin: on Linux forked from a process that has imported what they need, and has touched no device.
-
-    So the second one, and one in the place of a dead one, is there in the time the weights take.
-    """
-    if sys.platform != "linux":
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([work.__module__, *modules])
-    return context
 
 
 def _nobody(how: str) -> None:

@@ -134,7 +134,7 @@ def support_page(reports, page):
                 ticks[pipeline, feature] = f'[✓](../{file} "{case}")'
     lines = ["| pipeline | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     for row in sorted(rows):
-        lines.append(f"| `{row}` | " + " | ".join(ticks.get((row, feature), "") for feature in columns) + " |")
+        lines.append(f"| `{row}` | " + " | ".join(ticks.get((row, feature), "—") for feature in columns) + " |")
     before, _, rest = page.partition("| pipeline |")
     after = rest.partition("\n\n")[2]
     return before + "\n".join(lines) + "\n\n" + after

@@ -295,6 +295,8 @@ BAD = {
     "n": (("--n", "3"), JOBS[0], "it samples a captions file"),
     "compile": (("--compile", "hole"), JOBS[0], "--compile hole was given; did you mean 'whole'?"),
     "offload": (("--offload",), JOBS[0], "offload=True moves the large model off a GPU, the models are on cpu"),
+    "kv": (("--kv", "float4"), JOBS[0], "--kv float4 was given; did you mean 'float8'?"),
+    "kv and compile": (("--kv-host", "--compile", "whole"), JOBS[0], "leave compile out, or kv_host"),
     "per call": (("--images-per-call", "0"), JOBS[0], "Invalid value for '--images-per-call'"),
     "folder": (("--out", "jobs.jsonl/x"), JOBS[0], "--out jobs.jsonl/x cannot be written to (Not a directory)"),
 }

@@ -63,6 +63,8 @@ def batch(
     dtype: flags.Dtype = None,
     compile: flags.Compile = None,
     offload: flags.Offload = False,
+    kv: flags.Kv = None,
+    kv_host: flags.KvHost = False,
     images_per_call: flags.ImagesPerCall = 1,
     verify: Verify = False,
     dry_run: DryRun = False,
@@ -89,7 +91,7 @@ def batch(
         )
         for name in devices
     ]  # fmt: skip
-    engine = engine_for(devices, compile, offload)
+    engine = engine_for(devices, flags.engine_of(compile, offload, kv, kv_host))
     say.hush()
     from .pairs import Pair
 
@@ -104,7 +106,7 @@ def batch(
         policy=asked.policy or named.policy, shift=asked.shift, levels=asked.levels,
     )  # fmt: skip
     if not place.ray:
-        named.check_fits(asked, defaults.policy, images=images_per_call)
+        named.check_fits(asked, defaults.policy, engine, images=images_per_call)
     found = listing.read(jobs, defaults, n=n, captions_seed=captions_seed)
     check(found.jobs, named, limits)
     setting = BatchSetting(

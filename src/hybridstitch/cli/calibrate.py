@@ -54,6 +54,8 @@ def calibrate(
     dtype: flags.Dtype = None,
     compile: flags.Compile = None,
     offload: flags.Offload = False,
+    kv: flags.Kv = None,
+    kv_host: flags.KvHost = False,
     as_json: flags.AsJson = False,
     debug: flags.Debug = False,
 ) -> None:
@@ -63,7 +65,7 @@ def calibrate(
     """
     from ..recipe import check_request
 
-    engine = flags.engine_of(compile, offload)
+    engine = flags.engine_of(compile, offload, kv, kv_host)
     check_request(speed=speed, closeness=closeness)
     if out.suffix != ".json":
         raise BadInput(f"--out {out} was given; a recipe is a .json file, its picture and page lie beside it")

@@ -14,6 +14,7 @@ from ..mini import mini_folder
 from ..mini.parts import TEXT_TOKENS
 from ..pair import fits, memory
 from .asked import Asked
+from .flags import in_flags
 from .pairs import Pair
 
 EXTRAS = {  # what each is for, and its modules
@@ -83,7 +84,7 @@ def memory_of(asked: Asked, images: int) -> tuple[memory.Need, int, list[str]]:
         if short
         else ()
     )
-    return need, there, list(ways)
+    return need, there, [in_flags(way) for way in ways]
 
 
 def _gpus() -> Iterator[str]:

@@ -101,15 +101,18 @@ def reproduce(
         raise BadInput(f"--latency-n {timed} was given; it is between 1 and --n {number}")
     say.hush()
     from ..reproduce.config import models_in
+    from .batch_input import limits_of
     from .pairs import Pair
 
     named = Pair.of(asked.pair, asked.small)
-    limits = named.limits()
-    if limits is not None and limits.video:
+    if prompts is None and not named.mini:
+        raise BadInput("--prompts is missing: a captions file such as COCO's captions_val2014.json, or a list")
+    limits = limits_of(named)
+    if limits.video:
         raise BadInput(f"--pair {asked.pair} draws videos; the paper's tables and figures are of pictures")
-    height, width = reversed(asked.size or PAPER.size) if limits is None else limits.check(asked.size)
+    height, width = limits.check(asked.size or (PAPER.size if named.folder is None else None))
     pixels = (width, height)
-    texts, origin = _prompts(prompts, asked, named, number, pixels)
+    texts, origin = _prompts(prompts, asked, number, pixels)
     named.check_text({f"prompt {place}": text for place, text in enumerate(texts, start=1)})
     at_home = (named.large, named.small, pixels, asked.steps) == (PAPER.large, PAPER.small, PAPER.size, PAPER.steps)
     if real is not None and not real.is_dir():
@@ -148,17 +151,15 @@ class Opener:
 
 
 def _prompts(
-    path: Path | None, asked: Asked, named: "Pair", number: int, pixels: tuple[int, int]
+    path: Path | None, asked: Asked, number: int, pixels: tuple[int, int]
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
     """What to draw, and where it comes from.
 
     Raises:
-        BadInput: there are fewer than `number`, or no file for a pair that is not the miniature.
+        BadInput: there are fewer than `number`.
         JobsError: a file that cannot be read.
     """
     if path is None:
-        if not named.mini:
-            raise BadInput("--prompts is missing: a captions file such as COCO's captions_val2014.json, or a list")
         from ..mini.scenes import heldout_prompts
 
         return tuple(heldout_prompts(number)), {"source": "held-out scenes of the miniature world"}

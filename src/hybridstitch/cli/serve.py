@@ -53,6 +53,8 @@ def serve(
     dtype: flags.Dtype = None,
     compile: flags.Compile = None,
     offload: flags.Offload = False,
+    kv: flags.Kv = None,
+    kv_host: flags.KvHost = False,
     images_per_call: Together = 1,
     max_wait: MaxWait = None,
     timeout: Timeout = None,
@@ -89,7 +91,7 @@ def serve(
     names = told.over(below)
     opener = ServeOpener(
         pair=names.pair, small=names.small, dtype=dtype, policy=policy, steps=steps, size=size,
-        engine=flags.engine_of(compile, offload), recipe=None if served is None else served.recipe,
+        engine=flags.engine_of(compile, offload, kv, kv_host), recipe=None if served is None else served.recipe,
         together=images_per_call, metadata=settings.metadata,
     )  # fmt: skip
     devices = (None,) if device is None else tuple(name.strip() for name in device.split(","))

@@ -13,6 +13,7 @@ from ..drawing.engine import Engine
 from ..report.layers import GUIDANCE, STEPS
 from . import flags, say
 from .asked import Asked, BadInput, writable
+from .calibrate_memory import calibrate_memory
 from .served import tell
 
 if TYPE_CHECKING:
@@ -50,6 +51,11 @@ def calibrate(
     card: Annotated[
         Path | None, typer.Option("--card", metavar="DIR", help="Also write a model card's folder, without weights.")
     ] = None,
+    memory: Annotated[
+        bool,
+        typer.Option("--memory", help="Add to the recipe at --out what `serve --remember` needs; its settings hold."),
+    ] = False,
+    remember_clip: flags.RememberClip = None,
     device: flags.Device = None,
     dtype: flags.Dtype = None,
     compile: flags.Compile = None,
@@ -71,6 +77,17 @@ def calibrate(
         raise BadInput(f"--out {out} was given; a recipe is a .json file, its picture and page lie beside it")
     writable(out.parent)
     texts = None if prompts is None else _read(prompts)
+    if memory:
+        for name, value in (("--speed", speed), ("--closeness", closeness), ("--minutes", minutes), ("--card", card)):
+            if value is not None:
+                raise BadInput(f"--memory and {name} were given; --memory adds to a recipe that is there: leave it out")
+        calibrate_memory(
+            out, texts, pair=pair, small=small, clip=remember_clip, seed=seed, device=device, dtype=dtype,
+            engine=engine, bar=_bar(), as_json=as_json,
+        )  # fmt: skip
+        return
+    if remember_clip is not None:
+        raise BadInput(f"--remember-clip {remember_clip} was given without --memory")
     asked = Asked.of(
         prompts=texts or ("a prompt",), pair=pair, small=small, policy="large", steps=steps, guidance=guidance,
         seed=seed, size=size, frames=frames, device=device, dtype=dtype,
@@ -130,11 +147,7 @@ def _search(
     from ..calibrate import calibrate as search
     from ..policies.methods import LargeOnly
 
-    bar = Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30), TaskProgressColumn(),
-        TimeElapsedColumn(), console=say.errors(), transient=True, disable=not say.errors().is_terminal,
-    )  # fmt: skip
-    with bar:
+    with _bar() as bar:
         task = bar.add_task("opening the pair", total=1.0)
         pipe = named.open(LargeOnly(), device=asked.device, dtype=asked.dtype, engine=engine)
         *count, height, width = named.check_opened(pipe, asked.size, asked.frames, labelled)
@@ -156,6 +169,14 @@ def _search(
             state=state,
             on_progress=on_progress,
         )
+
+
+def _bar() -> Progress:
+    """Progress, where somebody sees it."""
+    return Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30), TaskProgressColumn(),
+        TimeElapsedColumn(), console=say.errors(), transient=True, disable=not say.errors().is_terminal,
+    )  # fmt: skip
 
 
 def _read(path: Path) -> tuple[str, ...]:

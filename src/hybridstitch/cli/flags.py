@@ -105,6 +105,15 @@ Speed = Annotated[float | None, Option("--speed", metavar="X", help="How many ti
 Closeness = Annotated[
     float | None, Option("--closeness", metavar="Y", help="How close to the large model's picture, 0 to 1.")
 ]
+RememberClip = Annotated[
+    str | None,
+    Option(
+        "--remember-clip",
+        metavar="ID",
+        help="The CLIP that finds pictures drawn before: mini, a folder or a hub id.",
+        show_default="mini for the miniature pair",
+    ),
+]
 AsJson = Annotated[bool, Option("--json", help="Print one JSON object and nothing else.")]
 Debug = Annotated[bool, Option("--debug", help="Show the traceback of an error.")]
 

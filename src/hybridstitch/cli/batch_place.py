@@ -1,13 +1,16 @@
 """Where a batch is drawn: on this machine, or in a Ray cluster."""
 
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..batch.copies import Copy
 from ..batch.executor import Executor, local
 from ..batch.work import Desk
 from ..errors import nearest
@@ -30,6 +33,25 @@ GpusPerWorker = Annotated[
     typer.Option("--gpus-per-worker", min=0, help="GPUs of each worker.", show_default="1, or 0 on CPUs"),
 ]
 Collect = Annotated[bool, typer.Option("--collect", help="Workers send pictures back, as they do not see the folder.")]
+COPY_HELP = "Copy the folder there as it grows: s3://…, or any other that fsspec knows."
+CopyTo = Annotated[
+    str | None,
+    typer.Option(
+        "--copy-to", metavar="URL", help="Copy the folder there as it grows: s3://…, or any other that fsspec knows."
+    ),
+]
+
+
+def copy_at(url: str | None, out: Path) -> Copy | None:
+    """The copy that is asked for.
+
+    Raises:
+        BadInput: the folder itself is an address.
+        JobsError: nobody knows how to reach it.
+    """
+    if re.match(r"\w{2,}:/", str(out)):
+        raise BadInput(f"--out {out} is an address; draw into a folder, and name the address with --copy-to")
+    return None if url is None else Copy.at(url)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

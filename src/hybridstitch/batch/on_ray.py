@@ -11,10 +11,11 @@ import re
 import socket
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import ray  # pyright: ignore[reportMissingImports]
@@ -52,7 +53,7 @@ def on_ray(desk: Desk, *, address: str | None, workers: int | None, gpus: float,
     desk = replace(desk, out=desk.out.absolute())
     mark = desk.out / f".{uuid.uuid4().hex}{PART}"  # what workers see of the folder
     with connected(address):
-        count = workers if workers is not None else _room(gpus)
+        count = workers if workers is not None else room(gpus)
         mark.touch()
         try:
             seats = Seats([RaySeat(desk, mark.name, gpus) for _ in range(min(count, most))], desk.out)
@@ -114,14 +115,37 @@ def check_place(desk: Desk, mark: str) -> None:
     Raises:
         WorkError: says what differs.
     """
-    here, wanted = versions(), desk.setting.versions
+    check_versions(desk.setting.versions)
+    if not desk.sends:
+        check_folder(desk.out, mark, ", or say --collect")
+
+
+def check_versions(wanted: Mapping[str, str]) -> None:
+    """Refuse a place with other packages than the driver's.
+
+    Raises:
+        WorkError: says which.
+    """
+    here = versions()
     apart = [f"{name} {here[name]}, not {wanted[name]}" for name in PACKAGES if here[name] != wanted.get(name)]
     if apart:
         raise WorkError(f"runs on {socket.gethostname()} with {'; '.join(apart)}; install what the driver has")
-    if not desk.sends and not (desk.out / mark).is_file():
+
+
+def check_folder(folder: Path, mark: str, otherwise: str = "") -> None:
+    """Refuse a place that does not see the driver's folder.
+
+    Args:
+        folder: the driver's.
+        mark: a file that the driver made there.
+        otherwise: another way out than a shared one.
+
+    Raises:
+        WorkError: it does not.
+    """
+    if not (folder / mark).is_file():
         raise WorkError(
-            f"does not see the folder {desk.out} of the driver from {socket.gethostname()}; name a shared one, or say "
-            "--collect"
+            f"does not see the folder {folder} of the driver from {socket.gethostname()}; name a shared one{otherwise}"
         )
 
 
@@ -194,7 +218,7 @@ def _check_answers(address: str) -> None:
         ) from error
 
 
-def _room(gpus: float) -> int:
+def room(gpus: float) -> int:
     """Workers that the nodes have room for.
 
     Raises:

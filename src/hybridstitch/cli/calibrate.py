@@ -2,6 +2,8 @@
 
 import json
 import shlex
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,9 +15,12 @@ from ..drawing.engine import Engine
 from ..report.layers import GUIDANCE, STEPS
 from . import flags, say
 from .asked import Asked, BadInput, writable
+from .batch_place import Address, GpusPerWorker, NumWorkers, On, WorkPlace
+from .opener import Opener
 from .served import tell
 
 if TYPE_CHECKING:
+    from ..calibrate.compare import Comparer
     from ..recipe import Recipe
 
 PICTURE, PAGE, STATE = ".png", ".html", ".state"  # beside the recipe
@@ -50,6 +55,10 @@ def calibrate(
     card: Annotated[
         Path | None, typer.Option("--card", metavar="DIR", help="Also write a model card's folder, without weights.")
     ] = None,
+    on: On = "here",
+    address: Address = None,
+    num_workers: NumWorkers = None,
+    gpus_per_worker: GpusPerWorker = None,
     device: flags.Device = None,
     dtype: flags.Dtype = None,
     compile: flags.Compile = None,
@@ -64,6 +73,7 @@ def calibrate(
     from ..recipe import check_request
 
     engine = flags.engine_of(compile, offload)
+    place = WorkPlace.of(on, device, address=address, num_workers=num_workers, gpus_per_worker=gpus_per_worker)
     check_request(speed=speed, closeness=closeness)
     if out.suffix != ".json":
         raise BadInput(f"--out {out} was given; a recipe is a .json file, its picture and page lie beside it")
@@ -94,6 +104,7 @@ def calibrate(
         closeness=closeness,
         seed=seed,
         minutes=minutes,
+        place=place,
     )
     command = shlex.join(["hybridstitch", *ctx.obj])
     from ..report.card import write_card
@@ -123,6 +134,7 @@ def _search(
     closeness: float | None,
     seed: int,
     minutes: float | None,
+    place: WorkPlace,
 ) -> "Recipe":
     """Open the pair and calibrate it, with a bar."""
     from ..calibrate import calibrate as search
@@ -134,7 +146,8 @@ def _search(
     )  # fmt: skip
     with bar:
         task = bar.add_task("opening the pair", total=1.0)
-        pipe = named.open(LargeOnly(), device=asked.device, dtype=asked.dtype, engine=engine)
+        opener = Opener(named=named, policy=LargeOnly(), device=asked.device, dtype=asked.dtype, engine=engine)
+        pipe = opener()
         *count, height, width = named.check_opened(pipe, asked.size, asked.frames, labelled)
 
         def on_progress(share: float, doing: str) -> None:
@@ -153,7 +166,19 @@ def _search(
             minutes=minutes,
             state=state,
             on_progress=on_progress,
+            crew_of=partial(_abroad, place, opener) if place.ray else None,
         )
+
+
+def _abroad(place: WorkPlace, opener: Opener, comparer: "Comparer") -> Any:
+    """Who draws in a cluster."""
+    far = opener.abroad(opener.named.models)
+    return place.crew(partial(_comparer, far, replace(comparer, pipe=None)), device=opener.device)
+
+
+def _comparer(opener: Opener, comparer: "Comparer") -> "Comparer":
+    """The same with a pair of its own."""
+    return replace(comparer, pipe=opener())
 
 
 def _read(path: Path) -> tuple[str, ...]:

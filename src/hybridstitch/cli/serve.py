@@ -1,5 +1,7 @@
 """`hybridstitch serve`: a pair behind an address."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 from typer import Option
@@ -8,6 +10,7 @@ from ..errors import HybridStitchError
 from ..report.layers import Layer, named
 from . import flags, say
 from .asked import BadInput, to_size
+from .batch_place import Address, GpusPerWorker, On, WorkPlace
 from .serve_studio import ServeOpener
 from .served import Served, brought
 
@@ -16,6 +19,9 @@ Port = Annotated[int | None, Option("--port", help="Where to listen; 0 for any t
 Devices = Annotated[
     str | None,
     Option("--device", help="One or several, as cuda:0,cuda:1; one process each.", show_default="all there are"),
+]
+Replicas = Annotated[
+    int | None, Option("--num-workers", min=1, help="Replicas in the cluster, at most.", show_default="1")
 ]
 Together = Annotated[
     int,
@@ -49,6 +55,10 @@ def serve(
     guidance: flags.Guidance = None,
     host: Host = None,
     port: Port = None,
+    on: On = "here",
+    address: Address = None,
+    num_workers: Replicas = None,
+    gpus_per_worker: GpusPerWorker = None,
     device: Devices = None,
     dtype: flags.Dtype = None,
     compile: flags.Compile = None,
@@ -66,6 +76,7 @@ def serve(
 
     hybridstitch serve
     """
+    place = WorkPlace.of(on, device, address=address, num_workers=num_workers, gpus_per_worker=gpus_per_worker)
     served = Served.of(recipe_file, speed=speed, closeness=closeness, policy=policy, source=None, pair=pair)
     if served is not None:
         served.warn_of(pair=pair, steps=steps, guidance=guidance, size=size)
@@ -93,11 +104,17 @@ def serve(
         together=images_per_call, metadata=settings.metadata,
     )  # fmt: skip
     devices = (None,) if device is None else tuple(name.strip() for name in device.split(","))
-    server = Server(
-        opener, settings, devices=devices, told=told.over(Layer(pair=names.pair)),
+    make = partial(
+        Server, opener, settings, devices=devices, told=told.over(Layer(pair=names.pair)),
         recipe=recipe, point=None if served is None else served.point,
     )  # fmt: skip
-    run(server, lambda address: say.out().print(f"drawing at {address}"))
+    on_ready: Callable[[str], None] = lambda address: say.out().print(f"drawing at {address}")  # noqa: E731
+    if place.ray:
+        from ..serve.on_ray import run_on_ray
+
+        run_on_ray(make, settings, on_ready, address=address, replicas=num_workers or 1, gpus=place.gpus_per_worker)
+        return
+    run(make(), on_ready)
 
 
 def _settings(**given: Any) -> Any:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import Future
 from csv import DictReader
 from dataclasses import replace
 from functools import partial
@@ -31,9 +32,11 @@ from mini_folder import save
 from test_batch import SETTING, check, desks, some
 
 pytest.importorskip("ray", reason="ray is not installed")
+import ray
 from ray.cluster_utils import Cluster
+from ray.exceptions import ObjectStoreFullError, OutOfDiskError, RayTaskError
 
-from hybridstitch.batch.on_ray import check_place, on_ray
+from hybridstitch.batch.on_ray import RaySeat, check_place, connected, on_ray
 from hybridstitch.batch.ray_crew import RayCrew
 from hybridstitch.report.picture import PACKAGES, versions
 
@@ -260,6 +263,24 @@ def test_an_address_that_is_not_there_is_one_line(mini, monkeypatch, tmp_path, c
     assert main([*words, "--on", "ray", "--address", "127.0.0.1:1"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: there is no Ray cluster at 127.0.0.1:1 (")
+
+
+def test_a_cluster_of_another_ray_is_one_line(cluster, monkeypatch):
+    monkeypatch.setattr(ray, "__version__", "2.1.0")
+    with pytest.raises(WorkError, match=r"cannot work on Ray at .*: Version mismatch: .*2\.1\.0") as error:
+        connected(cluster.address).__enter__()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("full", [ObjectStoreFullError("2 GiB"), OutOfDiskError("2 GiB")])
+def test_a_full_object_store_is_one_line(full):
+    seat = object.__new__(RaySeat)
+    for error in (full, RayTaskError("do", "trace", full)):
+        future = Future()
+        future.set_exception(error)
+        with pytest.raises(WorkError, match="the object store of its node is full") as told:
+            seat.outcomes(future)
+        assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize("package", PACKAGES)

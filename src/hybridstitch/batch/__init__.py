@@ -23,5 +23,6 @@ What opens a pair is handed in. Beside it, for whoever shares out work or draws 
 
     pool      the one place that makes processes
     crew      tasks side by side, a process a core
+    ray_crew  the same anywhere in a Ray cluster
     heap      freed memory stays with the process
 """

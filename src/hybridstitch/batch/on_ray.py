@@ -19,7 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import ray  # pyright: ignore[reportMissingImports]
-from ray.exceptions import RayActorError, RayError, RayTaskError  # pyright: ignore[reportMissingImports]
+from ray.exceptions import (  # pyright: ignore[reportMissingImports]
+    ObjectStoreFullError,
+    OutOfDiskError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+)
 
 from ..disk.files import PART
 from ..report.picture import PACKAGES, versions
@@ -27,6 +33,10 @@ from .job import WorkError
 from .seats import Seats, opened
 from .work import AttemptGroup, Desk, DeviceLost, Outcome, Worker, WorkerDied
 
+FULL_STORE = (
+    "cannot send what it drew: the object store of its node is full, and so is the disk behind it; "
+    "`ray start --object-store-memory BYTES` makes more room, and a shared folder, without --collect, needs none"
+)
 ANSWERS_SECONDS = 5  # an address
 HOW_IT_DIED = (  # in Ray's words, and in ours
     (r"node has died|node was terminated|marked dead", "its node"),
@@ -180,9 +190,13 @@ class RaySeat:
             if "creation task" in said or "failed to import" in said:
                 raise WorkError(f"cannot begin: {said.strip().splitlines()[-1]}") from error
             raise WorkerDied(_how(said, type(error).__name__)) from error
+        except (ObjectStoreFullError, OutOfDiskError) as error:
+            raise WorkError(FULL_STORE) from error
         except RayTaskError as error:
             if isinstance(error.cause, WorkError | DeviceLost):
                 raise error.cause from None
+            if isinstance(error.cause, ObjectStoreFullError | OutOfDiskError):
+                raise WorkError(FULL_STORE) from error
             raise WorkError(f"cannot send what it drew: {str(error).strip().splitlines()[-1]}") from error
         except RayError as error:
             raise WorkError(f"cannot be reached: {' '.join(str(error).split())}") from error

@@ -88,13 +88,18 @@ def deployment(make: Callable[[], Server], settings: ServeSettings, *, replicas:
     Args:
         make: makes the server of a replica; can be pickled.
         settings: of the server. What may wait there is the same in front of it: `max_waiting`.
-        replicas: at most; one at least is always there.
+        replicas: to begin with, and at most; without work all but one go.
         gpus: of each.
     """
     options: dict[str, Any] = {
         "name": NAME,
         "ray_actor_options": {"num_cpus": 1, "num_gpus": gpus},
-        "autoscaling_config": {"min_replicas": 1, "max_replicas": replicas, "target_ongoing_requests": IN_HAND},
+        "autoscaling_config": {
+            "min_replicas": 1,
+            "initial_replicas": replicas,
+            "max_replicas": replicas,
+            "target_ongoing_requests": IN_HAND,
+        },  # fmt: skip
         "max_ongoing_requests": settings.max_waiting + WATCHING,  # it refuses by itself before that
         "max_queued_requests": settings.max_waiting,
         "graceful_shutdown_timeout_s": settings.drain_seconds,

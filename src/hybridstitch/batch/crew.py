@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
-from functools import cached_property, partial
+from functools import cache, partial
 from typing import Any, Generic, Protocol, Self
 
 import torch
@@ -77,13 +77,13 @@ class LocalCrew(Generic[Place]):
             count: processes; 1 does everything in this one.
             start: how a process begins.
         """
-        self._desk, self._count = desk, count
+        self._here, self._count = cache(desk), count
         self._pool = Pool(partial(_with_one_thread, desk), count, start) if count > 1 else None
 
-    @cached_property
+    @property
     def here(self) -> Place:
         """The desk in this process."""
-        return self._desk()
+        return self._here()
 
     def __enter__(self) -> Self:
         return self

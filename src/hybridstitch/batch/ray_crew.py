@@ -8,7 +8,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from functools import cached_property, partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Generic, Self
 
@@ -38,16 +38,16 @@ class RayCrew(Generic[Place]):
             folder: that they have to see, where work writes; is there.
             address, workers, gpus: see `on_ray.on_ray`.
         """
-        self._desk, self._versions = desk, versions
+        self._desk, self._here, self._versions = desk, cache(desk), versions
         self._mark = None if folder is None else folder.absolute() / f".{uuid.uuid4().hex}{PART}"
         self._address, self._workers, self._gpus = address, workers, gpus
         self._members: list[Any] = []
         self._open = ExitStack()
 
-    @cached_property
+    @property
     def here(self) -> Place:
         """See `crew.Crew`."""
-        return self._desk()
+        return self._here()
 
     def __enter__(self) -> Self:
         """Place the members.

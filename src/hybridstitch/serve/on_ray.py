@@ -99,7 +99,7 @@ def deployment(make: Callable[[], Server], settings: ServeSettings, *, replicas:
             "initial_replicas": replicas,
             "max_replicas": replicas,
             "target_ongoing_requests": IN_HAND,
-        },  # fmt: skip
+        },
         "max_ongoing_requests": settings.max_waiting + WATCHING,  # it refuses by itself before that
         "max_queued_requests": settings.max_waiting,
         "graceful_shutdown_timeout_s": settings.drain_seconds,

@@ -16,6 +16,7 @@ from threading import Event
 from types import FrameType
 from typing import Any
 
+import ray  # pyright: ignore[reportMissingImports]
 from ray import serve  # pyright: ignore[reportMissingImports]
 from starlette.types import Message, Receive, Scope, Send
 
@@ -24,6 +25,7 @@ from ..errors import ServeError
 from . import logs
 from .app import Server
 from .settings import ServeSettings
+from .siblings import Register, Siblings
 
 NAME = "hybridstitch"
 LOOK_SECONDS = 0.05
@@ -59,18 +61,20 @@ class Whole:
 class Replica:
     """One server of the deployment."""
 
-    def __init__(self, make: Callable[[], Server]) -> None:
+    def __init__(self, make: Callable[[], Server], register: Any) -> None:
         """In the process that Serve made for it.
 
         Args:
             make: makes the server; can be pickled.
+            register: handle of the `siblings.Register` of all replicas.
         """
         logs.configure()
-        self._server = make()
+        self._server, self._register = make(), register
 
-    def __serve_build_asgi_app__(self) -> Whole:
+    def __serve_build_asgi_app__(self) -> Siblings:
         """As Serve asks for it."""
-        return Whole(self._server)
+        knows = self._server.dispatch.tickets.__contains__
+        return Siblings(Whole(self._server), knows, self._register, ray.util.get_node_ip_address())
 
     def check_health(self) -> None:
         """As Serve asks now and then; a replica that nobody will draw at any more is replaced.
@@ -106,7 +110,8 @@ def deployment(make: Callable[[], Server], settings: ServeSettings, *, replicas:
         "graceful_shutdown_wait_loop_s": 0.1,
         "health_check_period_s": 2,
     }
-    return serve.deployment(**options)(serve.ingress()(Replica)).bind(make)
+    register = ray.remote(num_cpus=0, max_restarts=-1)(Register).remote()  # ends with this process, as the replicas do
+    return serve.deployment(**options)(serve.ingress()(Replica)).bind(make, register)
 
 
 def run_on_ray(

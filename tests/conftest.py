@@ -30,6 +30,7 @@ def pytest_addoption(parser):
     group = parser.getgroup("hybridstitch")
     group.addoption("--device", default="cpu", help="device of the models under test (default: cpu)")
     group.addoption("--support", metavar="FILE", help="write the table of what pipelines support into this page")
+    group.addoption("--soak", action="store_true", help="run what takes minutes, too: clusters, kills, long loads")
     group.addoption("--dtype", default="float32", choices=DTYPES, help="their dtype (default: float32)")
 
 
@@ -80,6 +81,10 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)  # before -k and -m take tests away
 def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--soak"):
+        left = [item for item in items if item.get_closest_marker("soak")]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
     config.stash[COLLECTED].update((row, None) for item in items for row in dropin_rows(item))
     config.stash[TICKS].update((row, None) for item in items for row in support_rows(item))
     for item in items:

@@ -368,3 +368,18 @@ def test_a_process_a_device(run, whole, tmp_path):
     assert (code, err, json.loads(out)["drawn"]) == (0, [], 3)
     assert pixels(tmp_path / "out") == pixels(whole)
     assert len(list((tmp_path / "out" / ledger.FOLDER).iterdir())) in (1, 2)  # one may draw all while the other opens
+
+
+def test_a_cluster_without_ray_is_refused_in_one_line(run, monkeypatch):
+    monkeypatch.setattr("hybridstitch.cli.batch_place.find_spec", lambda name: None)
+    code, _, (line,) = run("--on", "ray")
+    assert code == 2
+    assert line == "error: --on ray needs ray, which is not installed: pip install 'hybridstitch[ray]'"
+
+
+def test_what_each_picture_shows_is_written_beside_them(whole):
+    found = [json.loads(line) for line in (whole / "metadata.jsonl").read_text().splitlines()]
+    assert [(row["text"], row["seed"]) for row in found] == [
+        ("a big dog on a meadow", 1), ("a big dog on a meadow", 2), ("a small cat", 0),
+    ]  # fmt: skip
+    assert {row["file_name"] for row in found} == {path.name for path in whole.glob("*.png")}

@@ -1,7 +1,8 @@
 """`hybridstitch reproduce`: the paper's tables and figures on any pair, from one command."""
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,8 +12,11 @@ from ..errors import nearest
 from ..policies.presets import PAPER
 from . import flags, say
 from .asked import Asked, BadInput, writable
+from .batch_place import Address, GpusPerWorker, NumWorkers, On, WorkPlace
+from .opener import Opener
 
 if TYPE_CHECKING:
+    from ..reproduce.settings import Settings
     from .pairs import Pair
 
 CPU_N, GPU_N, LATENCY_N = 96, 512, 16
@@ -67,6 +71,10 @@ def reproduce(
     steps: flags.Steps = None,
     size: flags.Size = None,
     guidance: flags.Guidance = None,
+    on: On = "here",
+    address: Address = None,
+    num_workers: NumWorkers = None,
+    gpus_per_worker: GpusPerWorker = None,
     device: flags.Device = None,
     dtype: flags.Dtype = None,
     calibrate: Calibrate = None,
@@ -82,9 +90,11 @@ def reproduce(
     """
     from ..reproduce.command import TARGETS
     from ..reproduce.command import reproduce as carry_out
+    from ..reproduce.equipment import crew_of as of_this_machine
     from ..reproduce.progress import Lines
     from ..reproduce.settings import Settings
 
+    place = WorkPlace.of(on, device, address=address, num_workers=num_workers, gpus_per_worker=gpus_per_worker)
     if target not in TARGETS:
         raise BadInput(f"{target!r} was given; {nearest(target, TARGETS)}")
     asked = Asked.of(
@@ -117,37 +127,28 @@ def reproduce(
     at_home = (named.large, named.small, pixels, asked.steps) == (PAPER.large, PAPER.small, PAPER.size, PAPER.steps)
     if real is not None and not real.is_dir():
         raise BadInput(f"--real {real}: there is no folder {real} with real pictures to compare with")
+    models = named.known_as(models_in(out))
     settings = Settings(
-        pair=asked.pair, small=asked.small, mini=named.mini,
-        open=Opener(named=named, device=asked.device, dtype=asked.dtype), models=named.known_as(models_in(out)),
+        pair=asked.pair, small=asked.small, mini=named.mini, models=models,
+        open=Opener(named=named, policy=named.policy, device=asked.device, dtype=asked.dtype),
         prompts=texts, origin=origin, latency_n=timed, seed=asked.seed, steps=asked.steps, guidance=asked.guidance,
         size=pixels, device=asked.device, dtype=asked.dtype, calibrate=not at_home if calibrate is None else calibrate,
         weights=_weights(weights or []), real=real, out=writable(out),
     )  # fmt: skip
     words = ["hybridstitch", *(ctx.obj or [])]
     tell = Lines(lambda text: say.line("note", text))
-    for path in carry_out(settings, target, command=[shlex.join(words)], mixed=mixed, tell=tell):
+    crew_of = partial(_abroad, place) if place.ray else of_this_machine
+    for path in carry_out(settings, target, command=[shlex.join(words)], mixed=mixed, tell=tell, crew_of=crew_of):
         say.out().print(str(path))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opener:
-    """Opens the pair; can be sent to a process.
+def _abroad(place: WorkPlace, settings: "Settings") -> Any:
+    """Who draws and scores in a cluster."""
+    from ..reproduce.equipment import Equipment
 
-    Attributes:
-        named: the pair.
-        device, dtype: where, and in what precision.
-    """
-
-    named: "Pair"
-    device: str
-    dtype: str
-
-    def __call__(self) -> Any:
-        """The stitched pipeline, quiet."""
-        say.hush()
-        with say.plain_warnings():
-            return self.named.open(self.named.policy, device=self.device, dtype=self.dtype)
+    opener: Any = settings.open
+    far = replace(settings, open=opener.abroad(settings.models), out=settings.out.absolute())
+    return place.crew(partial(Equipment, far), device=settings.device, folder=settings.out)
 
 
 def _prompts(

@@ -1,5 +1,7 @@
 """`hybridstitch serve`: a pair behind an address."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +11,7 @@ from ..errors import HybridStitchError
 from ..report.layers import Layer, named
 from . import flags, say
 from .asked import BadInput, to_size
+from .batch_place import Address, GpusPerWorker, On, WorkPlace
 from .serve_studio import ServeOpener
 from .served import Served, brought
 
@@ -20,6 +23,9 @@ Port = Annotated[int | None, Option("--port", help="Where to listen; 0 for any t
 Devices = Annotated[
     str | None,
     Option("--device", help="One or several, as cuda:0,cuda:1; one process each.", show_default="all there are"),
+]
+Replicas = Annotated[
+    int | None, Option("--num-workers", min=1, help="Replicas in the cluster, at most.", show_default="1")
 ]
 Together = Annotated[
     int,
@@ -61,6 +67,10 @@ def serve(
     guidance: flags.Guidance = None,
     host: Host = None,
     port: Port = None,
+    on: On = "here",
+    address: Address = None,
+    num_workers: Replicas = None,
+    gpus_per_worker: GpusPerWorker = None,
     device: Devices = None,
     dtype: flags.Dtype = None,
     compile: flags.Compile = None,
@@ -83,6 +93,7 @@ def serve(
 
     hybridstitch serve
     """
+    place = WorkPlace.of(on, device, address=address, num_workers=num_workers, gpus_per_worker=gpus_per_worker)
     served = Served.of(recipe_file, speed=speed, closeness=closeness, policy=policy, source=None, pair=pair)
     if served is not None:
         served.warn_of(pair=pair, steps=steps, guidance=guidance, size=size)
@@ -114,16 +125,18 @@ def serve(
         together=images_per_call, metadata=settings.metadata, album=album, recall=recall,
     )  # fmt: skip
     devices = (None,) if device is None else tuple(name.strip() for name in device.split(","))
-    server = Server(
-        opener, settings, devices=devices, told=told.over(Layer(pair=names.pair)),
+    make = partial(
+        Server, opener, settings, devices=devices, told=told.over(Layer(pair=names.pair)),
         recipe=recipe, point=None if served is None else served.point, album=album,
     )  # fmt: skip
     out = say.out()
-    run(
-        server,
-        lambda address: out.print(f"opening the pair; {address} answers"),
-        lambda address: out.print(f"drawing at {address}"),
-    )
+    on_ready: Callable[[str], None] = lambda address: out.print(f"drawing at {address}")  # noqa: E731
+    if place.ray:
+        from ..serve.on_ray import run_on_ray
+
+        run_on_ray(make, settings, on_ready, address=address, replicas=num_workers or 1, gpus=place.gpus_per_worker)
+        return
+    run(make(), lambda address: out.print(f"opening the pair; {address} answers"), on_ready)
 
 
 def _recall(settings: Any, recipe: "Recipe | None", clip: str | None) -> "Recall | None":

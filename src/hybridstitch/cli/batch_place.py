@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -13,13 +12,14 @@ from ..batch.work import Desk
 from ..errors import nearest
 from .asked import BadInput
 from .batch_input import devices_of
+from .extras import install, missing
 
 PLACES = ("here", "ray")
 
 On = Annotated[str, typer.Option("--on", metavar="here | ray", help="This machine, or a Ray cluster.")]
 Address = Annotated[
     str | None,
-    typer.Option("--address", help="Of the Ray cluster, HOST:PORT.", show_default="this machine's"),
+    typer.Option("--address", help="Address of the Ray cluster, HOST:PORT.", show_default="this machine's"),
 ]
 NumWorkers = Annotated[
     int | None,
@@ -70,8 +70,8 @@ class WorkPlace:
             if flag is not None:
                 raise BadInput(f"{flag} was given; it is of a cluster: add --on ray")
             return cls(ray=False, devices=devices_of(device))
-        if find_spec("ray") is None:
-            raise BadInput("--on ray needs ray, which is not installed: pip install 'hybridstitch[ray]'")
+        if missing("ray"):
+            raise BadInput(f"--on ray needs ray, which is not installed: {install('ray')}")
         if dry_run:
             raise BadInput("--dry-run was given; it times pictures on this machine: leave --on ray out")
         if device is None:

@@ -1,5 +1,6 @@
 # `make test` and `make check` set up what they need in .venv; nothing but Python 3.11+ has to be there.
 # `make demo` draws three pictures with as little installed as that takes.
+# `make docs` builds the site, `make package` the wheel, and draws with it where this repository is not.
 # `make test PYTEST_ARGS="-k kv -x"` passes options on, `JOBS=1` runs tests in turn; `make test DIFFUSERS=0.40.0` runs against that release.
 PYTHON      ?= python3
 PYTEST_ARGS ?=
@@ -21,8 +22,9 @@ BIN   := $(VENV)/bin
 PIP   := $(BIN)/python -m pip --disable-pip-version-check --quiet
 STAMP := $(VENV)/.ready
 DRAWS := $(VENV)/.draws
+DOCS  := $(VENV)/.docs
 
-.PHONY: setup demo test check fmt coverage diffusers-range clean
+.PHONY: setup demo test check fmt coverage docs docs-serve docs-examples package diffusers-range clean
 
 setup: $(STAMP)
 
@@ -55,6 +57,7 @@ test: $(STAMP)
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -q tests/test_rooms.py
 
@@ -65,6 +68,36 @@ fmt: $(STAMP)
 coverage: $(STAMP)
 	$(BIN)/python -m pytest --cov --cov-fail-under=95 $(PYTEST_ARGS)
 
+$(DOCS): $(STAMP)
+	@echo "adding what the site is built with to $(VENV)"
+	@$(PIP) install -c $(VENV)/constraints.txt -e '.[docs]'
+	@touch $@
+
+# Fails on every warning: a dead link, a name that is not there.
+docs: $(DOCS)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --clean
+	@echo "open this page: site/index.html"
+
+docs-serve: $(DOCS)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+# Every console block is what its commands print now, numbers apart; without CHECK they are written down anew.
+CHECK ?= --check
+docs-examples: $(STAMP)
+	@$(BIN)/python docs/run_examples.py $(CHECK)
+
+# Wheel and sdist; then the wheel alone, in a fresh environment of PYTHON's and in an empty folder, draws a picture.
+package: $(STAMP)
+	@rm -rf dist
+	@$(BIN)/python -m build --outdir dist .
+	@$(BIN)/python -m twine check --strict dist/*
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	    $(PYTHON) -m venv "$$folder/fresh" && \
+	    "$$folder/fresh/bin/python" -m pip install --quiet "$$(grep '^torch==' constraints.txt)" && \
+	    "$$folder/fresh/bin/python" -m pip install --quiet -c constraints.txt dist/*.whl && \
+	    cd "$$folder" && "$$folder/fresh/bin/hybridstitch" doctor && \
+	    "$$folder/fresh/bin/hybridstitch" generate "a big dog on a meadow" --compare
+
 diffusers-range:
 	@failed=""; for release in $(DIFFUSERS_RANGE); do \
 	    echo "== diffusers $$release"; \
@@ -72,4 +105,4 @@ diffusers-range:
 	done; test -z "$$failed" || { echo "failed with diffusers$$failed"; exit 1; }
 
 clean:
-	rm -rf .venv .venv-diffusers-* .pytest_cache .ruff_cache .hypothesis .coverage dist
+	rm -rf .venv .venv-diffusers-* .pytest_cache .ruff_cache .hypothesis .coverage dist site

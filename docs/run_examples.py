@@ -1,8 +1,11 @@
-"""`python docs/run_examples.py PAGE…`: run the commands of a page's console blocks, and write down what they print.
+"""`python docs/run_examples.py [--check] [PAGE…]`: run the commands of console blocks, and write down what they print.
 
 A block's lines that begin with "$ " are commands; everything else in it is output and is replaced. All commands of a
 page run in one empty folder, in order, with stdout and stderr as a reader would see them. A page with a command that
-ends in an error of the program itself (code 1) is left as it was.
+ends in an error of the program itself (code 1) is left as it was. Without pages, all that have such blocks.
+
+`--check` writes nothing: it prints where a page is not what its commands print now, times and other numbers apart, and
+ends with code 1 if one is not.
 """
 
 import os
@@ -10,10 +13,12 @@ import re
 import subprocess
 import sys
 import tempfile
+from difflib import unified_diff
 from pathlib import Path
 
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 HOME = Path(__file__).parent.parent
+VARYING = re.compile(r"[0-9a-f]{16,64}|\d[\d.,]*|[ ─]{2,}")  # digests, numbers, and what makes columns of them
 
 
 def run(command: str, folder: Path) -> str:
@@ -38,17 +43,38 @@ def run(command: str, folder: Path) -> str:
     return "".join(f"{line.rstrip()}\n" for line in text.splitlines()).strip("\n") + "\n"
 
 
-def main() -> None:
-    """Run every page given."""
-    for page in map(Path, sys.argv[1:]):
-        with tempfile.TemporaryDirectory() as folder:
+def again(text: str) -> str:
+    """A page's text with what its commands print now."""
+    with tempfile.TemporaryDirectory() as folder:
 
-            def again(block: re.Match[str], folder: str = folder) -> str:
-                commands = [line for line in block[1].splitlines() if line.startswith("$ ")]
-                return "```console\n" + "".join(f"{c}\n{run(c[2:], Path(folder))}" for c in commands) + "```"
+        def ran(block: re.Match[str]) -> str:
+            commands = [line for line in block[1].splitlines() if line.startswith("$ ")]
+            return "```console\n" + "".join(f"{c}\n{run(c[2:], Path(folder))}" for c in commands) + "```"
 
-            page.write_text(BLOCK.sub(again, page.read_text(encoding="utf-8")), encoding="utf-8")
+        return BLOCK.sub(ran, text)
+
+
+def steady(text: str) -> list[str]:
+    """Lines without what differs from run to run."""
+    return [VARYING.sub("#", line) for line in text.splitlines()]
+
+
+def main(words: list[str]) -> int:
+    """Run the pages given, or all."""
+    check = "--check" in words
+    pages = [Path(word) for word in words if word != "--check"]
+    pages = pages or [page for page in sorted((HOME / "docs").rglob("*.md")) if BLOCK.search(page.read_text("utf-8"))]
+    differing = 0
+    for page in pages:
+        before = page.read_text("utf-8")
+        after = again(before)
+        if not check:
+            page.write_text(after, encoding="utf-8")
+        elif steady(before) != steady(after):
+            differing += 1
+            print(*unified_diff(steady(before), steady(after), str(page), "now", lineterm="", n=1), sep="\n")
+    return 1 if differing else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

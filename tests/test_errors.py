@@ -686,7 +686,7 @@ def test_a_loop_that_does_not_step_the_scheduler():
     }
     pipe.transformer(**call, timestep=pipe.scheduler.timesteps[:1])
     says = (
-        "step 1 began, but the scheduler was not seen to make step 0",
+        "step 1 began, but step 0 of the scheduler was not observed",
         "must step `pipe.scheduler`",
         "follow(other)",
     )

@@ -19,6 +19,7 @@ from openai.types import ImagesResponse
 from PIL import Image
 from schemathesis.checks import not_a_server_error
 
+from examples import server_client
 from hybridstitch.cli import main
 from hybridstitch.mini import opened
 from mini_folder import save
@@ -128,6 +129,14 @@ def test_openai_lists_the_pair(client):
     (pair,) = client.models.list().data
     assert pair.id == "mini"
     assert [point["speed"] for point in pair.hybridstitch["front"]] == [1.0, 1.6, 3.0, 5.0]
+
+
+def test_the_example_watches_and_asks_for_a_speed(client, tmp_path):
+    saved = server_client.watch(client, **CALL, out=tmp_path, num_inference_steps=3)
+    assert [path.name for path in saved] == ["0.png", "1.png", "2.png"]
+    assert [Image.open(path).size for path in saved] == [SIZE] * 3
+    said = server_client.at_speed(client, **CALL, speed=3.0)
+    assert (said["speed"], said["steps"]) == (3.0, 4)
 
 
 def test_openai_meets_errors_it_knows(client):

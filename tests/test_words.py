@@ -97,7 +97,7 @@ def test_embeddings_of_the_caller_are_remembered_or_refused():
     stitch(large, small, "small")
     told_large, told_small = (pipe.encode_prompt(PROMPTS, max_sequence_length=TEXT)[:2] for pipe in (pair()[0], small))
     mine = dict(zip(("prompt_embeds", "pooled_prompt_embeds"), told_large, strict=True))
-    with pytest.raises(StitchError, match=r"was not told what encoder_hidden_states is in its words.*remember"):
+    with pytest.raises(StitchError, match=r"has no encoding of its own for this encoder_hidden_states.*remember"):
         draw(large, prompt=None, **mine, negative_prompt=None)
     large.transformer.words.remember(told_large, told_small)
     expected = draw(small, negative_prompt=None)
@@ -165,7 +165,7 @@ def test_a_small_model_guides_itself_under_embedded_guidance():
     told = large.transformer.words
     told.guidance = 3.0
     told.remember(mine, its)
-    with pytest.raises(StitchError, match="guides itself and was not told what is said without a prompt"):
+    with pytest.raises(StitchError, match="guides itself and has no negative embeddings of its own"):
         latents(large, mine)
     told.remember(mine, its, negative)
     assert torch.equal(latents(large, mine), own)

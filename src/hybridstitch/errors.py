@@ -13,7 +13,7 @@ class HybridStitchError(Exception):
 
 
 class PolicyError(HybridStitchError, ValueError):
-    """A policy, preset, program or option that cannot be meant."""
+    """A policy, preset, program or option that makes no sense."""
 
 
 class PairError(HybridStitchError, ValueError):
@@ -21,7 +21,7 @@ class PairError(HybridStitchError, ValueError):
 
 
 class EngineError(HybridStitchError, ValueError):
-    """An engine option that cannot be meant, or that this machine or pair cannot serve."""
+    """An engine option that makes no sense, or that this machine or pair cannot serve."""
 
 
 class SchedulerError(HybridStitchError, ValueError):

@@ -3,7 +3,7 @@
     stitch(pipe, small=…, speed=1.8)              measures the pair first (minutes), then serves the request
     open_pair(recipe="recipe.json", speed=1.8)    serves it from what was measured
 
-A request decides the policy, the step count, guidance and size; the last three are the pipeline's to be told, by
+A request decides the policy, the step count, guidance and size; the last three have to be given to the pipeline's call:
 
     pipe(prompt, **pipe.transformer.call)
 
@@ -53,18 +53,22 @@ def stitch(
     Args:
         pipe: a diffusers pipeline with a `transformer`; it stays the same object.
         small: the small model: a transformer, a pipeline, a hub id, or a folder of either.
-        policy: who draws what, or its string; default `HybridStitch()`.
+        policy: which model draws what, or its text (`"L10 S40"`, `"hybridstitch-30"`); default `HybridStitch()`.
         engine: how the models are run; default: as they are.
         speed: instead of a policy: how many times as fast as the large model, see `recipe.Recipe`.
         closeness: instead of a policy: how close to the large model's picture, 0 to 1.
         recipe: what `calibrate` found, or its file; without one a request calibrates now, which takes minutes.
-        prompts, steps, guidance, size, frames: of that calibration, see `calibrate`.
-        guard: let the large model draw steps that come out broken or unlike those of the calibration, see `guard`.
+        prompts: of that calibration: 4 to 16, of the kind that will be drawn; default: eight of ours.
+        steps: of the large model's picture that everything is compared with; default 50.
+        guidance: guidance scale; default 4.
+        size: height and width in pixels; default: the pipeline's own.
+        frames: of a video; default: the pipeline's own.
+        guard: let the large model draw steps that come out broken or unlike those of the calibration.
         options: for `from_pretrained`, where `small` is loaded.
 
     Raises:
-        HybridStitchError: as `stitching.stitch`; RecipeError: a request that cannot be meant or served. The pipeline is
-            then as it was.
+        HybridStitchError: the models do not fit, the pipeline is not supported, the policy, engine or recipe cannot be
+            used, or the request not be served; says why, and what would do. The pipeline is then as it was.
     """
     decided = None if policy is DEFAULT else policy
     asked = _asked(
@@ -109,10 +113,18 @@ def open_pair(
         large: hub id or folder of the large pipeline; a folder that a stitched pipeline was saved to; or "mini". Not
             needed with a recipe that names its pair.
         small: as in `stitch`; not given for a saved pair or "mini".
-        policy: who draws what; default: the saved pair's, or `HybridStitch()`.
+        policy: which model draws what; default: the saved pair's, or `HybridStitch()`.
         engine: as in `stitch`.
-        speed, closeness, recipe, prompts, steps, guidance, size, frames, guard: as in `stitch`; the miniature pair
-            brings a recipe, and calibrates only with prompts, steps, guidance or size of your own.
+        speed: as in `stitch`; the miniature pair brings a recipe, and calibrates only where prompts, steps, guidance or
+            size are given.
+        closeness: as in `stitch`.
+        recipe: as in `stitch`.
+        prompts: as in `stitch`.
+        steps: as in `stitch`.
+        guidance: as in `stitch`.
+        size: as in `stitch`.
+        frames: as in `stitch`.
+        guard: as in `stitch`.
         options: for `from_pretrained` (dtype, device_map, revision, token, …), the small model included.
 
     Returns:

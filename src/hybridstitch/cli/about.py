@@ -47,7 +47,7 @@ def policies(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """List who can draw what: policies with their options, and the paper's methods by name; or what a recipe serves."""
+    """List policies with their options, and the paper's methods by name; or what a recipe serves."""
     if recipe is not None:
         _served(recipe, as_json)
         return

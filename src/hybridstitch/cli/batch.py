@@ -36,8 +36,10 @@ Devices = Annotated[
 ]
 Verify = Annotated[bool, typer.Option("--verify", help="Hash every picture that is there; draw damaged ones again.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Predict time and disk; write nothing.")]
-Sampled = Annotated[int | None, typer.Option("--n", help="Images of a captions file.", show_default="all")]
-CaptionsSeed = Annotated[int, typer.Option("--captions-seed", help="Of the sample of a captions file.")]
+Sampled = Annotated[int | None, typer.Option("--n", help="How many images of a captions file.", show_default="all")]
+CaptionsSeed = Annotated[
+    int, typer.Option("--captions-seed", help="Seed by which images of a captions file are chosen.")
+]
 
 
 def batch(

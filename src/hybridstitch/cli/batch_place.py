@@ -5,7 +5,6 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +17,7 @@ from ..errors import nearest
 from . import say
 from .asked import BadInput
 from .batch_input import devices_of
+from .extras import install, missing
 
 if TYPE_CHECKING:
     from ..batch.ray_crew import RayCrew
@@ -27,7 +27,7 @@ PLACES = ("here", "ray")
 On = Annotated[str, typer.Option("--on", metavar="here | ray", help="This machine, or a Ray cluster.")]
 Address = Annotated[
     str | None,
-    typer.Option("--address", help="Of the Ray cluster, HOST:PORT.", show_default="this machine's"),
+    typer.Option("--address", help="Address of the Ray cluster, HOST:PORT.", show_default="this machine's"),
 ]
 NumWorkers = Annotated[
     int | None,
@@ -97,8 +97,8 @@ class WorkPlace:
             if flag is not None:
                 raise BadInput(f"{flag} was given; it is of a cluster: add --on ray")
             return cls(ray=False, devices=devices_of(device))
-        if find_spec("ray") is None:
-            raise BadInput("--on ray needs ray, which is not installed: pip install 'hybridstitch[ray]'")
+        if missing("ray"):
+            raise BadInput(f"--on ray needs ray, which is not installed: {install('ray')}")
         if dry_run:
             raise BadInput("--dry-run was given; it times pictures on this machine: leave --on ray out")
         if device is None:

@@ -47,12 +47,16 @@ def calibrate(
             show_default="6, or 2 for a request",
         ),
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", help="Of the large model that all is compared with.")] = STEPS,
+    steps: Annotated[
+        int, typer.Option("--steps", help="Steps of the large model's picture, which all is compared with.")
+    ] = STEPS,
     size: flags.Size = None,
     frames: flags.Frames = None,
     guidance: Annotated[float, typer.Option("--guidance", help="Guidance scale; 1 switches it off.")] = GUIDANCE,
-    seed: Annotated[int, typer.Option("--seed", help="Of the noise of the first prompt.")] = 0,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The recipe.")] = Path("recipe.json"),
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the first prompt's noise.")] = 0,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write the recipe.")] = Path(
+        "recipe.json"
+    ),
     card: Annotated[
         Path | None, typer.Option("--card", metavar="DIR", help="Also write a model card's folder, without weights.")
     ] = None,

@@ -28,30 +28,32 @@ PolicyName = Annotated[
     Option(
         "--policy",
         metavar="NAME",
-        help="Who draws what: a name, a policy or a program; see `hybridstitch policies`.",
+        help="Which model draws what: a preset, a policy or a program; see `hybridstitch policies`.",
         show_default="the pair's own",
     ),
 ]
 Seed = Annotated[
     int | None,
-    Option("--seed", help="Of the noise; further pictures of a prompt take the next seeds.", show_default="0"),
+    Option("--seed", help="Seed of the noise; further pictures of a prompt take the next ones.", show_default="0"),
 ]
-Steps = Annotated[int | None, Option("--steps", help="Steps of denoising.", show_default="50")]
+Steps = Annotated[int | None, Option("--steps", help="Number of denoising steps.", show_default="50")]
 Size = Annotated[
     str | None,
     Option("--size", metavar="WxH", help="Pixels: 128x96, or 128 for a square.", show_default="the pair's own"),
 ]
 Frames = Annotated[
     int | None,
-    Option("--frames", metavar="N", help="Of a video; its pair must draw videos.", show_default="the pair's own"),
+    Option(
+        "--frames", metavar="N", help="Frames of a video, where the pair draws videos.", show_default="the pair's own"
+    ),
 ]
-Fps = Annotated[float | None, Option("--fps", help="Frames of a video a second.", show_default="16")]
+Fps = Annotated[float | None, Option("--fps", help="Frames per second of a video.", show_default="16")]
 Guidance = Annotated[
     float | None,
     Option("--guidance", help="Scale of classifier-free guidance; 1 switches it off.", show_default="4"),
 ]
 Negative = Annotated[str | None, Option("--negative", metavar="TEXT", help="What not to draw.")]
-Count = Annotated[int, Option("--n", help="Pictures of each prompt.")]
+Count = Annotated[int, Option("--n", help="Pictures per prompt.")]
 Batch = Annotated[int | None, Option("--batch", metavar="N", help="Pictures drawn at once.", show_default="1")]
 Out = Annotated[Path, Option("--out", metavar="DIR", help="Where to write.")]
 Device = Annotated[
@@ -75,7 +77,8 @@ Compile = Annotated[
     ),
 ]
 Offload = Annotated[
-    bool, Option("--offload", help="The large model leaves the GPU after its last step, until the picture is decoded.")
+    bool,
+    Option("--offload", help="Move the large model off the GPU after its last step, until the picture is decoded."),
 ]
 Kv = Annotated[
     str | None,
@@ -88,7 +91,10 @@ Kv = Annotated[
 ]
 KvHost = Annotated[bool, Option("--kv-host", help="Keep keys and values in the host's memory.")]
 ImagesPerCall = Annotated[
-    int, Option("--images-per-call", metavar="N", min=1, help="Pictures of one kind that are drawn in one call.")
+    int,
+    Option(
+        "--images-per-call", metavar="N", min=1, help="Draw up to N pictures of the same kind in one pipeline call."
+    ),
 ]
 Compare = Annotated[bool, Option("--compare", help="Also draw with the large model alone; compare times and pictures.")]
 Explain = Annotated[bool, Option("--explain", help="Also write a film strip of each picture and one HTML page.")]
@@ -103,7 +109,7 @@ RecipeFile = Annotated[
 ]
 Speed = Annotated[float | None, Option("--speed", metavar="X", help="How many times as fast as the large model.")]
 Closeness = Annotated[
-    float | None, Option("--closeness", metavar="Y", help="How close to the large model's picture, 0 to 1.")
+    float | None, Option("--closeness", metavar="Y", help="How close to the large model's picture, 0 to 1 (SSIM).")
 ]
 RememberClip = Annotated[
     str | None,

@@ -5,7 +5,6 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
-from importlib.util import find_spec
 from typing import Literal
 
 from packaging.requirements import Requirement
@@ -14,17 +13,9 @@ from ..mini import mini_folder
 from ..mini.parts import TEXT_TOKENS
 from ..pair import fits, memory
 from .asked import Asked
+from .extras import EXTRAS, install, missing
 from .flags import in_flags
 from .pairs import Pair
-
-EXTRAS = {  # what each is for, and its modules
-    "lora": ("LoRA weights", ("peft",)),
-    "tune": ("searching for policies", ("optuna",)),
-    "eval": ("FID, KID and LPIPS", ("torch_fidelity", "lpips")),
-    "cache": ("caching rivals", ("cache_dit",)),
-    "serve": ("serving pictures", ("fastapi", "uvicorn", "pydantic_settings", "prometheus_client")),
-    "video": ("videos as MP4", ("av",)),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,18 +117,18 @@ def _weights() -> Check:
         "model_index.json",
         *(f"{part}/config.json" for part in ("transformer", "small", "vae", "text_encoder", "text_encoder_2")),
     ]
-    missing = [name for name in files if not (folder / name).is_file()]
-    if missing:
+    lacking = [name for name in files if not (folder / name).is_file()]
+    if lacking:
         mend = "pip install --force-reinstall hybridstitch, or train it: python -m hybridstitch.mini.train all"
-        return Check("miniature pair", "broken", f"{', '.join(missing)} not in {folder}", mend)
+        return Check("miniature pair", "broken", f"{', '.join(lacking)} not in {folder}", mend)
     size = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
     return Check("miniature pair", "ok", f"{size / 1e6:.0f} MB of weights")
 
 
 def _extras() -> Iterator[Check]:
     for extra, (what, modules) in EXTRAS.items():
-        missing = [module for module in modules if find_spec(module) is None]
-        if missing:
-            yield Check(what, "absent", f"without {', '.join(missing)}", f"pip install 'hybridstitch[{extra}]'")
+        absent = missing(extra)
+        if absent:
+            yield Check(what, "absent", f"without {', '.join(absent)}", install(extra))
         else:
             yield Check(what, "ok", ", ".join(f"{module} {version(module)}" for module in modules))

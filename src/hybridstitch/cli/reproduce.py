@@ -17,7 +17,6 @@ from .opener import Opener
 
 if TYPE_CHECKING:
     from ..reproduce.settings import Settings
-    from .pairs import Pair
 
 CPU_N, GPU_N, LATENCY_N = 96, 512, 16
 WEIGHTS = ("inception", "clip", "lpips")

@@ -12,14 +12,15 @@ from ..report.layers import Layer, named
 from . import flags, say
 from .asked import BadInput, to_size
 from .batch_place import Address, GpusPerWorker, On, WorkPlace
+from .extras import install, missing
 from .serve_studio import ServeOpener
 from .served import Served, brought
 
 if TYPE_CHECKING:
     from ..recipe import Recall, Recipe
 
-Host = Annotated[str | None, Option("--host", help="Where to listen.", show_default="127.0.0.1")]
-Port = Annotated[int | None, Option("--port", help="Where to listen; 0 for any that is free.", show_default="8000")]
+Host = Annotated[str | None, Option("--host", help="Address to listen on.", show_default="127.0.0.1")]
+Port = Annotated[int | None, Option("--port", help="Port to listen on; 0 for any that is free.", show_default="8000")]
 Devices = Annotated[
     str | None,
     Option("--device", help="One or several, as cuda:0,cuda:1; one process each.", show_default="all there are"),
@@ -32,17 +33,18 @@ Together = Annotated[
     Option("--images-per-call", metavar="N", min=1, help="Pictures of one kind drawn in one call, if that is quicker."),
 ]
 MaxWait = Annotated[
-    float | None, Option("--max-wait", metavar="S", help="Refuse what would wait longer.", show_default="60 seconds")
+    float | None,
+    Option("--max-wait", metavar="S", help="Refuse requests that would wait longer.", show_default="60 seconds"),
 ]
 Timeout = Annotated[
-    float | None, Option("--timeout", metavar="S", help="Give a request up after it.", show_default="600 seconds")
+    float | None, Option("--timeout", metavar="S", help="Give up a request after so long.", show_default="600 seconds")
 ]
 Target = Annotated[
     float | None,
     Option("--target-seconds", metavar="S", help="Under load, draw faster to keep this; needs a recipe."),
 ]
 Floor = Annotated[
-    float | None, Option("--floor", metavar="Y", help="The closeness never gone below for it.", show_default="0.9")
+    float | None, Option("--floor", metavar="Y", help="Never go below this closeness for it.", show_default="0.9")
 ]
 Remember = Annotated[
     Path | None,
@@ -171,14 +173,13 @@ def _recall(settings: Any, recipe: "Recipe | None", clip: str | None) -> "Recall
 
 def _settings(**given: Any) -> Any:
     """Options over environment variables over the defaults."""
-    try:
-        from pydantic import ValidationError
+    absent = missing("serve")
+    if absent:
+        raise HybridStitchError(f"serving needs {', '.join(absent)}, not installed here: {install('serve')}")
+    from pydantic import ValidationError
 
-        from ..serve.settings import ServeSettings
-    except ImportError as error:
-        raise HybridStitchError(
-            f"serving needs packages that are not installed ({error.name}): pip install 'hybridstitch[serve]'"
-        ) from error
+    from ..serve.settings import ServeSettings
+
     try:
         return ServeSettings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:

@@ -152,7 +152,7 @@ def check_time(first: Inputs, now: Inputs) -> None:
     before, after = first["timestep"], now["timestep"]
     if after.data_ptr() != before.data_ptr() and not torch.equal(after[:1], before[:1]):
         raise RunError(
-            "step 1 began, but the scheduler was not seen to make step 0; a loop of your own must step "
+            "step 1 began, but step 0 of the scheduler was not observed; a loop of your own must step "
             "`pipe.scheduler`, and a pipeline that was given this transformer but has another scheduler needs "
             "`other.transformer.follow(other)`"
         )

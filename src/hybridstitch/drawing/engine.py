@@ -42,7 +42,7 @@ class Engine:
     quantise: Literal["off", "int8", "float8"] = "off"
 
     def __post_init__(self) -> None:
-        """Refuse options that cannot be meant, alone or together."""
+        """Refuse options that make no sense, alone or together."""
         kinds = get_type_hints(type(self))
         for name in ("compile", "kv", "quantise"):
             if getattr(self, name) not in get_args(kinds[name]):

@@ -35,10 +35,10 @@ from .prepared import Prepared
 
 
 class StitchedTransformer(Facade, Listener):
-    """Two transformers in the seat of one. `stitch` and `open_pair` make it; `unstitch` takes it out again.
+    """Two transformers in the place of one. `stitch` and `open_pair` put it into a pipeline, `unstitch` takes it out.
 
     Attributes:
-        guard: what makes a step fall back to the large model, see `guard.Guard`; None for nothing.
+        guard: what makes a step fall back to the large model; None for nothing.
     """
 
     __module__ = "hybridstitch"  # what saved pairs name, wherever this file lies

@@ -97,13 +97,13 @@ class OwnWords:
         """The small model's arguments of a call.
 
         Raises:
-            StitchError: embeddings that nobody told it.
+            StitchError: embeddings that it has no encoding of its own for.
         """
         for name in TEXTS:
             if inputs.get(name) is not None and inputs[name] not in self._known:
                 raise StitchError(
-                    f"the small model has text encoders of its own and was not told what {name} is in its words; give "
-                    "prompts, or before each embedding of your own "
+                    f"the small model has text encoders of its own and has no encoding of its own for this {name}; "
+                    "give prompts, or, before the call, name both encodings: "
                     "`pipe.transformer.words.remember(prompt_embeds, small_prompt_embeds)`; a pipeline that joins "
                     "both branches of guidance in one tensor cannot be served"
                 )
@@ -114,7 +114,7 @@ class OwnWords:
         without = {name: less for name, (_, less) in known.items()}
         if any(less is None for less in without.values()):
             raise StitchError(
-                "the small model guides itself and was not told what is said without a prompt; give prompts, or "
+                "the small model guides itself and has no negative embeddings of its own; give prompts, or "
                 "`pipe.transformer.words.remember(prompt_embeds, small_prompt_embeds, small_negative_prompt_embeds)`"
             )
         return {**told, "without": without}

@@ -85,7 +85,7 @@ class SRDiffusion(Policy):
     reduction: Reduction = "norm"
 
     def __post_init__(self) -> None:
-        """Refuse thresholds that cannot be meant."""
+        """Refuse thresholds that make no sense."""
         options.check_thresholds((self.threshold,), 1)
         options.check_adaptive(self.min_large, 1)
         options.check_choices(self)
@@ -128,7 +128,7 @@ class HybridStitch(MaskedPolicy):
     patience: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse masks and thresholds that cannot be meant."""
+        """Refuse masks and thresholds that make no sense."""
         options.check_masks(self.masks)
         options.check_thresholds(self.thresholds, len(self.masks) + 1)
         options.check_adaptive(self.min_large, self.patience)

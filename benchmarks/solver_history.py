@@ -29,7 +29,7 @@ from hybridstitch.policies.program import segment_at
 
 GUIDANCE = 4.0
 SOLVERS: dict[str, Any] = {"UniPC": UniPCMultistepScheduler, "DPM-Solver++": DPMSolverMultistepScheduler}
-CARRIED = {"carry": 0.95, "follow": 0.25}
+CARRIED: dict[str, Any] = {"carry": 0.95, "follow": 0.25}
 POLICIES = (
     Schedule("L30% S*"), Schedule("S40% L*"), Schedule("L30% H40%@0.3 S*"),
     Schedule("L30% S*", **CARRIED), Schedule("L30% H40%@0.3 S*", **CARRIED),

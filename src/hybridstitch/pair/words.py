@@ -102,8 +102,8 @@ class OwnWords:
         for name in TEXTS:
             if inputs.get(name) is not None and inputs[name] not in self._known:
                 raise StitchError(
-                    f"the small model has text encoders of its own and has no encoding of its own for this {name}; give "
-                    "prompts, or, before the call, name both encodings: "
+                    f"the small model has text encoders of its own and has no encoding of its own for this {name}; "
+                    "give prompts, or, before the call, name both encodings: "
                     "`pipe.transformer.words.remember(prompt_embeds, small_prompt_embeds)`; a pipeline that joins "
                     "both branches of guidance in one tensor cannot be served"
                 )

@@ -148,6 +148,8 @@ class Flat:
         if job.prompt == "slow":
             (self.out / f"pid-{os.getpid()}").touch()
             time.sleep(0.2)
+        if job.prompt == "stalls" and self.first(job):
+            time.sleep(600)
         if job.prompt in POINTS and self.first(job):
             die_at(job.prompt, nth=1)
         image = Image.new("RGB", (job.width, job.height), (job.seed % 256, 2, 3))

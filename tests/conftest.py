@@ -30,6 +30,7 @@ def pytest_addoption(parser):
     group = parser.getgroup("hybridstitch")
     group.addoption("--device", default="cpu", help="device of the models under test (default: cpu)")
     group.addoption("--support", metavar="FILE", help="write the table of what pipelines support into this page")
+    group.addoption("--soak", action="store_true", help="run what takes minutes, too: clusters, kills, long loads")
     group.addoption("--dtype", default="float32", choices=DTYPES, help="their dtype (default: float32)")
 
 
@@ -45,6 +46,15 @@ def dtype(pytestconfig):
     import torch
 
     return getattr(torch, pytestconfig.getoption("dtype"))
+
+
+@pytest.fixture(scope="session")
+def server():
+    """Begins processes that have the libraries imported already."""
+    from hybridstitch.batch.pool import fresh
+    from hybridstitch.cli.batch_studio import MODULES
+
+    return fresh(MODULES)
 
 
 # --- the drop-in table ---
@@ -71,8 +81,21 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)  # before -k and -m take tests away
 def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--soak"):
+        left = [item for item in items if item.get_closest_marker("soak")]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
     config.stash[COLLECTED].update((row, None) for item in items for row in dropin_rows(item))
     config.stash[TICKS].update((row, None) for item in items for row in support_rows(item))
+    for item in items:
+        if shares_a_fixture(item):  # made once, by the worker that has all tests of the module
+            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+
+
+def shares_a_fixture(item):
+    """Whether a test uses what its module makes once."""
+    found = item._fixtureinfo.name2fixturedefs.values()
+    return any(definition.scope == "module" for definitions in found for definition in definitions)
 
 
 @pytest.fixture
@@ -116,7 +139,7 @@ def support_page(reports, page):
                 ticks[pipeline, feature] = f'[✓](../{file} "{case}")'
     lines = ["| pipeline | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     for row in sorted(rows):
-        lines.append(f"| `{row}` | " + " | ".join(ticks.get((row, feature), "") for feature in columns) + " |")
+        lines.append(f"| `{row}` | " + " | ".join(ticks.get((row, feature), "—") for feature in columns) + " |")
     before, _, rest = page.partition("| pipeline |")
     after = rest.partition("\n\n")[2]
     return before + "\n".join(lines) + "\n\n" + after

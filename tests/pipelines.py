@@ -64,6 +64,7 @@ class Piped:
         settings: further arguments of the pipeline's class.
         needs: a package its transformer imports when it draws.
         batches: whether the pipeline draws several at once.
+        experts: whether it draws with two large models.
     """
 
     pipeline: str
@@ -78,6 +79,7 @@ class Piped:
     settings: Numbers = field(default_factory=dict)
     needs: str = ""
     batches: bool = True
+    experts: bool = False
 
     @property
     def lacking(self) -> str | None:
@@ -293,6 +295,7 @@ PIPELINES: dict[str, Piped] = {
         inputs=lambda n: {**text(n), **CLIP, "guidance_scale_2": 3.0},
         settings={"boundary_ratio": 0.8},
         grid=(3, 2, 3),
+        experts=True,
     ),
     "wan-i2v": Piped(
         pipeline="WanImageToVideoPipeline",

@@ -43,6 +43,9 @@ class Flat:
             raise ZeroDivisionError("as it was told to")
         return [[drawn(order.seed + k) for k in range(order.count)] for order in orders]
 
+    def keep(self):
+        return ()
+
     def rest(self):
         pass
 

@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -18,7 +19,7 @@ from hybridstitch.measure.intervals import Interval
 from hybridstitch.measure.price import Prices
 from hybridstitch.mini import opened
 from hybridstitch.policies.parse import parse
-from hybridstitch.recipe import Home, Point, Recipe, kind_of
+from hybridstitch.recipe import Home, Point, Recall, Recipe, kind_of
 
 HERE = Path(__file__).parent
 POINTS = (  # policy, steps, noise levels, speed, closeness
@@ -30,7 +31,7 @@ POINTS = (  # policy, steps, noise levels, speed, closeness
 SIZE = (32, 16)
 
 
-def recipe(path: Path) -> Path:
+def recipe(path: Path, recall: Recall | None = None) -> Path:
     """A recipe of the pair that `mini_folder.save` writes."""
     large = mini_folder.transformer(layers=3, heads=4, seed=1).num_parameters()
     small = mini_folder.transformer(layers=2, heads=2, seed=2).num_parameters()
@@ -54,6 +55,7 @@ def recipe(path: Path) -> Path:
     found = Recipe(
         home=home, prices=Prices(call=0.01, step=0.0002, large=0.01, small=0.004, masked={"fresh": (0.006, 0.006)}),
         shares={}, prompts={"searched": 4, "checked": 2, "sha256": "0"}, seed=0, asked={}, points=points, verdict=(),
+        recall=recall,
     )  # fmt: skip
     found.save(path)
     return path
@@ -61,11 +63,13 @@ def recipe(path: Path) -> Path:
 
 @dataclass
 class Running:
-    """A server in a process of its own."""
+    """A server in a process of its own; `early` says what its page and health routes answered before it was open."""
 
     url: str
     process: subprocess.Popen
     log: Path
+    early: dict[str, int] = field(default_factory=dict)
+    first: Future | None = None
 
     def lines(self, **facts) -> list[dict]:
         """Lines of its log that say these."""
@@ -97,8 +101,10 @@ class Running:
 
 
 @contextmanager
-def serving(folder: Path, mini: Path, *words: str, command: str | None = None, **environment: str):
-    """A server, until the block ends."""
+def serving(
+    folder: Path, mini: Path, *words: str, command: str | None = None, first: dict | None = None, **environment: str
+):
+    """A server, until the block ends; `first` is asked for before the pair is open."""
     folder.mkdir(parents=True, exist_ok=True)
     called = [sys.executable, "-m", "hybridstitch", "serve"]
     if command is not None:
@@ -113,9 +119,15 @@ def serving(folder: Path, mini: Path, *words: str, command: str | None = None, *
         process = subprocess.Popen([*called, "--port", "0", *words], stdout=out, stderr=log, env=variables)
     try:
         running = Running("", process, folder / "log")
-        running.until(lambda: "drawing at" in (folder / "out").read_text() or process.poll() is not None, 120)
+        said = folder / "out"
+        running.until(lambda: " answers\n" in said.read_text() or process.poll() is not None, 60)
         assert process.poll() is None, running.log.read_text()
-        running.url = (folder / "out").read_text().split()[-1]
+        running.url = said.read_text().split()[-2]
+        running.early = {path: running.get(path).status_code for path in ("/", "/health/live", "/health/ready")}
+        with ThreadPoolExecutor(1) as pool:
+            running.first = None if first is None else pool.submit(running.draw, **first)
+            running.until(lambda: "drawing at" in said.read_text() or process.poll() is not None, 120)
+            assert process.poll() is None, running.log.read_text()
         yield running
     finally:
         process.kill()

@@ -44,7 +44,7 @@ MASKED = {
     "branches": st.sampled_from(["both", "cond"]),
     "carry": st.floats(0, 1),
     "follow": st.floats(0, 1),
-    "signal": st.sampled_from(["denoised", "latent"]),
+    "signal": st.sampled_from(["denoised", "latent", "prediction"]),
     "reduction": st.sampled_from(["token", "norm", "elementwise"]),
 }
 
@@ -61,6 +61,7 @@ def hybrids(draw):
 SRDIFFUSIONS = st.builds(
     SRDiffusion,
     threshold=NUMBER,
+    criterion=st.sampled_from(["level", "drop"]),
     min_large=st.floats(0, 1),
     signal=MASKED["signal"],
     reduction=MASKED["reduction"],

@@ -45,7 +45,10 @@ DEFAULTS = listing.Defaults(negative="", seed=7, size=(64, 64), steps=5, guidanc
 
 
 def desks(out, *devices):
-    return [Desk(out=out, setting=SETTING, device=device, open=Flat(out)) for device in devices or ("cpu",)]
+    return [
+        Desk(out=out, setting=SETTING, device=device, open=Flat(out), modules=("hybridstitch.report.takes",))
+        for device in devices or ("cpu",)
+    ]
 
 
 def some(*prompts):

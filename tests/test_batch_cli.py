@@ -1,7 +1,6 @@
 """`hybridstitch batch` on an untrained pair: killed at every write and resumed, refused, predicted."""
 
 import json
-import multiprocessing
 import shutil
 import signal
 
@@ -31,12 +30,6 @@ JOBS = (
     '{"prompt": "a small cat", "policy": "L2 H@0.3 S", "steps": 4}',
 )
 SHORT = ("--steps", "3", "--size", "16", "--policy", "large")
-PRELOADED = [
-    "diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3",
-    "transformers.models.clip.modeling_clip",
-    "hybridstitch.cli.pairs",
-    "hybridstitch.cli.artist",
-]
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +65,6 @@ def whole(mini, tmp_path_factory):
 
 def pixels(folder):
     return {path.name: Image.open(path).tobytes() for path in folder.glob("*.png")}
-
-
-@pytest.fixture(scope="module")
-def server():
-    """Processes that have the libraries imported already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    return context
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -310,6 +295,8 @@ BAD = {
     "n": (("--n", "3"), JOBS[0], "it samples a captions file"),
     "compile": (("--compile", "hole"), JOBS[0], "--compile hole was given; did you mean 'whole'?"),
     "offload": (("--offload",), JOBS[0], "offload=True moves the large model off a GPU, the models are on cpu"),
+    "kv": (("--kv", "float4"), JOBS[0], "--kv float4 was given; did you mean 'float8'?"),
+    "kv and compile": (("--kv-host", "--compile", "whole"), JOBS[0], "leave compile out, or kv_host"),
     "per call": (("--images-per-call", "0"), JOBS[0], "Invalid value for '--images-per-call'"),
     "folder": (("--out", "jobs.jsonl/x"), JOBS[0], "--out jobs.jsonl/x cannot be written to (Not a directory)"),
 }
@@ -381,3 +368,18 @@ def test_a_process_a_device(run, whole, tmp_path):
     assert (code, err, json.loads(out)["drawn"]) == (0, [], 3)
     assert pixels(tmp_path / "out") == pixels(whole)
     assert len(list((tmp_path / "out" / ledger.FOLDER).iterdir())) in (1, 2)  # one may draw all while the other opens
+
+
+def test_a_cluster_without_ray_is_refused_in_one_line(run, monkeypatch):
+    monkeypatch.setattr("hybridstitch.cli.batch_place.find_spec", lambda name: None)
+    code, _, (line,) = run("--on", "ray")
+    assert code == 2
+    assert line == "error: --on ray needs ray, which is not installed: pip install 'hybridstitch[ray]'"
+
+
+def test_what_each_picture_shows_is_written_beside_them(whole):
+    found = [json.loads(line) for line in (whole / "metadata.jsonl").read_text().splitlines()]
+    assert [(row["text"], row["seed"]) for row in found] == [
+        ("a big dog on a meadow", 1), ("a big dog on a meadow", 2), ("a small cat", 0),
+    ]  # fmt: skip
+    assert {row["file_name"] for row in found} == {path.name for path in whole.glob("*.png")}

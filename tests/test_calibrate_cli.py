@@ -2,9 +2,6 @@
 
 import json
 import re
-import signal
-import subprocess
-import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
@@ -14,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from batch_workers import command_line
 from hybridstitch.cli import main
 from hybridstitch.mini import opened
 from hybridstitch.recipe import Recipe
@@ -203,18 +201,18 @@ def test_bad_input_is_one_line_and_code_2(calibrated, here, capsys, words, compl
     assert len([line for line in said.err.splitlines() if line.startswith("error: ")]) == 1
 
 
-def test_a_killed_calibration_goes_on(mini, here):
-    words = [sys.executable, "-m", "hybridstitch", "calibrate", "--prompts", "prompts.txt", *SHORT]
-    run = subprocess.Popen(words, cwd=here, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+def test_a_killed_calibration_goes_on(mini, here, server, capsys):
+    words = ["calibrate", "--prompts", "prompts.txt", *SHORT]
+    run = server.Process(target=command_line, args=(words, {opened.FOLDER: str(mini)}, "never"))
+    run.start()
     state = here / ".recipe.state"
-    while run.poll() is None and not (state.is_file() and '"scores"' in state.read_text()):
+    while run.is_alive() and not (state.is_file() and '"scores"' in state.read_text()):
         time.sleep(0.05)
-    run.send_signal(signal.SIGKILL)
-    run.communicate()
+    run.kill()
+    run.join()
     before = state.read_text().splitlines()
-    again = subprocess.run(words, cwd=here, capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
-    assert "holds an unfinished calibration" in again.stderr
+    assert main(words) == 0
+    assert "holds an unfinished calibration" in capsys.readouterr().err
     assert not state.exists()
     prices = next(json.loads(line)["prices"] for line in before if '"prices"' in line)
     assert Recipe.load(here / "recipe.json").prices.to_json() == prices

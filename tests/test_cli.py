@@ -1,11 +1,13 @@
 """The command line: what it refuses and how, and the commands that draw nothing."""
 
 import json
+from importlib import import_module
 
 import pytest
 
 from hybridstitch import __version__
 from hybridstitch.cli import main
+from hybridstitch.cli.asked import BadInput
 from hybridstitch.cli.generate import two_models
 from hybridstitch.mini import opened
 from hybridstitch.mini.scenes import Scene
@@ -209,3 +211,27 @@ def test_inspect_refuses_other_pictures(run, tmp_path):
     code, _, err = run("inspect", "other.png")
     assert code == 2
     assert "does not say how it was drawn" in err[0]
+
+
+OPENED = {
+    "generate": ((PROMPT,), "pairs", "Pair.open"),
+    "calibrate": ((), "pairs", "Pair.open"),
+    "batch": (("jobs.jsonl", "--device", "cpu"), "batch", "JobStudio"),
+    "serve": ((), "serve", "ServeOpener"),
+}
+
+
+@pytest.mark.parametrize("command", OPENED)
+def test_commands_that_draw_run_the_models_as_asked(command, run, tmp_path, monkeypatch):
+    words, module, opens = OPENED[command]
+    (tmp_path / "jobs.jsonl").write_text(json.dumps({"prompt": PROMPT}))
+
+    def opened_with(*args, engine, **more):
+        raise BadInput(f"opened with {engine}")
+
+    place = import_module(f"hybridstitch.cli.{module}")  # its name in the package is the command's function
+    *inside, last = opens.split(".")
+    monkeypatch.setattr(getattr(place, inside[0]) if inside else place, last, opened_with)
+    code, _, err = run(command, *words, "--kv", "float8", "--kv-host")
+    assert code == 2
+    assert "opened with kv=float8,kv-host=true" in err[-1]

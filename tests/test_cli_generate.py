@@ -277,6 +277,8 @@ def test_an_engine_is_asked_for_and_refused_where_it_cannot_be_had(run, capsys):
     assert "--compile hole was given; did you mean 'whole'?" in capsys.readouterr().err
     assert main(["generate", PROMPT, *SHORT, "--offload"]) == 2
     assert "offload=True moves the large model off a GPU, the models are on cpu" in capsys.readouterr().err
+    assert main(["generate", PROMPT, *SHORT, "--kv", "flot8"]) == 2
+    assert "--kv flot8 was given; did you mean 'float8'?" in capsys.readouterr().err
 
 
 OF_OTHERS = ("matplotlib", "torchmetrics")

@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from hybridstitch.batch.crew import Crew
+from hybridstitch.batch.crew import LocalCrew
 from hybridstitch.errors import RunError
 
 ENDLESS = """
 import os, time
-from hybridstitch.batch.crew import Crew
+from hybridstitch.batch.crew import LocalCrew
 
 def work(desk, task):
     os.write(1, b"%d\\n" % os.getpid())  # in one piece
     time.sleep(600)
 
 if __name__ == "__main__":
-    with Crew(int, 2, START) as crew:
+    with LocalCrew(int, 2, START) as crew:
         list(crew.map(work, [0, 1]))
 """
 
@@ -43,7 +43,7 @@ def _ignores_interruptions_with_one_thread(desk, task):
 
 def test_a_crew_does_all_tasks_and_passes_errors_on():
     for count in (1, 2):
-        with Crew(lambda: 2, count) as crew:
+        with LocalCrew(lambda: 2, count) as crew:
             assert sorted(crew.map(_double, [1, 2, 3, 4, 5])) == [(0, 2), (1, 4), (2, 6), (3, 8), (4, 10)]
             with pytest.raises(ValueError, match="unlucky"):
                 list(crew.map(_double, [1, 13, 3, 4]))
@@ -51,32 +51,32 @@ def test_a_crew_does_all_tasks_and_passes_errors_on():
 
 
 def test_an_error_shows_where_it_happened_in_its_process():
-    with Crew(lambda: 2, 2) as crew, pytest.raises(ValueError, match="unlucky") as error:
+    with LocalCrew(lambda: 2, 2) as crew, pytest.raises(ValueError, match="unlucky") as error:
         list(crew.map(_double, [13]))
     assert 'raise ValueError("unlucky")' in str(error.value.__cause__)
 
 
 def test_members_leave_interruptions_to_their_caller():
-    with Crew(lambda: 2, 2) as crew:
+    with LocalCrew(lambda: 2, 2) as crew:
         assert list(crew.map(_ignores_interruptions_with_one_thread, [0])) == [(0, (True, 1))]
 
 
 def test_members_are_let_go_in_the_middle_of_a_task(monkeypatch):
     monkeypatch.setattr("hybridstitch.batch.pool.PATIENCE_SECONDS", 0.1)
     start = time.monotonic()
-    with Crew(lambda: 2, 2) as crew, pytest.raises(ValueError, match="unlucky"):
+    with LocalCrew(lambda: 2, 2) as crew, pytest.raises(ValueError, match="unlucky"):
         list(crew.map(_double, [600, 13]))
     assert time.monotonic() - start < 30
 
 
 def test_a_killed_process_is_told():
-    with Crew(lambda: 2, 2) as crew, pytest.raises(RunError, match="was killed"):
+    with LocalCrew(lambda: 2, 2) as crew, pytest.raises(RunError, match="was killed"):
         list(crew.map(_double, [99]))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl")
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.parametrize("start", ["fork", "fresh"])
 def test_members_do_not_outlive_a_killed_parent(how, start, tmp_path):
     script = tmp_path / "endless.py"
     script.write_text(ENDLESS.replace("START", repr(start)))

@@ -58,6 +58,8 @@ def measured(pipe, calls, signal="denoised", last=None, guidance=GUIDANCE):
     v = [(p[0] if len(p) == 1 else p[0] + guidance * (p[1] - p[0])).float() for p in parts]
     if signal == "latent":
         return [*x[1:], last.float()]
+    if signal == "prediction":
+        return v
     return [a - sigma * b for a, b, sigma in zip(x, v, pipe.scheduler.sigmas, strict=False)]
 
 
@@ -68,7 +70,7 @@ def changes(outputs, first=None):
 
 
 @pytest.mark.parametrize("reduction", ["token", "norm", "elementwise"])
-@pytest.mark.parametrize("signal", ["denoised", "latent"])
+@pytest.mark.parametrize("signal", ["denoised", "latent", "prediction"])
 @pytest.mark.parametrize("guidance", [GUIDANCE, 1.0], ids=["guided", "unguided"])
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 def test_distances_and_masks_are_those_of_the_formulas(size, guidance, signal, reduction):

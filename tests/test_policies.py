@@ -128,6 +128,16 @@ def test_sr_diffusion_switches_once_below_its_threshold():
     assert SRDiffusion().measured == ("denoised", "norm")
 
 
+def test_sr_diffusion_switches_where_its_distance_hardly_falls_any_more():
+    """tanh 2 − tanh 1 = .20, tanh 1.1 − tanh 1.09 = .004; a rise, or no fall at all, is no sign of rest."""
+    policy = SRDiffusion(threshold=0.01, criterion="drop", signal="prediction")
+    assert letters(policy, 7, [None, 2.0, 1.0, 1.0, 1.1, 1.09])[0] == "LLLLLLS"
+    assert letters(policy, 6, [None, 1.0, 0.999, 0.1, 0.05])[0] == "LLLSSS"
+    assert letters(replace(policy, min_large=0.8), 6, [None, 1.0, 0.999, 0.1, 0.0999])[0] == "LLLLLS"
+    assert letters(policy, 5, [None, None, 0.5, None])[0] == "LLLLL"
+    assert policy.measured == ("prediction", "norm")
+
+
 def test_hybrid_stitch_passes_every_stage_even_below_the_last_threshold():
     """The paper: below τ_1 while still in the first stage, the second is not skipped."""
     policy = HybridStitch(masks=(0.3,), thresholds=(0.3, 0.25))
@@ -214,6 +224,10 @@ def test_defaults_are_left_out_of_a_string():
         ("L10 H15@0.3 S25", Schedule("L10 H15@0.3 S25")),
         ("S*", Schedule("S*")),
         ("sr-diffusion:threshold=0.01", SRDiffusion(threshold=0.01)),
+        (
+            "sr-diffusion:criterion=drop,signal=prediction,threshold=0.01",
+            SRDiffusion(criterion="drop", signal="prediction", threshold=0.01),
+        ),
     ],
 )
 def test_parse(text, policy):
@@ -235,7 +249,8 @@ REFUSED = [
     ("hybrid-stitch:text=cashed", "text='cashed' was given; did you mean 'cached'?"),
     ("hybrid-stitch:branches=cnd", "branches='cnd' was given; did you mean 'cond'?"),
     ("sr-diffusion:reduction=elementwize", "did you mean 'elementwise'?"),
-    ("sr-diffusion:signal=x", "signal='x' was given; known: denoised, latent"),
+    ("sr-diffusion:criterion=dropp", "did you mean 'drop'?"),
+    ("sr-diffusion:signal=x", "signal='x' was given; known: denoised, latent, prediction"),
     ("hybrid-stitch:update-mask=maybe", "update_mask='maybe' cannot be read; write true or false"),
     (
         "hybrid-stitch:masks=a/b",

@@ -7,7 +7,10 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import Future
+from csv import DictReader
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -29,9 +32,12 @@ from mini_folder import save
 from test_batch import SETTING, check, desks, some
 
 pytest.importorskip("ray", reason="ray is not installed")
+import ray
 from ray.cluster_utils import Cluster
+from ray.exceptions import ObjectStoreFullError, OutOfDiskError, RayTaskError
 
-from hybridstitch.batch.on_ray import check_place, on_ray
+from hybridstitch.batch.on_ray import RaySeat, check_place, connected, on_ray
+from hybridstitch.batch.ray_crew import RayCrew
 from hybridstitch.report.picture import PACKAGES, versions
 
 JOBS, STEPS = 16, 12  # of so many steps that a kill falls amid the work
@@ -125,7 +131,7 @@ def test_nothing_is_lost_or_doubled_when_driver_worker_and_node_are_killed(clust
     kill_and_compare(cluster, batch, tmp_path / "out", tmp_path / "alone", first=3, second=2)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_nothing_is_lost_or_doubled_wherever_the_kills_fall(cluster, tmp_path):
     batch = ["batch", listed(tmp_path, 200), *OPTIONS, "--steps", "3", "--json"]
     assert main([*batch, "--out", str(tmp_path / "alone")]) == 0
@@ -175,6 +181,78 @@ def kill_and_compare(cluster, batch, out, alone, *, first, second):
     assert {row.error_class for row in rows if row.status == "error"} == {"WorkerDied"}
 
 
+def test_a_slow_worker_does_not_hold_the_end(cluster, tmp_path):
+    jobs = {HERE.id_of(job): job for job in some("a", "stalls", "c", "d").values()}
+    (desk,) = (replace(desk, setting=HERE) for desk in desks(tmp_path))
+    folder.begin(tmp_path, jobs, HERE, {}, folder.look(tmp_path, jobs, HERE, verify=False))
+    with on_ray(desk, address=cluster.address, workers=2, gpus=0, most=9) as executor:
+        drawn = draw_all(jobs, executor, lambda outcome: None)
+    assert set(drawn.done) == set(jobs)
+    check(tmp_path, jobs)
+
+
+# --- a crew ---
+
+
+def crew_task(desk, task):
+    """Twice the number; None is killed at its first try."""
+    if isinstance(task, Path):
+        if not task.exists():
+            task.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return "again"
+    if task == 13:
+        raise ValueError("unlucky")
+    return desk * task
+
+
+def test_a_crew_does_all_tasks_passes_errors_on_and_outlives_its_members(cluster, tmp_path):
+    with RayCrew(partial(int, 2), versions(), folder=tmp_path, address=cluster.address, workers=2) as crew:
+        assert sorted(crew.map(crew_task, [1, 2, 3, 4, 5])) == [(0, 2), (1, 4), (2, 6), (3, 8), (4, 10)]
+        with pytest.raises(ValueError, match="unlucky"):
+            list(crew.map(crew_task, [1, 13, 3]))
+        assert sorted(crew.map(crew_task, [tmp_path / "killed", 7])) == [(0, "again"), (1, 14)]
+        assert crew.here == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["killed"]
+    older = {**versions(), "torch": "1.0"}
+    with (
+        pytest.raises(WorkError, match=r"runs on .* with torch .*, not 1\.0"),
+        RayCrew(partial(int, 2), older, address=cluster.address, workers=1) as crew,
+    ):
+        list(crew.map(crew_task, [1]))
+
+
+def test_a_reproduction_draws_and_scores_in_the_cluster_what_it_does_here(cluster, tmp_path, capsys):
+    words = ["reproduce", "steps", "--n", "2", "--steps", "6", "--size", "32", "--no-calibrate", "--out"]
+    assert main([*words, str(tmp_path / "here")]) == 0
+    there = ["--on", "ray", "--address", cluster.address, "--num-workers", "2"]
+    assert main([*words, str(tmp_path / "there"), *there]) == 0
+    assert f"workers of {cluster.address} draw; what is timed is timed by this process, on " in capsys.readouterr().err
+    found = {
+        name: {path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("*.png")}
+        for name in ("here", "there")
+    }
+    assert found["here"] == found["there"] != {}
+    columns = [
+        [
+            [cell for name, cell in row.items() if name != "cost"]
+            for row in DictReader((tmp_path / name / "raw.csv").open())
+        ]
+        for name in found
+    ]
+    assert columns[0] == columns[1] != []
+
+
+def test_a_calibration_draws_in_the_cluster(cluster, tmp_path, capsys):
+    (tmp_path / "prompts.txt").write_text("a dog\na cat\na cow\na big dog\n")
+    words = ["calibrate", "--prompts", str(tmp_path / "prompts.txt"), "--steps", "6", "--size", "32", "--minutes", "0"]
+    there = ["--on", "ray", "--address", cluster.address, "--num-workers", "2"]
+    assert main([*words, *there, "--out", str(tmp_path / "recipe.json")]) == 0
+    recipe = json.loads((tmp_path / "recipe.json").read_text())
+    assert len(recipe["points"]) > 1
+    assert "what is timed is timed by this process" in capsys.readouterr().err
+
+
 # --- refused before or at the first job ---
 
 
@@ -185,6 +263,24 @@ def test_an_address_that_is_not_there_is_one_line(mini, monkeypatch, tmp_path, c
     assert main([*words, "--on", "ray", "--address", "127.0.0.1:1"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: there is no Ray cluster at 127.0.0.1:1 (")
+
+
+def test_a_cluster_of_another_ray_is_one_line(cluster, monkeypatch):
+    monkeypatch.setattr(ray, "__version__", "2.1.0")
+    with pytest.raises(WorkError, match=r"cannot work on Ray at .*: Version mismatch: .*2\.1\.0") as error:
+        connected(cluster.address).__enter__()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("full", [ObjectStoreFullError("2 GiB"), OutOfDiskError("2 GiB")])
+def test_a_full_object_store_is_one_line(full):
+    seat = object.__new__(RaySeat)
+    for error in (full, RayTaskError("do", "trace", full)):
+        future = Future()
+        future.set_exception(error)
+        with pytest.raises(WorkError, match="the object store of its node is full") as told:
+            seat.outcomes(future)
+        assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize("package", PACKAGES)

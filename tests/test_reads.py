@@ -21,6 +21,7 @@ POLICIES = {
     "t-stitch": "t-stitch",
     "skip": "skip:large-steps=5",
     "sr-diffusion": "sr-diffusion:threshold=0.4",
+    "sr-diffusion by its drop": "sr-diffusion:criterion=drop,signal=prediction,threshold=0.4",
     "reuse": "reuse:bound=0.3,of=sr-diffusion:threshold=0.2",
     "hybrid": str(HYBRID),
     "static": "hybrid-stitch:thresholds=0.65/0.3,update-mask=false",

@@ -41,7 +41,7 @@ def here(tmp_path_factory, mini):
     folder = tmp_path_factory.mktemp("serve")
     words = ("--recipe", str(recipe(folder / "recipe.json")), "--timeout", "60")
     limits = {"HYBRIDSTITCH_MAX_STEPS": "12", "HYBRIDSTITCH_MAX_IMAGES": "3", "HYBRIDSTITCH_MAX_BODY_MIB": "2"}
-    with serving(folder, mini, *words, **limits, HYBRIDSTITCH_MAX_PIXELS="1000000") as running:
+    with serving(folder, mini, *words, **limits, HYBRIDSTITCH_MAX_PIXELS="1000000", first={}) as running:
         yield running
 
 
@@ -65,6 +65,11 @@ def picture(size=(48, 32), mode="RGB", hole=None):
 
 
 # --- OpenAI's SDK ---
+
+
+def test_the_page_and_health_answer_while_the_pair_is_opened_and_requests_wait_for_it(here):
+    assert here.early == {"/": 200, "/health/live": 200, "/health/ready": 503}
+    assert here.first.result().status_code == 200
 
 
 def test_openai_generates(client):

@@ -1,9 +1,16 @@
 """What each pipeline supports: the rows and columns of docs/support.md, a tick for each test that passes.
 
+Only what applies to a pipeline is a test here; where the page has no tick, there is none. A pipeline that cannot be
+built here is skipped by the name of what is missing.
+
 python -m pytest tests/test_support.py --support docs/support.md     writes the page's table anew
 """
 
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import pytest
@@ -13,7 +20,7 @@ from peft import LoraConfig
 from hybridstitch import Engine, HybridStitch, Replay, Schedule
 from hybridstitch.families.known import facts_of
 from hybridstitch.policies.plan import Plan, Region, Stroke
-from pipelines import PIPELINES, WIDTH, Piped, heads, picture, text, words
+from pipelines import PIPELINES, WIDTH, Piped, heads, picture, pil, qwen_vae, text, wan_vae, words
 from seen import same
 from small_models import vae as image_vae
 
@@ -25,15 +32,15 @@ OTHERS = {
         config={
             "sample_size": 8,
             "pos_embed_max_size": 16,
-            "in_channels": 4,
-            "out_channels": 4,
+            "in_channels": 16,  # what its inpainting asks for
+            "out_channels": 16,
             "num_layers": 2,
             "attention_head_dim": 8,
             "joint_attention_dim": WIDTH,
             "pooled_projection_dim": POOLED,
         },
         sizes=tuple({"num_attention_heads": n, "caption_projection_dim": 8 * n} for n in (4, 2)),
-        parts=lambda: {"vae": image_vae()},
+        parts=lambda: {"vae": image_vae(latent_channels=16)},
         absent="text_encoder tokenizer text_encoder_2 tokenizer_2 text_encoder_3 tokenizer_3",
         inputs=lambda n: {
             **text(n),
@@ -67,30 +74,110 @@ OTHERS = {
         grid=(8, 6),
     ),
 }
+OTHERS["flux-kontext"] = replace(
+    OTHERS["flux"],
+    pipeline="FluxKontextPipeline",
+    inputs=lambda n: {**OTHERS["flux"].inputs(n), "image": picture(1, 32, 24), "_auto_resize": False},
+)
 ROWS = {**OTHERS, **PIPELINES}
-FROM_A_PICTURE = {  # a pipeline of the same parts that begins with one, and one that fills a hole
-    "sd3": ("StableDiffusion3Img2ImgPipeline", "StableDiffusion3InpaintPipeline"),
-    "flux": ("FluxImg2ImgPipeline", "FluxInpaintPipeline"),
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beginning:
+    """Another pipeline of a row's parts, that begins with a picture or a video.
+
+    Attributes:
+        pipeline: its class's name.
+        asked: further arguments of its call.
+        parts: makes components that the row lacks.
+    """
+
+    pipeline: str
+    asked: Mapping[str, Any]
+    parts: Callable[[], dict[str, Any]] = dict
+
+
+def into(pipeline, size=(32, 24), *, hole=False, parts=dict, **asked):
+    """From a picture of (height, width), or into a hole of one."""
+    mask = {"mask_image": torch.ones(1, 1, *size)} if hole else {}
+    pixels = {"height": size[0], "width": size[1]}
+    return Beginning(
+        pipeline=pipeline, asked={"image": picture(1, *size), "strength": 0.9, **pixels, **mask, **asked}, parts=parts
+    )
+
+
+def clip_vae():
+    """A tiny one of CogVideoX, 4 channels, factor 4 × 8 × 8."""
+    return {
+        "vae": diffusers.AutoencoderKLCogVideoX(
+            down_block_types=("CogVideoXDownBlock3D",) * 4, up_block_types=("CogVideoXUpBlock3D",) * 4,
+            block_out_channels=(8, 8, 8, 8), latent_channels=4, layers_per_block=1, norm_num_groups=2,
+        ).eval()
+    }  # fmt: skip
+
+
+FILM = {"video": [pil(picture(1, 32, 48))] * 9, "strength": 0.9}
+FROM_A_PICTURE = {
+    "sd3": into("StableDiffusion3Img2ImgPipeline"),
+    "flux": into("FluxImg2ImgPipeline"),
+    "flux2": into("Flux2Pipeline", (64, 64), image=pil(picture(1, 64, 64))),
+    "qwen-image": into("QwenImageImg2ImgPipeline", (64, 48), parts=lambda: {"vae": qwen_vae()}),
+    "chroma": into("ChromaImg2ImgPipeline", parts=lambda: {"vae": image_vae()}),
+    "wan": Beginning(pipeline="WanVideoToVideoPipeline", asked=FILM, parts=wan_vae),
+    "cogvideox": Beginning(pipeline="CogVideoXVideoToVideoPipeline", asked=FILM, parts=clip_vae),
+}
+INTO_A_HOLE = {
+    "sd3": into("StableDiffusion3InpaintPipeline", hole=True),
+    "flux": into("FluxInpaintPipeline", hole=True),
+    "flux-kontext": into("FluxKontextInpaintPipeline", hole=True),
+    "flux2-klein": into(
+        "Flux2KleinInpaintPipeline", image=pil(picture(1, 32, 24)), mask_image=pil(torch.ones(1, 3, 32, 24))
+    ),
+    "qwen-image": into("QwenImageInpaintPipeline", (64, 48), hole=True, parts=lambda: {"vae": qwen_vae()}),
+    "chroma": into("ChromaInpaintPipeline", hole=True, parts=lambda: {"vae": image_vae()}),
 }
 COMPILED = ("sd3", "flux", "wan", "ltx", "qwen-image")
 BOTH, MASKED = "L2 S*", "L2 H1@0.3 S*"
 
 
-@pytest.fixture(params=ROWS)
+@pytest.fixture
 def piped(request):
     """A row that can be built here."""
     return ROWS[request.param].here()
 
 
-def parts_of(piped, policy):
-    """A stitched pipeline of a family that draws parts."""
-    if not facts_of(piped.kind).masks:
-        pytest.skip(f"{piped.kind} draws whole steps")
-    if "transformer_2" in piped.parts():
-        pytest.skip("two experts draw whole steps")
-    return piped.stitched(policy)
+def on(where):
+    """A test of the rows that something applies to."""
+    return pytest.mark.parametrize("piped", [name for name, row in ROWS.items() if where(name, row)], indirect=True)
 
 
+def any_row(name, row):
+    """It applies to all."""
+    return True
+
+
+def draws_parts(name, row):
+    """Its large model draws parts of a picture."""
+    return facts_of(row.kind).masks and not row.experts
+
+
+def one_large(name, row):
+    """It does not draw with two experts, the second of which would move away from the small model."""
+    return not row.experts
+
+
+def takes_lora(name, row):
+    """Its class takes adapters, or is not here to ask."""
+    kind = getattr(diffusers, row.kind, None)
+    return kind is None or hasattr(kind, "add_adapter")
+
+
+def from_a_picture(name, row):
+    """It begins with a picture by itself, or another pipeline of its parts does."""
+    return name in FROM_A_PICTURE or "image" in row.inputs(1)
+
+
+@on(any_row)
 @pytest.mark.support("whole steps")
 def test_whole_steps(piped):
     plain = piped.draw(piped.build(), steps=3)
@@ -101,9 +188,10 @@ def test_whole_steps(piped):
     assert [str(step.drawn) for step in pipe.transformer.trace.of(0)] == ["L", "L", "S"]
 
 
+@on(draws_parts)
 @pytest.mark.support("masks")
 def test_masks(piped):
-    pipe = parts_of(piped, "large")
+    pipe = piped.stitched("large")
     plain = piped.draw(pipe, steps=3)
     large, tokens = Plan((Stroke("L"),)), pipe.transformer.trace.tokens
     every = Plan((Stroke("S"), Stroke("L", Region(1.0, tokens=tuple(range(tokens))))))
@@ -112,19 +200,21 @@ def test_masks(piped):
     assert not any(step.fallback for step in pipe.transformer.trace.records)
 
 
+@on(draws_parts)
 @pytest.mark.support("cached text")
 def test_cached_text(piped):
-    pipe = parts_of(piped, Schedule(MASKED, text="cached"))
+    pipe = piped.stitched(Schedule(MASKED, text="cached"))
     assert piped.draw(pipe, steps=3).isfinite().all()
     steps = pipe.transformer.trace.of(0)
     assert steps[2].mask
     assert not any(step.fallback for step in steps)
 
 
+@on(any_row)
 @pytest.mark.support("adaptive")
 @pytest.mark.filterwarnings("ignore::hybridstitch.errors.StitchWarning")
 def test_adaptive(piped):
-    masks = facts_of(piped.kind).masks and "transformer_2" not in piped.parts()
+    masks = draws_parts("", piped)
     pipe = piped.stitched(HybridStitch(masks=(0.3,), thresholds=(9.0, 1e-9)) if masks else "sr-diffusion:threshold=9")
     piped.draw(pipe, steps=4)
     steps = pipe.transformer.trace.of(0)
@@ -132,22 +222,20 @@ def test_adaptive(piped):
     assert all(step.distance for step in steps[1:3])
 
 
+@on(lambda name, row: row.batches)
 @pytest.mark.support("batches")
 def test_batches(piped):
-    if not piped.batches:
-        pytest.skip(f"{piped.pipeline} draws one at a time")
     pipe = piped.stitched(BOTH)
     drawn = piped.draw(pipe, 2, steps=3)
     assert (pipe.transformer.trace.images, len(drawn)) == (2, 2)
     assert torch.equal(piped.draw(pipe, 2, steps=3), drawn)
 
 
+@on(takes_lora)
 @pytest.mark.support("LoRA")
 @pytest.mark.filterwarnings("ignore:this LoRA reaches the large model only")
 def test_lora(piped):
     pipe = piped.build()
-    if not hasattr(pipe.transformer, "add_adapter"):
-        pytest.skip(f"{piped.kind} takes no LoRA")
     before = piped.draw(pipe, steps=3)
     attention = LoraConfig(r=2, target_modules=r".*\.(to_q|to_query)$", init_lora_weights=False)
     torch.manual_seed(6)
@@ -162,10 +250,9 @@ def test_lora(piped):
     assert torch.equal(piped.draw(other, steps=3), before)
 
 
+@on(one_large)
 @pytest.mark.support("offload")
 def test_offload(piped):
-    if "transformer_2" in piped.parts():
-        pytest.skip("refused: the second expert would move away from the small model")
     pipe = piped.stitched(BOTH)
     expected = piped.draw(pipe, steps=3)
     pipe.enable_model_cpu_offload(device="cpu")
@@ -173,10 +260,9 @@ def test_offload(piped):
     pipe.remove_all_hooks()
 
 
+@on(lambda name, row: name in COMPILED)
 @pytest.mark.support("compile")
-def test_compile(piped, request):
-    if request.node.callspec.params["piped"] not in COMPILED:
-        pytest.skip("not tried: tracing a model takes up to half a minute")
+def test_compile(piped):
     pipe = piped.stitched(BOTH)
     expected = piped.draw(pipe, steps=3)
     torch._dynamo.reset()
@@ -185,6 +271,7 @@ def test_compile(piped, request):
     torch._dynamo.reset()
 
 
+@on(any_row)
 @pytest.mark.support("save and open")
 def test_save_and_open(piped, tmp_path):
     pipe = piped.stitched(BOTH)
@@ -196,36 +283,42 @@ def test_save_and_open(piped, tmp_path):
     same(piped.draw(again, steps=3), expected, 1e-5)
 
 
-def begun(piped, request, which):
-    """A stitched pipeline that begins with a picture, of the parts of a row's."""
-    name = request.node.callspec.params["piped"]
-    if "image" in piped.inputs(1) and which == 0:
-        return piped.stitched(BOTH), {}
-    if name not in FROM_A_PICTURE:
-        pytest.skip(f"not tried with {piped.pipeline}")
+def begun(piped, beginning):
+    """A stitched pipeline that begins with a picture, and how it is called."""
     pipe = piped.stitched(BOTH)
-    other = getattr(diffusers, FROM_A_PICTURE[name][which])(**pipe.components)
+    if beginning is None:
+        return piped, pipe
+    kind = getattr(diffusers, beginning.pipeline, None) or pytest.skip(f"no {beginning.pipeline} here")
+
+    def taken(function, **given):
+        return {name: value for name, value in given.items() if name in inspect.signature(function).parameters}
+
+    other = kind(**taken(kind, **{**pipe.components, **beginning.parts()}))
     other.set_progress_bar_config(disable=True)
     other.transformer.follow(other)
-    return other, {"image": picture(1, 32, 24), "strength": 0.9}
+    return replace(piped, inputs=lambda n: taken(kind.__call__, **{**piped.inputs(n), **beginning.asked})), other
 
 
+@on(from_a_picture)
 @pytest.mark.support("image to image")
 def test_image_to_image(piped, request):
-    pipe, more = begun(piped, request, 0)
-    begins = Piped(**{**vars(piped), "inputs": lambda n: {**piped.inputs(n), **more}})
-    assert begins.draw(pipe, steps=4).isfinite().all()
+    called, pipe = begun(piped, FROM_A_PICTURE.get(request.node.callspec.params["piped"]))
+    assert called.draw(pipe, steps=4).isfinite().all()
     assert {str(step.drawn) for step in pipe.transformer.trace.of(0)} == {"L", "S"}
 
 
+@on(lambda name, row: name in INTO_A_HOLE)
 @pytest.mark.support("inpaint")
 def test_inpaint(piped, request):
-    pipe, more = begun(piped, request, 1)
-    hole = {"mask_image": torch.ones(1, 1, 32, 24)}
-    if piped.kind == "SD3Transformer2DModel":
-        pytest.skip("shown with 16 channels in tests/test_exact.py")
-    begins = Piped(**{**vars(piped), "inputs": lambda n: {**piped.inputs(n), **more, **hole}})
-    assert begins.draw(pipe, steps=4).isfinite().all()
+    called, pipe = begun(piped, INTO_A_HOLE[request.node.callspec.params["piped"]])
+    assert called.draw(pipe, steps=4).isfinite().all()
+    assert {str(step.drawn) for step in pipe.transformer.trace.of(0)} == {"L", "S"}
+
+
+def lacking(test, row):
+    """Whether something that a test needs is not here."""
+    others = {"test_image_to_image": FROM_A_PICTURE, "test_inpaint": INTO_A_HOLE}.get(test.partition("[")[0], {})
+    return ROWS[row].lacking or (row in others and not hasattr(diffusers, others[row].pipeline))
 
 
 def test_the_page_ticks_what_is_tested_here(support_table):
@@ -234,5 +327,6 @@ def test_the_page_ticks_what_is_tested_here(support_table):
         pytest.skip("asked for by itself, beside no test of the table")
     page = (Path(__file__).parent.parent / "docs" / "support.md").read_text(encoding="utf-8")
     ticked = {cell.partition('")')[0] for cell in page.split('tests/test_support.py "')[1:]}
-    assert ticked <= {nodeid.partition("::")[2] for _, _, nodeid in support_table}
-    assert all(f"| `{row}` |" in page for row in dict.fromkeys(row for _, row, _ in support_table))
+    tests = {nodeid.partition("::")[2]: row for _, row, nodeid in support_table}
+    assert ticked <= set(tests)
+    assert {test for test, row in tests.items() if not lacking(test, row)} <= ticked

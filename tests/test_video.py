@@ -18,6 +18,7 @@ from hybridstitch.errors import StitchError
 from hybridstitch.measure.lockstep import draw_together
 from hybridstitch.measure.profile import follow
 from hybridstitch.measure.start import decode, prepare
+from hybridstitch.pair.memory import outline
 from hybridstitch.recipe import Recipe
 from hybridstitch.report import picture
 from hybridstitch.report.clip import encode_clip, latent_frame
@@ -88,7 +89,18 @@ def test_calibration_knows_frames(pipe, folder, tmp_path, capsys):
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a big dog\na small cat\nthe snow\na dog at night\n")
     out = tmp_path / "recipe.json"
-    words = ["calibrate", "--pair", str(folder), "--prompts", str(prompts), *SHORT, "--closeness", "0.01"]
+    words = [
+        "calibrate",
+        "--pair",
+        str(folder),
+        "--prompts",
+        str(prompts),
+        *SHORT,
+        "--closeness",
+        "0.01",
+        "--minutes",
+        "0.05",
+    ]
     assert main([*words, "--out", str(out)]) == 0
     recipe = Recipe.load(out)
     assert recipe.home.frames == 9
@@ -183,6 +195,28 @@ def test_what_wan_cannot_draw_is_refused_in_a_line(folder, words, said, capsys, 
     assert said in " ".join(capsys.readouterr().err.split())
 
 
+def test_videos_are_not_reproduced(folder, capsys, monkeypatch, tmp_path):
+    """Of a folder, and of hub ids, whose configurations alone are fetched."""
+    monkeypatch.setattr("hybridstitch.cli.pairs.open_pair", lambda *a, **k: pytest.fail("was loaded"))
+    jobs = tmp_path / "jobs.jsonl"
+    jobs.write_text('{"prompt": "a big dog"}\n')
+    words = ["reproduce", "table1", "--prompts", str(jobs), "--n", "1", "--out", str(tmp_path / "out")]
+    for pair in ([str(folder)], ["a/large", "a/small"]):
+        monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda name, file: saved(folder, file))
+        assert main([*words, "--pair", *pair]) == 2
+        said = capsys.readouterr().err
+        assert f"--pair {pair[0]} draws videos; the paper's tables and figures are of pictures" in " ".join(
+            said.split()
+        )
+        assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def saved(folder, file):
+    """Where a saved pair has what a repository of its large model would."""
+    return str(folder / file.replace("transformer/config", "transformer/large/config"))
+
+
 def test_what_does_not_fit_is_refused_before_it_is_loaded(folder, capsys, monkeypatch):
     monkeypatch.setattr("hybridstitch.cli.pairs.open_pair", lambda *a, **k: pytest.fail("was loaded"))
     monkeypatch.setattr("hybridstitch.pair.fits.capacity", lambda device: 500_000)
@@ -191,6 +225,23 @@ def test_what_does_not_fit_is_refused_before_it_is_loaded(folder, capsys, monkey
     said = " ".join(capsys.readouterr().err.split())
     assert "masks at 512x512 of 81 frames keep" in said
     assert "a policy of whole steps" in said
+
+
+def test_keys_and_values_of_the_command_line(folder, capsys, monkeypatch, tmp_path):
+    """Kept in what was asked for; predicted so, too, and refused with the flags that would fit."""
+    words = ["generate", PROMPT, "--pair", str(folder), *SHORT, "--policy", "L2 H1@0.3 S*"]
+    kept = {}
+    for name, more in {"same": [], "float8": ["--kv", "float8"], "host": ["--kv-host"]}.items():
+        assert main([*words, *more, "--out", str(tmp_path / name), "--json"]) == 0
+        kept[name] = json.loads(capsys.readouterr().out)["images"][0]["path"]
+    pixels = {name: picture.read(path).pixels for name, path in kept.items()}
+    assert pixels["host"] == pixels["same"] != pixels["float8"]
+    known = outline(str(folder), element_bytes=4)
+    room = sum(known.weights.values()) + known.need((9, 32, 48)).keys_values // 2
+    monkeypatch.setattr("hybridstitch.pair.fits.capacity", lambda device: room)
+    assert main([*words, "--out", str(tmp_path / "full")]) == 2
+    assert "what fits: --kv float8, " in " ".join(capsys.readouterr().err.split())
+    assert main([*words, "--out", str(tmp_path / "full"), "--kv", "float8"]) == 0
 
 
 @pytest.mark.parametrize(("option", "value"), [("--frames", "9"), ("--fps", "8")])

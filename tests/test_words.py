@@ -1,6 +1,7 @@
 """A small model with text encoders of its own is told every prompt in its own words, and nothing else changes."""
 
 import copy
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,9 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config,
 
 from flux_models import POOLED, TEXT, generate, pipeline, transformer
 from hybridstitch import Replay, open_pair, stitch, unstitch
-from hybridstitch.errors import PairError, StitchError
+from hybridstitch.errors import PairError, StitchError, StitchWarning
+from hybridstitch.families.known import facts_of, shape_of
+from hybridstitch.measure.profile import follow
 from hybridstitch.policies.plan import Plan, Region, Stroke
 from pipelines import PIPELINES, words
 from seen import same
@@ -184,3 +187,36 @@ def test_a_small_model_that_guides_itself_is_told_each_prompt_and_none():
     guided = draw(large, negative_prompt=None)
     assert torch.equal(guided, draw(small))
     assert torch.equal(draw(copy.deepcopy(large), negative_prompt=None), guided)
+
+
+def test_a_small_model_that_guides_itself_counts_twice_where_a_mask_is_not_worth_it():
+    large, small = pair()
+    model, vae = large.transformer, large.vae
+    tokens = facts_of("FluxTransformer2DModel").tokens(model.config, vae.config, (1024, 1024))
+    costs = [shape_of(each, tokens).flops() for each in (small.transformer, model)]
+    between = round(1 - 1.5 * costs[0] / costs[1], 3)  # worth it with one call of the small model, not with two
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", StitchWarning)
+        stitch(large, small, f"L2 H2@{between} S*")
+        draw(large)
+    large.transformer.words.guidance = 2.0
+    with pytest.warns(StitchWarning, match=rf"a mask of {between} is not worth it .* with its two calls"):
+        draw(large, negative_prompt=None)
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_a_measured_pair_asks_the_small_model_in_its_own_words(guided):
+    large, small = pair()
+    stepped = []
+    asked = {"num_inference_steps": 4, "guidance_scale": 3.5, "true_cfg_scale": 2.0 if guided else 1.0}
+    draw(
+        small, ["cat"], negative_prompt=["fog"] if guided else None, **asked,
+        callback_on_step_end=lambda pipe, step, time, given: stepped.append(given["latents"]) or {},
+    )  # fmt: skip
+    stitch(large, small, "large")
+    if guided:
+        large.transformer.words.guidance, large.transformer.words.negative = 2.0, "fog"
+    way = follow(large, "cat", steps=4, guidance=3.5, seed=7, height=32, width=24, max_sequence_length=TEXT)
+    span = large.scheduler.sigmas[1] - large.scheduler.sigmas[0]
+    same(way.latents[0] + span * way.small[0], stepped[0][0], 1e-5)
+    assert not torch.equal(way.small[0], way.large[0])

@@ -9,21 +9,25 @@ One calibration, then held-out prompts that it did not see:
 2. The same at the times of the presets that have one, and of cache-dit where it is installed.
 3. For each requested closeness the mean over the held-out prompts.
 
+Every rival draws the first 16 prompts. One that the served plan is ahead of there by more than four standard errors, in
+SSIM and in PSNR, is settled; every other draws all of them. A row says of how many prompts it is.
+
     python -m benchmarks.calibration --prompts 64
     python -m benchmarks.calibration --prompts 24 --speeds 3 5 8 --guidance 1.5 --out docs/results/calibration/guidance
     python -m benchmarks.calibration --prompts 24 --speeds 3 5 8 --size 128x96 --out docs/results/calibration/size
     python -m benchmarks.calibration --prompts 24 --speeds 1.5 2 3 --steps 8 --shift 5 --out docs/results/calibration/8
 
 writes recipe.json, raw.csv, table.json and table.md. What was drawn is kept in `--state`, so that a run goes on where
-it was stopped.
+it was stopped. Times want a machine that does nothing else, pictures do not: `--only calibrate` and `--only draw` stop
+early.
 """
 
 import argparse
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean, median, stdev
 from time import perf_counter
 from typing import Any
 
@@ -53,6 +57,8 @@ from hybridstitch.reproduce import caches
 SPEEDS = (1.5, 2.0, 3.0, 5.0, 8.0, 12.0, 16.0)
 CLOSENESS = (0.8, 0.85, 0.9, 0.95, 0.98)
 SEARCHED = 8  # prompts of the calibration
+FIRST = 16  # prompts every rival draws
+SURE = 4.0  # standard errors
 SEED = 1000  # of them
 
 
@@ -105,13 +111,15 @@ class Bench:
         return self.recipe.prices.seconds(one.policy, one.steps)
 
     def scores(self, one: Candidate) -> list[Score]:
-        """Of every prompt, in order."""
-        return list(self.board.row(one, range(len(self.prompts))).scores)
+        """Of the prompts it drew, in order."""
+        drawn = self.board.state.scores
+        count = next((p for p in range(len(self.prompts)) if (p, one.steps, one.text) not in drawn), len(self.prompts))
+        return list(self.board.row(one, range(count)).scores)
 
-    def draw(self, candidates: Sequence[Candidate]) -> None:
-        """All held-out prompts, on all cores."""
+    def draw(self, candidates: Sequence[Candidate], prompts: Iterable[int]) -> None:
+        """Held-out prompts, on all cores."""
         with self.board.crew():
-            for prompt in range(len(self.prompts)):
+            for prompt in prompts:
                 self.board.evaluate([self.board.reference, *candidates], [prompt], (0.0, 1.0))
                 print(f"\rprompt {prompt + 1}/{len(self.prompts)} ", end="", flush=True)
         print()
@@ -163,6 +171,21 @@ def ahead(mine: Sequence[Score], closeness: Sequence[float], psnr: Sequence[floa
     }
 
 
+def ends(brackets: Iterable[Bracket]) -> list[Candidate]:
+    """What they are between, each once."""
+    return list(dict.fromkeys(one for bracket in brackets for one in (bracket.slower, bracket.faster)))
+
+
+def settled(mine: Sequence[Score], rival: Bracket, bench: Bench) -> bool:
+    """Whether a plan is surely ahead of a rival by the prompts that both drew."""
+    for field in ("closeness", "psnr"):
+        theirs = rival.mixed(bench.scores, field)
+        ahead = [getattr(one, field) - other for one, other in zip(mine, theirs, strict=False)]
+        if len(ahead) < 2 or mean(ahead) <= SURE * stdev(ahead) / len(ahead) ** 0.5:
+            return False
+    return True
+
+
 def main() -> None:
     """Calibrate, draw, time, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -175,11 +198,14 @@ def main() -> None:
     parser.add_argument("--shift", type=float, help="of the scheduler; default: the pair's own")
     parser.add_argument("--out", type=Path, default=Path("docs/results/calibration"))
     parser.add_argument("--state", type=Path, help="default: beside the results, out/NAME.state")
+    parser.add_argument("--only", choices=("calibrate", "draw"), help="end after this, and time nothing more")
     args = parser.parse_args()
     args.state = args.state or Path("out") / f"{args.out.name}.state"
     for folder in (args.out, args.state.parent):
         folder.mkdir(parents=True, exist_ok=True)
     bench = Bench(args)
+    if args.only == "calibrate":
+        return
     recipe, reference = bench.recipe, bench.board.seconds
     options = rivals(recipe, args.steps, bench.cost)
     own = dict(fixed())
@@ -187,7 +213,7 @@ def main() -> None:
     refused: dict[str, str] = {}
     wanted = {f"{speed:g}": speed for speed in args.speeds}
     wanted |= {name: reference / bench.cost(one) for name, one in own.items()}
-    stock = bench.cached(args.timed) if caches.installed() and args.steps >= 10 else None
+    stock = bench.cached(args.timed) if caches.installed() and args.steps >= 10 and not args.only else None
     if stock is not None:
         wanted["cache-dit"] = stock["speed"]
     for name, speed in wanted.items():
@@ -202,8 +228,13 @@ def main() -> None:
             found = around(of, bench.cost(served[name][1]), bench.cost)
             if found is not None:
                 brackets[name, rival] = found
-    drawn = [one for _, one in served.values()] + [one for b in brackets.values() for one in (b.slower, b.faster)]
-    bench.draw(list(dict.fromkeys([*drawn, *own.values(), *close.values()])))
+    every, first = range(args.prompts), range(min(FIRST, args.prompts))
+    mine = [one for _, one in served.values()]
+    bench.draw(list(dict.fromkeys([*mine, *own.values(), *close.values()])), every)
+    bench.draw(ends(brackets.values()), first)
+    bench.draw(ends(b for (of, _), b in brackets.items() if not settled(bench.scores(served[of][1]), b, bench)), every)
+    if args.only:
+        return
     requested = {name: served[name][1] for name in map("{:g}".format, args.speeds) if name in served}
     delivered = bench.time(list(dict.fromkeys(requested.values())), args.timed)
     lines = []

@@ -22,7 +22,7 @@ def markdown(report: dict[str, Any]) -> str:
     out += ["", "| ahead in SSIM of | " + " | ".join(f"at {line['requested']:g}" for line in asked) + " |"]
     out.append("|---" * (1 + len(asked)) + "|")
     for name in names:
-        cells = [str(line["rows"][name]["ahead"]) if name in line["rows"] else "" for line in asked]
+        cells = [_ahead(line, name) if name in line["rows"] else "" for line in asked]
         out.append(f"| {name} | {' | '.join(cells)} |")
     out += ["", "| at the time of | speed | served | ahead of it, SSIM | dB |", "|---|---|---|---|---|"]
     for line in others:
@@ -31,6 +31,12 @@ def markdown(report: dict[str, Any]) -> str:
     out += ["", "| closeness requested | reached | by |", "|---|---|---|"]
     out += [f"| {line['requested']} | {line['reached']} | `{line['policy']}` |" for line in report["closeness"]]
     return "\n".join(out) + "\n"
+
+
+def _ahead(line: dict[str, Any], name: str) -> str:
+    """With the number of prompts, where those are not all."""
+    found, whole = line["rows"][name]["ahead"], line["closeness"].number
+    return f"{found}" + ("" if found.number == whole else f", {found.number} prompts")
 
 
 def _plan(line: dict[str, Any]) -> str:

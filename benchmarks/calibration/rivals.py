@@ -34,8 +34,8 @@ class Bracket:
     share: float
 
     def mixed(self, scores: Callable[[Candidate], Sequence[Score]], field: str) -> list[float]:
-        """A score of each prompt, in order."""
-        both = zip(scores(self.slower), scores(self.faster), strict=True)
+        """A score of each prompt that both drew, in order."""
+        both = zip(scores(self.slower), scores(self.faster), strict=False)
         return [getattr(a, field) * (1 - self.share) + getattr(b, field) * self.share for a, b in both]
 
 

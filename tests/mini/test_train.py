@@ -18,7 +18,7 @@ from hybridstitch.mini.train.loop import Clock, TrainingRecipe, rate_factor, tra
 from hybridstitch.mini.words import OBJECTS
 
 CPU = torch.device("cpu")
-RECIPE = TrainingRecipe(images=24, batch=4, warmup_steps=2)
+RECIPE = TrainingRecipe(images=16, batch=4, warmup_steps=2)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def flow(pool: ScenePool) -> FlowTask:
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(pool: ScenePool, tmp_path: Path) -> None:
     whole = train(flow(pool), RECIPE, tmp_path / "whole.pt", CPU)
-    train(flow(pool), RECIPE, tmp_path / "broken.pt", CPU, stop_after_steps=3)
+    train(flow(pool), RECIPE, tmp_path / "broken.pt", CPU, stop_after_steps=2)
     broken = train(flow(pool), RECIPE, tmp_path / "broken.pt", CPU)
     assert whole.keys() == broken.keys()
     for name, value in whole.items():

@@ -1,12 +1,12 @@
 """Tasks side by side: on a CPU one process and one thread for each core, which draws small models faster than one
-process on all cores.
+process on all cores. `ray_crew` has the same in a cluster.
 
-    with Crew(studio, processes(device)) as crew:
+    with LocalCrew(studio, processes(device)) as crew:
         for place, result in crew.map(draw, tasks): …
 
 Work is called with what a member works at, made once in each process, and a task. Results come as they are ready; an
 error of any task ends the map, and what was yielded before stays. A forked member shares the models of this process; a
-spawned one makes its own. Where there are no forks, on other devices and for one core, tasks are done here.
+fresh one makes its own. Where there are no forks, on other devices and for one core, tasks are done here.
 """
 
 import os
@@ -14,8 +14,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
-from functools import cached_property, partial
-from typing import Any, Generic, Self
+from functools import cache, partial
+from typing import Any, Generic, Protocol, Self
 
 import torch
 
@@ -35,32 +35,19 @@ def processes(device: torch.device) -> int:
     return min(cores(), MOST) if device.type == "cpu" and sys.platform == "linux" else 1
 
 
-class Crew(Generic[Place]):
-    """Members that keep their desks between maps; a context manager, so that no process is left behind."""
+class Crew(Protocol[Place]):
+    """Members that keep their desks between maps; a context manager, so that nobody is left behind."""
 
-    def __init__(self, desk: Callable[[], Place], count: int, start: Start = "fork") -> None:
-        """A crew; its processes begin with the first map.
-
-        Args:
-            desk: makes what a member works at; importable by name for `spawn`.
-            count: processes; 1 does everything in this one.
-            start: how a process begins.
-        """
-        self._desk, self._count = desk, count
-        self._pool = Pool(partial(_with_one_thread, desk), count, start) if count > 1 else None
-
-    @cached_property
+    @property
     def here(self) -> Place:
-        """The desk in this process."""
-        return self._desk()
+        """The desk in this process, which times what is timed."""
+        ...
 
-    def __enter__(self) -> Self:
-        return self
+    def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None:
         """Let the members go, in the middle of a task too."""
-        if self._pool is not None:
-            self._pool.close()
+        ...
 
     def map(self, work: Callable[[Place, Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """Do all tasks.
@@ -73,9 +60,44 @@ class Crew(Generic[Place]):
             place of the task and what work gave, as they are ready.
 
         Raises:
-            RunError: a process was killed.
+            RunError: a member was killed.
             Exception: what work raised.
         """
+        ...
+
+
+class LocalCrew(Generic[Place]):
+    """Processes of this machine, or this one; see `Crew`."""
+
+    def __init__(
+        self, desk: Callable[[], Place], count: int, start: Start = "fork", modules: Sequence[str] = ()
+    ) -> None:
+        """A crew; its processes begin with the first map.
+
+        Args:
+            desk: makes what a member works at; importable by name for `fresh`.
+            count: processes; 1 does everything in this one.
+            start: how a process begins.
+            modules: what a fresh one imports.
+        """
+        self._here, self._count = cache(desk), count
+        self._pool = Pool(partial(_with_one_thread, desk), count, start, (__name__, *modules)) if count > 1 else None
+
+    @property
+    def here(self) -> Place:
+        """The desk in this process."""
+        return self._here()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let the members go, in the middle of a task too."""
+        if self._pool is not None:
+            self._pool.close()
+
+    def map(self, work: Callable[[Place, Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        """See `Crew`."""
         if self._pool is None:
             yield from ((place, work(self.here, task)) for place, task in enumerate(tasks))
             return

@@ -4,6 +4,7 @@ DIR/<id>.png          one picture a job; a video's middle frame, which says how 
 DIR/<id>.mp4          the video, or .webp
 DIR/jobs.jsonl        the jobs of the last call, in order, with their ids
 DIR/batch.json        where they came from, and the setting they share
+DIR/metadata.jsonl    what each picture shows, see `imagefolder`
 DIR/manifest/*.jsonl  what became of each try
 """
 
@@ -26,6 +27,7 @@ from . import ledger
 from .job import BatchSetting, Job, id_of
 from .ledger import Ledger, ManifestRow
 
+LISTS = ("jobs.jsonl", "batch.json")
 END = b"IEND\xaeB`\x82"  # of a whole PNG
 
 
@@ -54,6 +56,13 @@ def name_of(job_id: str) -> str:
 def file_of(job_id: str, job: Job) -> str:
     """The file that a job is drawn for: its picture, or a video beside it."""
     return name_of(job_id) if job.frames is None else f"{job_id}{ending()}"
+
+
+def files(out: Path, jobs: Mapping[str, Job]) -> list[Path]:
+    """All files that a batch has made so far."""
+    names = dict.fromkeys(name for key, job in jobs.items() for name in (name_of(key), file_of(key, job)))
+    found = [out / name for name in (*names, *LISTS, "metadata.jsonl") if (out / name).is_file()]
+    return [*found, *sorted((out / ledger.FOLDER).glob("*.jsonl"))]
 
 
 def look(out: Path, jobs: Mapping[str, Job], setting: BatchSetting, *, verify: bool) -> Found:

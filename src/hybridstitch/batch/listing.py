@@ -1,6 +1,6 @@
 """Jobs from a file: a list with a column for each thing a job may say, or a sample of a captions file.
 
-A list is JSONL or CSV with the columns of `COLUMNS`; only `prompt` is needed, and what a row leaves out is the
+A list is JSONL, CSV or Parquet with the columns of `COLUMNS`; only `prompt` is needed, and what a row leaves out is the
 default. A row that names a preset made for few steps takes its steps and noise levels along.
 
 A captions file has the layout of COCO's (`annotations` with `id`, `image_id`, `caption`). Of each image one caption is
@@ -8,9 +8,7 @@ taken and of all images n, both in the order of SHA-256(seed/id): a smaller samp
 any machine. The k-th caption is drawn from seed + k, so that noise differs from picture to picture.
 """
 
-import csv
 import hashlib
-import io
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -24,9 +22,9 @@ from ..policies.levels import check_levels
 from ..policies.policy import Policy
 from ..policies.presets import PRESETS, policy_named
 from .job import Job, JobsError
+from .rows import LISTS, check_columns, text_of
 
-COLUMNS = ("prompt", "negative", "seed", "size", "frames", "fps", "steps", "guidance", "policy", "shift", "levels")
-SUFFIXES = (".jsonl", ".csv", ".json")
+SUFFIXES = (*LISTS, ".json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +66,7 @@ def read(path: Path, defaults: Defaults, *, n: int | None = None, captions_seed:
     """Read a file of jobs.
 
     Args:
-        path: .jsonl, .csv, or .json for captions.
+        path: .jsonl, .csv, .parquet, or .json for captions.
         defaults: of rows that leave something out.
         n: images of a captions file; None takes all.
         captions_seed: of the sample.
@@ -81,61 +79,25 @@ def read(path: Path, defaults: Defaults, *, n: int | None = None, captions_seed:
         raise JobsError(f"{path} is no list of jobs: {nearest(suffix, SUFFIXES)} (.json is a captions file)")
     try:
         data = path.read_bytes()
-        text = data.decode("utf-8-sig")
     except FileNotFoundError as error:
         raise JobsError(f"there is no file {path}") from error
     except OSError as error:
         raise JobsError(f"{path} cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise JobsError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
     origin: dict[str, Any] = {"file": path.name, "sha256": hashlib.sha256(data).hexdigest()}
     if suffix == ".json":
-        jobs = tuple(_captions(path, text, defaults, n, captions_seed))
+        jobs = tuple(_captions(path, text_of(path, data), defaults, n, captions_seed))
         origin |= {"captions_seed": captions_seed, "n": len(jobs)}
     else:
         if n is not None:
             raise JobsError(f"--n {n} was given; it samples a captions file (.json), and {path} is a list: shorten it")
-        rows = _json_lines(path, text) if suffix == ".jsonl" else _csv_lines(path, text)
-        jobs = tuple(_job(where, row, defaults) for where, row in rows)
+        jobs = tuple(_job(where, row, defaults) for where, row in LISTS[suffix](path, data))
     if not jobs:
         raise JobsError(f'{path} holds no job; a line of a list is for example {{"prompt": "a big dog"}}')
     return Listing(jobs=jobs, origin=origin)
 
 
-def _json_lines(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            where = f"{path} line {number}"
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise JobsError(f"{where} is not JSON ({error.msg} at character {error.pos + 1})") from error
-            if not isinstance(row, dict):
-                raise JobsError(f'{where} is no object; write for example {{"prompt": "a big dog", "seed": 1}}')
-            yield where, row
-
-
-def _csv_lines(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        _check_columns(f"{path} line 1", table.fieldnames or ())
-        for row in table:
-            where = f"{path} line {table.line_num}"
-            if None in row:
-                raise JobsError(f"{where} has more cells than there are columns; quote a prompt that has a comma")
-            yield where, {key: cell for key, cell in row.items() if cell}
-    except csv.Error as error:
-        raise JobsError(f"{path} line {table.line_num} is not CSV ({error})") from error
-
-
-def _check_columns(where: str, columns: Any) -> None:
-    for column in columns:
-        if column not in COLUMNS:
-            raise JobsError(f"{where}: there is no column {column!r}; {nearest(str(column), COLUMNS)}")
-
-
 def _job(where: str, row: Mapping[str, Any], defaults: Defaults) -> Job:
-    _check_columns(where, row)
+    check_columns(where, row)
     row = {key: value for key, value in row.items() if value is not None}
     prompt, negative = row.get("prompt", ""), row.get("negative", defaults.negative)
     for name, value in (("prompt", prompt), ("negative", negative)):

@@ -11,14 +11,21 @@ import re
 import socket
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import ray  # pyright: ignore[reportMissingImports]
-from ray.exceptions import RayActorError, RayError, RayTaskError  # pyright: ignore[reportMissingImports]
+from ray.exceptions import (  # pyright: ignore[reportMissingImports]
+    ObjectStoreFullError,
+    OutOfDiskError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+)
 
 from ..disk.files import PART
 from ..report.picture import PACKAGES, versions
@@ -26,6 +33,10 @@ from .job import WorkError
 from .seats import Seats, opened
 from .work import AttemptGroup, Desk, DeviceLost, Outcome, Worker, WorkerDied
 
+FULL_STORE = (
+    "cannot send what it drew: the object store of its node is full, and so is the disk behind it; "
+    "`ray start --object-store-memory BYTES` makes more room, and a shared folder, without --collect, needs none"
+)
 ANSWERS_SECONDS = 5  # an address
 HOW_IT_DIED = (  # in Ray's words, and in ours
     (r"node has died|node was terminated|marked dead", "its node"),
@@ -52,7 +63,7 @@ def on_ray(desk: Desk, *, address: str | None, workers: int | None, gpus: float,
     desk = replace(desk, out=desk.out.absolute())
     mark = desk.out / f".{uuid.uuid4().hex}{PART}"  # what workers see of the folder
     with connected(address):
-        count = workers if workers is not None else _room(gpus)
+        count = workers if workers is not None else room(gpus)
         mark.touch()
         try:
             seats = Seats([RaySeat(desk, mark.name, gpus) for _ in range(min(count, most))], desk.out)
@@ -114,14 +125,37 @@ def check_place(desk: Desk, mark: str) -> None:
     Raises:
         WorkError: says what differs.
     """
-    here, wanted = versions(), desk.setting.versions
+    check_versions(desk.setting.versions)
+    if not desk.sends:
+        check_folder(desk.out, mark, ", or say --collect")
+
+
+def check_versions(wanted: Mapping[str, str]) -> None:
+    """Refuse a place with other packages than the driver's.
+
+    Raises:
+        WorkError: says which.
+    """
+    here = versions()
     apart = [f"{name} {here[name]}, not {wanted[name]}" for name in PACKAGES if here[name] != wanted.get(name)]
     if apart:
         raise WorkError(f"runs on {socket.gethostname()} with {'; '.join(apart)}; install what the driver has")
-    if not desk.sends and not (desk.out / mark).is_file():
+
+
+def check_folder(folder: Path, mark: str, otherwise: str = "") -> None:
+    """Refuse a place that does not see the driver's folder.
+
+    Args:
+        folder: the driver's.
+        mark: a file that the driver made there.
+        otherwise: another way out than a shared one.
+
+    Raises:
+        WorkError: it does not.
+    """
+    if not (folder / mark).is_file():
         raise WorkError(
-            f"does not see the folder {desk.out} of the driver from {socket.gethostname()}; name a shared one, or say "
-            "--collect"
+            f"does not see the folder {folder} of the driver from {socket.gethostname()}; name a shared one{otherwise}"
         )
 
 
@@ -156,9 +190,13 @@ class RaySeat:
             if "creation task" in said or "failed to import" in said:
                 raise WorkError(f"cannot begin: {said.strip().splitlines()[-1]}") from error
             raise WorkerDied(_how(said, type(error).__name__)) from error
+        except (ObjectStoreFullError, OutOfDiskError) as error:
+            raise WorkError(FULL_STORE) from error
         except RayTaskError as error:
             if isinstance(error.cause, WorkError | DeviceLost):
                 raise error.cause from None
+            if isinstance(error.cause, ObjectStoreFullError | OutOfDiskError):
+                raise WorkError(FULL_STORE) from error
             raise WorkError(f"cannot send what it drew: {str(error).strip().splitlines()[-1]}") from error
         except RayError as error:
             raise WorkError(f"cannot be reached: {' '.join(str(error).split())}") from error
@@ -194,7 +232,7 @@ def _check_answers(address: str) -> None:
         ) from error
 
 
-def _room(gpus: float) -> int:
+def room(gpus: float) -> int:
     """Workers that the nodes have room for.
 
     Raises:

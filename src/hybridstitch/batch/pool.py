@@ -1,6 +1,6 @@
 """Processes that work for this one.
 
-    pool = Pool(open_desk, 4, "spawn")
+    pool = Pool(open_desk, 4, "fresh")
     future = pool.submit(work, task)        work(desk, task) in one of four processes, each at a desk of its own
     pool.close()
 
@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextvars import ContextVar
 from copy import copy
@@ -29,23 +29,25 @@ PATIENCE_SECONDS = 5  # for members to end by themselves
 DIES_WITH_ITS_PARENT = 1  # PR_SET_PDEATHSIG of prctl.h
 Place = TypeVar("Place")
 Result = TypeVar("Result")
-Start = Literal["fork", "spawn"]
+Start = Literal["fork", "fresh"]
 _DESK: ContextVar[Callable[[], Any]] = ContextVar("_DESK")  # of a member, made at its first task
 
 
 class Pool(Generic[Place]):
     """Members, each at a desk that it keeps from task to task."""
 
-    def __init__(self, desk: Callable[[], Place], count: int, start: Start) -> None:
+    def __init__(self, desk: Callable[[], Place], count: int, start: Start, modules: Sequence[str] = ()) -> None:
         """A pool; its processes begin with the first tasks.
 
         Args:
-            desk: makes what a member works at, in its process; importable by name for "spawn".
+            desk: makes what a member works at, in its process; importable by name for "fresh".
             count: processes at most.
-            start: how a process begins. A forked one shares the models of this process; CUDA survives no fork.
+            start: how a process begins. A forked one shares the models of this process; CUDA survives no fork. A fresh
+                one shares nothing.
+            modules: what a fresh one imports, see `fresh`.
         """
         self._members: list[BaseProcess] = []
-        context: Any = copy(multiprocessing.get_context(start))
+        context: Any = copy(fresh(modules) if start == "fresh" else multiprocessing.get_context("fork"))
         process = context.Process
 
         def member(*args: Any, **kwargs: Any) -> BaseProcess:
@@ -53,7 +55,9 @@ class Pool(Generic[Place]):
             return self._members[-1]
 
         context.Process = member
-        self._pool = ProcessPoolExecutor(count, context, initializer=_begin, initargs=(desk, os.getpid()))
+        self._pool = ProcessPoolExecutor(
+            count, context, initializer=_begin, initargs=(desk, os.getpid(), {**os.environ})
+        )
 
     def submit(self, work: Callable[[Place, Any], Result], task: Any) -> "Future[Result]":
         """Do a task. Members live no longer than the thread that first calls this.
@@ -89,8 +93,29 @@ class Pool(Generic[Place]):
                 member.join()
 
 
-def _begin(desk: Callable[[], Any], parent: int) -> None:
-    """The first thing in a member's life."""
+def fresh(modules: Sequence[str]) -> Any:
+    """How processes begin that share nothing with this one.
+
+    On Linux they are forked from a server of processes, which has imported what they need and has touched no device:
+    the second one, and one in the place of a dead one, is there without importing anything.
+
+    Args:
+        modules: what the server imports; one server serves this process, and the first call decides.
+
+    Returns:
+        a context of `multiprocessing`.
+    """
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*modules])
+    return context
+
+
+def _begin(desk: Callable[[], Any], parent: int, environment: Mapping[str, str]) -> None:
+    """The first thing in a member's life; a server of processes has the environment of its own beginning."""
+    os.environ.clear()
+    os.environ.update(environment)
     belong_to(parent)
     _DESK.set(cache(desk))
 
@@ -99,14 +124,12 @@ def belong_to(parent: int) -> None:
     """Leave interruptions to another process, and end when it ends, however it ends.
 
     Args:
-        parent: its id; it is the one that began this process.
+        parent: its id; it is the one that began this process, by itself or by a server of processes.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interruption is the caller's to handle
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(DIES_WITH_ITS_PARENT, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before that
-            os._exit(1)
-    else:
+    if sys.platform != "linux" or os.getppid() != parent:  # a server of processes stands between, or it has ended
         Thread(target=_end_with_the_parent, daemon=True).start()
 
 

@@ -3,6 +3,9 @@
 What a seat is decides where its worker lives: in a process of this machine (`ProcessSeat`), or anywhere in a cluster
 (`on_ray.RaySeat`). Where a worker dies or loses its device, another sits down; a seat where nobody can open the pair is
 given up. A seat that is not open yet holds no work back.
+
+Nor does a slow one: once nothing waits, a group that takes far longer than most is given to an idle seat as well, and
+the first result counts. Ids name the pictures, so whoever is second writes the same file again, or is let go before.
 """
 
 import warnings
@@ -10,8 +13,11 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import median
+from time import monotonic
 from typing import Protocol
 
 from ..errors import StitchWarning
@@ -20,6 +26,8 @@ from .ledger import Ledger
 from .pool import Pool
 from .work import AttemptGroup, Desk, DeviceLost, Outcome, Worker, WorkerDied, keep, lost
 
+LATE = 2.0  # times the median seconds of a group, after which an idle seat may draw it as well
+LATE_SECONDS = 1.0  # at least
 OPENINGS = 3  # workers in a row that may die at a volatile seat before the pair is open
 
 
@@ -61,6 +69,21 @@ class Seat(Protocol):
         ...
 
 
+@dataclass(slots=True, eq=False)
+class Piece:
+    """A group in hand.
+
+    Attributes:
+        group: what is to be drawn.
+        since: when it was first given to a seat, `monotonic`.
+        over: whether its result is known; a seat that is still at it is not waited for.
+    """
+
+    group: AttemptGroup
+    since: float
+    over: bool = False
+
+
 class Seats:
     """An executor: work for several seats."""
 
@@ -74,28 +97,25 @@ class Seats:
         self._seats = list(seats)
         self._opened: list[Seat] = []
         self._opening: dict[Future[list[Outcome]], Seat] = {}
+        self._busy: dict[Future[list[Outcome]], tuple[Seat, Piece]] = {}
+        self._seconds: list[float] = []  # of each group so far
         self._died: Counter[Seat] = Counter()  # workers in a row that had not opened the pair
         self._ledger = Ledger(out)  # rows of workers that can write none themselves
 
     def map(self, groups: Iterable[AttemptGroup]) -> Iterator[Outcome]:
         """See `Executor`."""
         waiting = deque(groups)
-        busy: dict[Future[list[Outcome]], tuple[Seat, AttemptGroup]] = {}
-        while waiting or busy:
-            working = [*self._opening.values(), *(seat for seat, _ in busy.values())]
-            for seat in [seat for seat in self._seats if seat not in working]:
+        while waiting or any(not piece.over for _, piece in self._busy.values()):
+            for seat in self._idle():
                 if waiting and seat in self._opened:
-                    try:
-                        busy[seat.submit(waiting[0])] = seat, waiting[0]
+                    if self._give(seat, Piece(waiting[0], monotonic())):
                         waiting.popleft()
-                    except WorkerDied:  # while it had nothing to do
-                        self._renew(seat)
-                        self._opening[seat.submit(())] = seat
                 elif waiting:
                     self._opening[seat.submit(())] = seat
-            for future in wait([*busy, *self._opening], return_when=FIRST_COMPLETED).done:
-                if future in busy:
-                    yield from self._drawn(*busy.pop(future), future)
+            until = None if waiting else self._until_late()
+            for future in wait([*self._busy, *self._opening], until, FIRST_COMPLETED).done:
+                if future in self._busy:
+                    yield from self._drawn(*self._busy.pop(future), future)
                 else:
                     self._open(self._opening.pop(future), future)
 
@@ -105,25 +125,59 @@ class Seats:
             seat.close()
         self._ledger.close()
 
-    def _drawn(self, seat: Seat, group: AttemptGroup, future: "Future[list[Outcome]]") -> Iterator[Outcome]:
+    def _idle(self) -> list[Seat]:
+        working = [*self._opening.values(), *(seat for seat, _ in self._busy.values())]
+        return [seat for seat in self._seats if seat not in working]
+
+    def _give(self, seat: Seat, piece: Piece) -> bool:
+        """Let an open seat draw; False where its worker has ended, and another opens the pair."""
+        try:
+            self._busy[seat.submit(piece.group)] = seat, piece
+        except WorkerDied:  # while it had nothing to do
+            self._renew(seat)
+            self._opening[seat.submit(())] = seat
+            return False
+        return True
+
+    def _until_late(self) -> float | None:
+        """Give groups that are late to idle seats as well.
+
+        Returns:
+            seconds until the next one is late; None where nobody is idle, or no group was timed yet.
+        """
+        idle = [seat for seat in self._idle() if seat in self._opened]
+        hands = Counter(piece for _, piece in self._busy.values())
+        alone = sorted((piece for piece, n in hands.items() if n == 1 and not piece.over), key=lambda p: p.since)
+        if not (idle and alone and self._seconds):
+            return None
+        late = max(LATE * median(self._seconds), LATE_SECONDS)
+        while idle and alone and monotonic() - alone[0].since >= late:
+            self._give(idle.pop(), alone.pop(0))
+        return max(alone[0].since + late - monotonic(), 0.0) if idle and alone else None
+
+    def _drawn(self, seat: Seat, piece: Piece, future: "Future[list[Outcome]]") -> Iterator[Outcome]:
         """What became of a group; where its worker is lost, another sits down."""
+        elsewhere = any(other is piece for _, other in self._busy.values())
+        group = piece.group
         try:
             outcomes = seat.outcomes(future)
-        except DeviceLost as error:
-            yield from self._replace(seat, group, error, spared=True)
-        except WorkerDied as error:
-            error = WorkerDied(f"the process that drew it ended with {error}")
-            spared = seat.volatile or len(group) > 1  # nobody knows whose fault it is
-            yield from self._replace(seat, group, error, spared=spared)
+        except (DeviceLost, WorkerDied) as error:
+            self._renew(seat)
+            if piece.over or elsewhere:
+                return
+            piece.over, spared = True, True
+            if isinstance(error, WorkerDied):
+                error = WorkerDied(f"the process that drew it ended with {error}")
+                spared = seat.volatile or len(group) > 1  # nobody knows whose fault it is
+            yield from lost(seat.desk, self._ledger, group, error, spared=spared)
         else:
+            failed = any(outcome.row.status != "done" for outcome in outcomes)
+            if piece.over or (failed and elsewhere):
+                return
+            piece.over = True
+            self._seconds.append(monotonic() - piece.since)
             for outcome in outcomes:
                 yield outcome if outcome.files is None else keep(outcome, seat.desk, self._ledger)
-
-    def _replace(
-        self, seat: Seat, group: AttemptGroup, error: DeviceLost | WorkerDied, *, spared: bool
-    ) -> list[Outcome]:
-        self._renew(seat)
-        return lost(seat.desk, self._ledger, group, error, spared=spared)
 
     def _renew(self, seat: Seat) -> None:
         self._opened.remove(seat)
@@ -198,7 +252,7 @@ class ProcessSeat:
         self._pool.close()
 
     def _sit(self) -> Pool[Worker]:
-        return Pool(partial(opened, self.desk), 1, "spawn")  # CUDA does not survive a fork
+        return Pool(partial(opened, self.desk), 1, "fresh", self.desk.modules)  # CUDA does not survive a fork
 
 
 def opened(desk: Desk) -> Worker:

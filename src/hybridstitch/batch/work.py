@@ -14,6 +14,7 @@ from ..disk import files as disk
 from ..errors import HybridStitchError
 from ..report.clip import encode_clip
 from ..report.picture import Metadata, encode, pixel_digest, trace_digest
+from .copies import Copy
 from .folder import file_of, name_of
 from .job import BatchSetting, Job
 from .ledger import Ledger, ManifestRow
@@ -78,14 +79,18 @@ class Desk:
         setting: of all jobs.
         device: of this desk.
         open: opens the pair on a device and gives what draws; can be pickled.
+        modules: what opening imports; done once for all processes of a machine where that can be.
         sends: whether pictures and rows are handed back to the caller, who keeps them, as the folder is not in reach.
+        copy: where pictures go as soon as they are kept, too.
     """
 
     out: Path
     setting: BatchSetting
     device: str
     open: Callable[[str], Draw]
+    modules: tuple[str, ...] = ()
     sends: bool = False
+    copy: Copy | None = None
 
     def worker(self) -> "Worker":
         """Somebody at this desk, with the pair opened."""
@@ -197,6 +202,8 @@ def keep(outcome: Outcome, desk: Desk, ledger: Ledger) -> Outcome:
             disk.keep(desk.out / name, data)
         if row.status == "done":
             ledger.add(row)
+            if desk.copy is not None:
+                desk.copy.try_to_send(outcome.files or {})
     except OSError as error:
         if error.errno in FULL:
             hopeless = f"{desk.out} takes no more pictures ({os.strerror(error.errno)})"

@@ -4,10 +4,10 @@ What is drawn is kept as it is drawn, and nothing is drawn twice.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
-from ..batch.crew import Crew, processes
+from ..batch.crew import Crew, LocalCrew, processes
 from ..measure.price import Prices
 from ..policies.methods import LargeOnly
 from .compare import Comparer, Comparison, Grid, Score
@@ -17,6 +17,7 @@ from .state import State
 from .table import Standing
 
 OnProgress = Callable[[float, str], None]  # share of the work that is done, and what is being done
+CrewOf = Callable[["Comparer"], AbstractContextManager[Crew["Comparer"]]]  # who draws for this one, which times
 Span = tuple[float, float]  # of that share
 
 
@@ -28,11 +29,13 @@ class Board:
         comparer: who draws.
         state: what was drawn.
         on_progress: told after every comparison.
+        crew_of: who draws; None is this machine.
     """
 
     comparer: Comparer
     state: State
     on_progress: OnProgress
+    crew_of: CrewOf | None = None
     _crew: Crew[Comparer] | None = field(default=None, init=False)
 
     @property
@@ -52,10 +55,8 @@ class Board:
 
     @contextmanager
     def crew(self) -> Iterator[None]:
-        """Draw on all cores until the end of the context."""
-        stitched = self.comparer.pipe.transformer
-        members = processes(stitched.large.device) if stitched.engine.compile == "off" else 1
-        with Crew(lambda: self.comparer, members) as self._crew:
+        """Draw with all members until the end of the context."""
+        with (self.crew_of or _here)(self.comparer) as self._crew:
             yield
         self._crew = None
 
@@ -119,3 +120,10 @@ class Board:
 def draw(comparer: Comparer, job: tuple[Comparison, Picture | None]) -> tuple[list[Score], Picture | None]:
     """Work of the crew: the scores of a comparison, and the reference's picture if this one drew it."""
     return comparer.draw(*job)
+
+
+def _here(comparer: Comparer) -> LocalCrew[Comparer]:
+    """All cores of this machine."""
+    stitched = comparer.pipe.transformer
+    members = processes(stitched.large.device) if stitched.engine.compile == "off" else 1
+    return LocalCrew(lambda: comparer, members)

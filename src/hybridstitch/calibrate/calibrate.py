@@ -15,7 +15,7 @@ from ..pair.stitched import StitchedTransformer
 from ..policies.methods import LargeOnly, SmallOnly
 from ..policies.policy import Policy
 from ..recipe import Point, Recipe, RecipeError, Trial, check_request
-from .board import Board, OnProgress
+from .board import Board, CrewOf, OnProgress
 from .compare import Comparer
 from .conditions import Conditions, conditions_of, digest, home_of
 from .prompts import PROMPTS
@@ -47,6 +47,7 @@ def calibrate(
     prices: Prices | None = None,
     state: Path | None = None,
     on_progress: OnProgress = lambda share, doing: None,
+    crew_of: CrewOf | None = None,
 ) -> Recipe:
     """Find out what a pair is good for: which policies at which step counts are fastest for how close a picture.
 
@@ -67,6 +68,7 @@ def calibrate(
         state: a file that holds what was done, so that a calibration that was killed goes on; None keeps nothing. One
             that holds another calibration is put beside, for when that goes on.
         on_progress: told the share of the work that is done, and what is being done.
+        crew_of: who draws beside this process, which times; None is this machine.
 
     Raises:
         RecipeError: a request that cannot be meant or reached, too few or too many prompts.
@@ -91,7 +93,7 @@ def calibrate(
             done.add_spent(BEFORE, perf_counter() - begin)
         comparer = Comparer(pipe=pipe, conditions=conditions, prompts=prompts, seed=seed, prices=found)
         searched = tuple(range(len(prompts) - max(1, len(prompts) // 4)))
-        board = Board(comparer, done, on_progress)
+        board = Board(comparer, done, on_progress, crew_of)
         checked = tuple(range(len(searched), len(prompts)))
         if speed is not None:
             _check_reach(board, speed)

@@ -32,6 +32,7 @@ from .asked import BadInput
 from .batch import batch
 from .calibrate import calibrate
 from .generate import TwoModels, generate
+from .pack import pack
 from .reproduce import reproduce
 from .serve import serve
 
@@ -46,6 +47,7 @@ app = typer.Typer(pretty_exceptions_enable=False)
 app.command(cls=TwoModels)(generate)
 app.command(cls=TwoModels)(calibrate)
 app.command(cls=TwoModels)(batch)
+app.command()(pack)
 app.command(cls=TwoModels)(reproduce)
 app.command(cls=TwoModels)(serve)
 app.command()(inspect)

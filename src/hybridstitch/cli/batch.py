@@ -10,22 +10,26 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from ..batch import folder, listing
+from ..batch import folder, imagefolder, ledger, listing
+from ..batch.copies import Copy
 from ..batch.drawing import BatchResult, draw_all
 from ..batch.executor import Executor
 from ..batch.job import BatchSetting, Job
 from ..batch.work import Desk, Outcome
+from ..disk import files as disk
 from ..disk.lock import alone
 from ..report.picture import versions
 from . import flags, say
 from .asked import Asked, BadInput, writable
 from .batch_input import check, engine_for, limits_of
-from .batch_place import Address, Collect, GpusPerWorker, NumWorkers, On, WorkPlace
-from .batch_studio import JobStudio, estimate
+from .batch_place import Address, Collect, CopyTo, GpusPerWorker, NumWorkers, On, WorkPlace, copy_at
+from .batch_studio import MODULES, JobStudio, estimate
 from .batch_words import tell_estimate, tell_found, tell_result
 from .served import Served
 
-Jobs = Annotated[Path, typer.Argument(help="A list, .jsonl or .csv, or a captions file, .json.", show_default=False)]
+Jobs = Annotated[
+    Path, typer.Argument(help="A list, .jsonl, .csv or .parquet, or a captions file, .json.", show_default=False)
+]
 Devices = Annotated[
     str | None,
     typer.Option("--device", help="One or several, as cuda:0,cuda:1; one process each.", show_default="all there are"),
@@ -56,6 +60,7 @@ def batch(
     n: Sampled = None,
     captions_seed: CaptionsSeed = 0,
     out: flags.Out = Path("out"),
+    copy_to: CopyTo = None,
     on: On = "here",
     address: Address = None,
     num_workers: NumWorkers = None,
@@ -65,6 +70,8 @@ def batch(
     dtype: flags.Dtype = None,
     compile: flags.Compile = None,
     offload: flags.Offload = False,
+    kv: flags.Kv = None,
+    kv_host: flags.KvHost = False,
     images_per_call: flags.ImagesPerCall = 1,
     verify: Verify = False,
     dry_run: DryRun = False,
@@ -79,7 +86,7 @@ def batch(
         on, device, address=address, num_workers=num_workers, gpus_per_worker=gpus_per_worker, collect=collect,
         dry_run=dry_run,
     )  # fmt: skip
-    devices = place.devices
+    devices, copy = place.devices, copy_at(copy_to, out)
     served = Served.of(recipe_file, speed=speed, closeness=closeness, policy=policy, source=None, pair=pair)
     if served is not None:
         served.warn_of(pair=pair, steps=steps, guidance=guidance, size=size, frames=frames)
@@ -91,7 +98,7 @@ def batch(
         )
         for name in devices
     ]  # fmt: skip
-    engine = engine_for(devices, compile, offload)
+    engine = engine_for(devices, flags.engine_of(compile, offload, kv, kv_host))
     say.hush()
     from .pairs import Pair
 
@@ -106,7 +113,7 @@ def batch(
         policy=asked.policy or named.policy, shift=asked.shift, levels=asked.levels,
     )  # fmt: skip
     if not place.ray:
-        named.check_fits(asked, defaults.policy, images=images_per_call)
+        named.check_fits(asked, defaults.policy, engine, images=images_per_call)
     found = listing.read(jobs, defaults, n=n, captions_seed=captions_seed)
     check(found.jobs, named, limits)
     setting = BatchSetting(
@@ -121,19 +128,36 @@ def batch(
         named=named.from_anywhere(), policy=defaults.policy, dtype=asked.dtype, engine=engine, served=served,
         models=setting.models if place.ray else None,
     )  # fmt: skip
-    desks = [Desk(out=out, setting=setting, device=name, open=studio) for name in devices]
+    desks = [Desk(out=out, setting=setting, device=name, open=studio, copy=copy, modules=MODULES) for name in devices]
     if dry_run:
         tell_estimate(*estimate(by_id, desks, images_per_call), jobs=len(by_id), desks=desks, as_json=as_json)
         return
     with alone(writable(out), "another batch"):
+        if copy is not None:
+            _fetch(copy, out, by_id)
         before = folder.look(out, by_id, setting, verify=verify)
         tell_found(before, out, folder.apart(out, setting))
         folder.begin(out, by_id, setting, found.origin, before)
+        if copy is not None:
+            copy.send(out, folder.LISTS)  # whoever cannot write there hears of it before anything is drawn
         start = perf_counter()
         missing = {key: job for key, job in by_id.items() if key not in before.done}
         with place.executor(desks, len(missing)) as executor:
             drawn = _draw(missing, executor, images_per_call)
+        disk.sweep(out)  # behind whoever was slow, and let go
+        if drawn.hopeless is None:
+            imagefolder.describe(out, by_id, {**before.done, **drawn.done})
+        if copy is not None:
+            copy.catch_up(out, [path.relative_to(out).as_posix() for path in folder.files(out, by_id)])
     tell_result(by_id, before, drawn, out=out, seconds=perf_counter() - start, as_json=as_json)
+
+
+def _fetch(copy: Copy, out: Path, jobs: Mapping[str, Job]) -> None:
+    """What is at the address and not in the folder."""
+    pictures = {name for key, job in jobs.items() for name in (folder.name_of(key), folder.file_of(key, job))}
+    fetched = copy.fetch(out, lambda name: name in pictures or name.startswith(f"{ledger.FOLDER}/"))
+    if fetched:
+        say.line("note", f"{fetched} files were fetched from {copy.url}")
 
 
 def _draw(jobs: Mapping[str, Job], executor: Executor, images_per_call: int) -> BatchResult:

@@ -11,7 +11,6 @@ from ..policies.presets import PRESETS, outside
 from . import say
 from .asked import BadInput
 from .batch_words import SHOWN
-from .flags import engine_of
 
 if TYPE_CHECKING:
     from ..pair.limits import Limits
@@ -31,8 +30,8 @@ def devices_of(text: str | None) -> list[str]:
     return names
 
 
-def engine_for(devices: Sequence[str], compile: str | None, offload: bool) -> Engine:
-    """How the models are run on devices of one kind.
+def engine_for(devices: Sequence[str], engine: Engine) -> Engine:
+    """How the models are run, on devices of one kind.
 
     Raises:
         EngineError: they cannot run them so.
@@ -41,7 +40,6 @@ def engine_for(devices: Sequence[str], compile: str | None, offload: bool) -> En
 
     from ..pair.prepared import check_device
 
-    engine = engine_of(compile, offload)
     check_device(engine, torch.device(devices[0]))
     return engine
 

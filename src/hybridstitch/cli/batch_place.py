@@ -1,18 +1,26 @@
-"""Where a batch is drawn: on this machine, or in a Ray cluster."""
+"""Where pictures are drawn: on this machine, or in a Ray cluster."""
 
-from collections.abc import Sequence
+import re
+import socket
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..batch.copies import Copy
 from ..batch.executor import Executor, local
 from ..batch.work import Desk
 from ..errors import nearest
+from . import say
 from .asked import BadInput
 from .batch_input import devices_of
 from .extras import install, missing
+
+if TYPE_CHECKING:
+    from ..batch.ray_crew import RayCrew
 
 PLACES = ("here", "ray")
 
@@ -30,6 +38,25 @@ GpusPerWorker = Annotated[
     typer.Option("--gpus-per-worker", min=0, help="GPUs of each worker.", show_default="1, or 0 on CPUs"),
 ]
 Collect = Annotated[bool, typer.Option("--collect", help="Workers send pictures back, as they do not see the folder.")]
+COPY_HELP = "Copy the folder there as it grows: s3://…, or any other that fsspec knows."
+CopyTo = Annotated[
+    str | None,
+    typer.Option(
+        "--copy-to", metavar="URL", help="Copy the folder there as it grows: s3://…, or any other that fsspec knows."
+    ),
+]
+
+
+def copy_at(url: str | None, out: Path) -> Copy | None:
+    """The copy that is asked for.
+
+    Raises:
+        BadInput: the folder itself is an address.
+        JobsError: nobody knows how to reach it.
+    """
+    if re.match(r"\w{2,}:/", str(out)):
+        raise BadInput(f"--out {out} is an address; draw into a folder, and name the address with --copy-to")
+    return None if url is None else Copy.at(url)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +79,7 @@ class WorkPlace:
     @classmethod
     def of(
         cls, on: str, device: str | None, *, address: str | None, num_workers: int | None,
-        gpus_per_worker: float | None, collect: bool, dry_run: bool,
+        gpus_per_worker: float | None, collect: bool = False, dry_run: bool = False,
     ) -> "WorkPlace":  # fmt: skip
         """Put the flags together.
 
@@ -83,6 +110,31 @@ class WorkPlace:
             raise BadInput(f"--gpus-per-worker {gpus:g} was given with --device {device}; leave one of them out")
         return cls(
             ray=True, devices=[device], address=address, num_workers=num_workers, gpus_per_worker=gpus, collect=collect
+        )
+
+    def crew(self, desk: Callable[[], Any], *, device: str, folder: Path | None = None) -> "RayCrew[Any]":
+        """Who works in the cluster for this process, which times what is timed.
+
+        Args:
+            desk: what a worker works at; can be pickled.
+            device: of this process.
+            folder: that workers have to see.
+
+        Raises:
+            BadInput: this process has no such device as the workers.
+        """
+        if device.partition(":")[0] != self.devices[0]:
+            raise BadInput(
+                f"the workers draw on {self.devices[0]} and this process on {device}, where all is timed; run the "
+                f"command on a machine with {self.devices[0]}"
+            )
+        from ..batch.ray_crew import RayCrew
+        from ..report.picture import versions
+
+        where = self.address or "this machine's cluster"
+        say.line("note", f"workers of {where} draw; what is timed is timed by this process, on {socket.gethostname()}")
+        return RayCrew(
+            desk, versions(), folder=folder, address=self.address, workers=self.num_workers, gpus=self.gpus_per_worker
         )
 
     def executor(self, desks: Sequence[Desk], jobs: int) -> AbstractContextManager[Executor]:

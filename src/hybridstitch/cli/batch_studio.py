@@ -11,11 +11,12 @@ from ..batch.estimate import Estimate, Kind, Sample, earlier, predict, unknown
 from ..batch.job import Job
 from ..batch.work import Desk, Draw
 from ..drawing.engine import Engine
-from ..errors import PairError, StitchWarning
+from ..errors import StitchWarning
 from ..policies.policy import Policy
 from ..report.clip import FPS, encode_clip, ending
 from ..report.picture import encode
 from . import say
+from .opener import Opener
 from .served import Served
 
 if TYPE_CHECKING:
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
     from .pairs import Pair
 
 KINDS = 6  # kinds of pictures a dry run times
+MODULES = (
+    "diffusers.pipelines.pipeline_utils",
+    "transformers.models.clip.modeling_clip",
+    "hybridstitch.cli.artist",
+    "hybridstitch.cli.pairs",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,17 +54,16 @@ class JobStudio:
 
     def __call__(self, device: str) -> Draw:
         """What draws there."""
-        say.hush()
         from .artist import Artist
-        from .pairs import Pair
 
-        named = self.named if self.models is None else Pair.of(self.named.large, self.named.small)
-        with say.plain_warnings():  # a process of its own has not made them plain yet
-            pipe = named.open(self.policy, device=device, dtype=self.dtype, engine=self.engine)
-            if self.served is not None:
+        opener = Opener(
+            named=self.named, policy=self.policy, device=device, dtype=self.dtype, engine=self.engine,
+            models=self.models,
+        )  # fmt: skip
+        pipe, named = opener(), self.named
+        if self.served is not None:
+            with say.plain_warnings():
                 self.served.check(pipe)
-        if self.models is not None:
-            _check_models(named, self.models)
 
         def draw(jobs: Sequence[Job]) -> "Sequence[Take]":
             job = jobs[0]
@@ -99,11 +105,3 @@ def estimate(jobs: Mapping[str, Job], desks: Sequence[Desk], images_per_call: in
             size += len(encode_clip(take.clip, take.fps, ending())) if take.clip else 0
             samples.append(Sample(Kind.of(job.to_json()), take.seconds, size))
     return predict(missing, samples, len(desks)), len(missing)
-
-
-def _check_models(named: "Pair", wanted: Mapping[str, str]) -> None:
-    """Looked at once they are opened: of a hub id nothing lies here before."""
-    here = named.known_as(wanted)
-    for role, what in wanted.items():
-        if here[role] != what:
-            raise PairError(f"the {role} model is {here[role]} here and {what} where the command runs")

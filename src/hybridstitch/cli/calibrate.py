@@ -2,6 +2,8 @@
 
 import json
 import shlex
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,9 +15,13 @@ from ..drawing.engine import Engine
 from ..report.layers import GUIDANCE, STEPS
 from . import flags, say
 from .asked import Asked, BadInput, writable
+from .batch_place import Address, GpusPerWorker, NumWorkers, On, WorkPlace
+from .calibrate_memory import calibrate_memory
+from .opener import Opener
 from .served import tell
 
 if TYPE_CHECKING:
+    from ..calibrate.compare import Comparer
     from ..recipe import Recipe
 
 PICTURE, PAGE, STATE = ".png", ".html", ".state"  # beside the recipe
@@ -54,10 +60,21 @@ def calibrate(
     card: Annotated[
         Path | None, typer.Option("--card", metavar="DIR", help="Also write a model card's folder, without weights.")
     ] = None,
+    memory: Annotated[
+        bool,
+        typer.Option("--memory", help="Add to the recipe at --out what `serve --remember` needs; its settings hold."),
+    ] = False,
+    remember_clip: flags.RememberClip = None,
+    on: On = "here",
+    address: Address = None,
+    num_workers: NumWorkers = None,
+    gpus_per_worker: GpusPerWorker = None,
     device: flags.Device = None,
     dtype: flags.Dtype = None,
     compile: flags.Compile = None,
     offload: flags.Offload = False,
+    kv: flags.Kv = None,
+    kv_host: flags.KvHost = False,
     as_json: flags.AsJson = False,
     debug: flags.Debug = False,
 ) -> None:
@@ -67,12 +84,24 @@ def calibrate(
     """
     from ..recipe import check_request
 
-    engine = flags.engine_of(compile, offload)
+    engine = flags.engine_of(compile, offload, kv, kv_host)
+    place = WorkPlace.of(on, device, address=address, num_workers=num_workers, gpus_per_worker=gpus_per_worker)
     check_request(speed=speed, closeness=closeness)
     if out.suffix != ".json":
         raise BadInput(f"--out {out} was given; a recipe is a .json file, its picture and page lie beside it")
     writable(out.parent)
     texts = None if prompts is None else _read(prompts)
+    if memory:
+        for name, value in (("--speed", speed), ("--closeness", closeness), ("--minutes", minutes), ("--card", card)):
+            if value is not None:
+                raise BadInput(f"--memory and {name} were given; --memory adds to a recipe that is there: leave it out")
+        calibrate_memory(
+            out, texts, pair=pair, small=small, clip=remember_clip, seed=seed, device=device, dtype=dtype,
+            engine=engine, bar=_bar(), as_json=as_json,
+        )  # fmt: skip
+        return
+    if remember_clip is not None:
+        raise BadInput(f"--remember-clip {remember_clip} was given without --memory")
     asked = Asked.of(
         prompts=texts or ("a prompt",), pair=pair, small=small, policy="large", steps=steps, guidance=guidance,
         seed=seed, size=size, frames=frames, device=device, dtype=dtype,
@@ -98,6 +127,7 @@ def calibrate(
         closeness=closeness,
         seed=seed,
         minutes=minutes,
+        place=place,
     )
     command = shlex.join(["hybridstitch", *ctx.obj])
     from ..report.card import write_card
@@ -127,18 +157,16 @@ def _search(
     closeness: float | None,
     seed: int,
     minutes: float | None,
+    place: WorkPlace,
 ) -> "Recipe":
     """Open the pair and calibrate it, with a bar."""
     from ..calibrate import calibrate as search
     from ..policies.methods import LargeOnly
 
-    bar = Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30), TaskProgressColumn(),
-        TimeElapsedColumn(), console=say.errors(), transient=True, disable=not say.errors().is_terminal,
-    )  # fmt: skip
-    with bar:
+    with _bar() as bar:
         task = bar.add_task("opening the pair", total=1.0)
-        pipe = named.open(LargeOnly(), device=asked.device, dtype=asked.dtype, engine=engine)
+        opener = Opener(named=named, policy=LargeOnly(), device=asked.device, dtype=asked.dtype, engine=engine)
+        pipe = opener()
         *count, height, width = named.check_opened(pipe, asked.size, asked.frames, labelled)
 
         def on_progress(share: float, doing: str) -> None:
@@ -157,7 +185,27 @@ def _search(
             minutes=minutes,
             state=state,
             on_progress=on_progress,
+            crew_of=partial(_abroad, place, opener) if place.ray else None,
         )
+
+
+def _bar() -> Progress:
+    """Progress, where somebody sees it."""
+    return Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30), TaskProgressColumn(),
+        TimeElapsedColumn(), console=say.errors(), transient=True, disable=not say.errors().is_terminal,
+    )  # fmt: skip
+
+
+def _abroad(place: WorkPlace, opener: Opener, comparer: "Comparer") -> Any:
+    """Who draws in a cluster."""
+    far = opener.abroad(opener.named.models)
+    return place.crew(partial(_comparer, far, replace(comparer, pipe=None)), device=opener.device)
+
+
+def _comparer(opener: Opener, comparer: "Comparer") -> "Comparer":
+    """The same with a pair of its own."""
+    return replace(comparer, pipe=opener())
 
 
 def _read(path: Path) -> tuple[str, ...]:

@@ -1,10 +1,10 @@
 """The options of the commands that draw, as typer reads them; a new knob of a method is a field of its policy instead.
 
-How the models are run, `--compile` and `--offload`, becomes an engine by `engine_of`.
+How the models are run, `--compile`, `--offload`, `--kv` and `--kv-host`, becomes an engine by `engine_of`.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args, get_type_hints
 
 from typer import Argument, Option
 
@@ -80,6 +80,16 @@ Offload = Annotated[
     bool,
     Option("--offload", help="Move the large model off the GPU after its last step, until the picture is decoded."),
 ]
+Kv = Annotated[
+    str | None,
+    Option(
+        "--kv",
+        metavar="DTYPE",
+        help="What masks keep keys and values in: bfloat16, float16 or float8.",
+        show_default="the models'",
+    ),
+]
+KvHost = Annotated[bool, Option("--kv-host", help="Keep keys and values in the host's memory.")]
 ImagesPerCall = Annotated[
     int,
     Option(
@@ -101,24 +111,40 @@ Speed = Annotated[float | None, Option("--speed", metavar="X", help="How many ti
 Closeness = Annotated[
     float | None, Option("--closeness", metavar="Y", help="How close to the large model's picture, 0 to 1 (SSIM).")
 ]
+RememberClip = Annotated[
+    str | None,
+    Option(
+        "--remember-clip",
+        metavar="ID",
+        help="The CLIP that finds pictures drawn before: mini, a folder or a hub id.",
+        show_default="mini for the miniature pair",
+    ),
+]
 AsJson = Annotated[bool, Option("--json", help="Print one JSON object and nothing else.")]
 Debug = Annotated[bool, Option("--debug", help="Show the traceback of an error.")]
 
 
-def engine_of(compile: str | None, offload: bool) -> Engine:
+def engine_of(compile: str | None, offload: bool, kv: str | None, kv_host: bool) -> Engine:
     """How the models are run.
 
     Args:
         compile: "whole", "regional", or None for models as they are.
-        offload: see `Engine`.
+        offload, kv_host: see `Engine`.
+        kv: a dtype of `Engine.kv`, or None for that of the models.
 
     Raises:
         BadInput: another word; names the nearest.
+        EngineError: what excludes each other.
     """
-    match compile:
-        case None:
-            return Engine(offload=offload)
-        case "whole" | "regional":
-            return Engine(compile=compile, offload=offload)
-        case _:
-            raise BadInput(f"--compile {compile} was given; {nearest(compile, ('whole', 'regional'))}")
+    words = {"compile": compile, "kv": kv}
+    given = {name: word for name, word in words.items() if word is not None}
+    for name, word in given.items():
+        known = [known for known in get_args(get_type_hints(Engine)[name]) if known not in ("off", "same")]
+        if word not in known:
+            raise BadInput(f"--{name} {word} was given; {nearest(word, known)}")
+    return Engine(offload=offload, kv_host=kv_host, **given)  # type: ignore[arg-type]
+
+
+def in_flags(text: str) -> str:
+    """What a sentence says of an `Engine`, in the command line's words."""
+    return text.replace('Engine(kv="float8")', "--kv float8").replace("Engine(kv_host=True)", "--kv-host")

@@ -72,6 +72,8 @@ def generate(
     dtype: flags.Dtype = None,
     compile: flags.Compile = None,
     offload: flags.Offload = False,
+    kv: flags.Kv = None,
+    kv_host: flags.KvHost = False,
     images_per_call: flags.ImagesPerCall = 1,
     compare: flags.Compare = False,
     explain: flags.Explain = False,
@@ -87,7 +89,7 @@ def generate(
 
     hybridstitch generate "a big dog left of a small cat on a meadow" --compare --explain
     """
-    engine = flags.engine_of(compile, offload)
+    engine = flags.engine_of(compile, offload, kv, kv_host)
     if explain and images_per_call > 1:
         raise BadInput(f"--explain follows one picture at a time; leave --images-per-call {images_per_call} out")
     drawn, below = (None, Layer()) if source is None else picture_layer(source, pair=pair, small=small)
@@ -106,7 +108,7 @@ def generate(
     named.check_size(asked.size, asked.frames, fps)
     chosen = asked.policy or named.policy
     chosen.check(asked.steps)
-    named.check_fits(asked, chosen, images=images_per_call)
+    named.check_fits(asked, chosen, engine, images=images_per_call)
     writable(out)
     texts = {f"prompt {place}": prompt for place, prompt in enumerate(asked.prompts, start=1)}
     texts |= {"the negative prompt": asked.negative}
@@ -235,6 +237,6 @@ def _tell_apart(source: Path, then: Metadata, written: Sequence["Written"]) -> N
         say.line("note", f"a variation of {source}: another {', '.join(changed)}", "bold")
     else:
         apart = differences(then, now)
-        same = "the same versions and models, so another machine, thread count or number of pictures a call"
+        same = "the same versions and models, so another machine, thread count, engine or number of pictures a call"
         reason = "; ".join(apart) or same
         say.warn(f"not the same pixels as {source}: {reason}")

@@ -14,6 +14,7 @@ from ..mini.parts import TEXT_TOKENS
 from ..pair import fits, memory
 from .asked import Asked
 from .extras import EXTRAS, install, missing
+from .flags import in_flags
 from .pairs import Pair
 
 
@@ -74,7 +75,7 @@ def memory_of(asked: Asked, images: int) -> tuple[memory.Need, int, list[str]]:
         if short
         else ()
     )
-    return need, there, list(ways)
+    return need, there, [in_flags(way) for way in ways]
 
 
 def _gpus() -> Iterator[str]:

@@ -21,6 +21,7 @@ from ..pair.stitching import DEFAULT, open_pair
 from ..policies.parse import parse
 from ..policies.policy import Policy
 from .asked import Asked, BadInput
+from .flags import in_flags
 
 T5_TOKENS = 256  # the stock pipeline's `max_sequence_length`
 
@@ -143,12 +144,13 @@ class Pair:
         size = limits.check(None, None)
         return size[-1], size[-2]
 
-    def check_fits(self, asked: Asked, policy: Policy, *, images: int = 1) -> None:
+    def check_fits(self, asked: Asked, policy: Policy, engine: Engine, *, images: int = 1) -> None:
         """Refuse keys and values that a folder's pair cannot keep on a device.
 
         Args:
             asked: size, device and dtype.
             policy: who draws what.
+            engine: how keys and values are kept.
             images: drawn at once.
 
         Raises:
@@ -163,7 +165,12 @@ class Pair:
         limits = self.limits()
         assert limits is not None
         branches = 2 if asked.guidance > 1 else 1
-        check_fits(known, asked.device, limits.check(asked.size, asked.frames), images=images, branches=branches)
+        kept = 0 if engine.kv_host and asked.device.startswith("cuda") else engine.kv_bytes
+        size = limits.check(asked.size, asked.frames)
+        try:
+            check_fits(known, asked.device, size, images=images, kv_bytes=kept, branches=branches)
+        except PairError as error:
+            raise PairError(in_flags(str(error))) from error
 
     def check_opened(
         self, pipe: Any, size: tuple[int, int] | None, frames: int | None, texts: Mapping[str, str]

@@ -1,7 +1,8 @@
 """`hybridstitch reproduce`: the paper's tables and figures on any pair, from one command."""
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,9 +12,11 @@ from ..errors import nearest
 from ..policies.presets import PAPER
 from . import flags, say
 from .asked import Asked, BadInput, writable
+from .batch_place import Address, GpusPerWorker, NumWorkers, On, WorkPlace
+from .opener import Opener
 
 if TYPE_CHECKING:
-    from .pairs import Pair
+    from ..reproduce.settings import Settings
 
 CPU_N, GPU_N, LATENCY_N = 96, 512, 16
 WEIGHTS = ("inception", "clip", "lpips")
@@ -67,6 +70,10 @@ def reproduce(
     steps: flags.Steps = None,
     size: flags.Size = None,
     guidance: flags.Guidance = None,
+    on: On = "here",
+    address: Address = None,
+    num_workers: NumWorkers = None,
+    gpus_per_worker: GpusPerWorker = None,
     device: flags.Device = None,
     dtype: flags.Dtype = None,
     calibrate: Calibrate = None,
@@ -82,9 +89,11 @@ def reproduce(
     """
     from ..reproduce.command import TARGETS
     from ..reproduce.command import reproduce as carry_out
+    from ..reproduce.equipment import crew_of as of_this_machine
     from ..reproduce.progress import Lines
     from ..reproduce.settings import Settings
 
+    place = WorkPlace.of(on, device, address=address, num_workers=num_workers, gpus_per_worker=gpus_per_worker)
     if target not in TARGETS:
         raise BadInput(f"{target!r} was given; {nearest(target, TARGETS)}")
     asked = Asked.of(
@@ -101,64 +110,56 @@ def reproduce(
         raise BadInput(f"--latency-n {timed} was given; it is between 1 and --n {number}")
     say.hush()
     from ..reproduce.config import models_in
+    from .batch_input import limits_of
     from .pairs import Pair
 
     named = Pair.of(asked.pair, asked.small)
-    limits = named.limits()
-    if limits is not None and limits.video:
+    if prompts is None and not named.mini:
+        raise BadInput("--prompts is missing: a captions file such as COCO's captions_val2014.json, or a list")
+    limits = limits_of(named)
+    if limits.video:
         raise BadInput(f"--pair {asked.pair} draws videos; the paper's tables and figures are of pictures")
-    height, width = reversed(asked.size or PAPER.size) if limits is None else limits.check(asked.size)
+    height, width = limits.check(asked.size or (PAPER.size if named.folder is None else None))
     pixels = (width, height)
-    texts, origin = _prompts(prompts, asked, named, number, pixels)
+    texts, origin = _prompts(prompts, asked, number, pixels)
     named.check_text({f"prompt {place}": text for place, text in enumerate(texts, start=1)})
     at_home = (named.large, named.small, pixels, asked.steps) == (PAPER.large, PAPER.small, PAPER.size, PAPER.steps)
     if real is not None and not real.is_dir():
         raise BadInput(f"--real {real}: there is no folder {real} with real pictures to compare with")
+    models = named.known_as(models_in(out))
     settings = Settings(
-        pair=asked.pair, small=asked.small, mini=named.mini,
-        open=Opener(named=named, device=asked.device, dtype=asked.dtype), models=named.known_as(models_in(out)),
+        pair=asked.pair, small=asked.small, mini=named.mini, models=models,
+        open=Opener(named=named, policy=named.policy, device=asked.device, dtype=asked.dtype),
         prompts=texts, origin=origin, latency_n=timed, seed=asked.seed, steps=asked.steps, guidance=asked.guidance,
         size=pixels, device=asked.device, dtype=asked.dtype, calibrate=not at_home if calibrate is None else calibrate,
         weights=_weights(weights or []), real=real, out=writable(out),
     )  # fmt: skip
     words = ["hybridstitch", *(ctx.obj or [])]
     tell = Lines(lambda text: say.line("note", text))
-    for path in carry_out(settings, target, command=[shlex.join(words)], mixed=mixed, tell=tell):
+    crew_of = partial(_abroad, place) if place.ray else of_this_machine
+    for path in carry_out(settings, target, command=[shlex.join(words)], mixed=mixed, tell=tell, crew_of=crew_of):
         say.out().print(str(path))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opener:
-    """Opens the pair; can be sent to a process.
+def _abroad(place: WorkPlace, settings: "Settings") -> Any:
+    """Who draws and scores in a cluster."""
+    from ..reproduce.equipment import Equipment
 
-    Attributes:
-        named: the pair.
-        device, dtype: where, and in what precision.
-    """
-
-    named: "Pair"
-    device: str
-    dtype: str
-
-    def __call__(self) -> Any:
-        """The stitched pipeline, quiet."""
-        say.hush()
-        with say.plain_warnings():
-            return self.named.open(self.named.policy, device=self.device, dtype=self.dtype)
+    opener: Any = settings.open
+    far = replace(settings, open=opener.abroad(settings.models), out=settings.out.absolute())
+    return place.crew(partial(Equipment, far), device=settings.device, folder=settings.out)
 
 
 def _prompts(
-    path: Path | None, asked: Asked, named: "Pair", number: int, pixels: tuple[int, int]
+    path: Path | None, asked: Asked, number: int, pixels: tuple[int, int]
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
     """What to draw, and where it comes from.
 
     Raises:
-        BadInput: there are fewer than `number`, or no file for a pair that is not the miniature.
+        BadInput: there are fewer than `number`.
         JobsError: a file that cannot be read.
     """
     if path is None:
-        if not named.mini:
-            raise BadInput("--prompts is missing: a captions file such as COCO's captions_val2014.json, or a list")
         from ..mini.scenes import heldout_prompts
 
         return tuple(heldout_prompts(number)), {"source": "held-out scenes of the miniature world"}

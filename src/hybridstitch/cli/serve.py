@@ -1,6 +1,9 @@
 """`hybridstitch serve`: a pair behind an address."""
 
-from typing import Annotated, Any
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
@@ -8,15 +11,22 @@ from ..errors import HybridStitchError
 from ..report.layers import Layer, named
 from . import flags, say
 from .asked import BadInput, to_size
+from .batch_place import Address, GpusPerWorker, On, WorkPlace
 from .extras import install, missing
 from .serve_studio import ServeOpener
 from .served import Served, brought
+
+if TYPE_CHECKING:
+    from ..recipe import Recall, Recipe
 
 Host = Annotated[str | None, Option("--host", help="Address to listen on.", show_default="127.0.0.1")]
 Port = Annotated[int | None, Option("--port", help="Port to listen on; 0 for any that is free.", show_default="8000")]
 Devices = Annotated[
     str | None,
     Option("--device", help="One or several, as cuda:0,cuda:1; one process each.", show_default="all there are"),
+]
+Replicas = Annotated[
+    int | None, Option("--num-workers", min=1, help="Replicas in the cluster, at most.", show_default="1")
 ]
 Together = Annotated[
     int,
@@ -36,6 +46,14 @@ Target = Annotated[
 Floor = Annotated[
     float | None, Option("--floor", metavar="Y", help="Never go below this closeness for it.", show_default="0.9")
 ]
+Remember = Annotated[
+    Path | None,
+    Option("--remember", metavar="DIR", help="Keep pictures there, and draw on from one that is near to a prompt."),
+]
+RememberMost = Annotated[
+    int | None,
+    Option("--remember-most", metavar="N", help="Pictures kept; the oldest go first.", show_default="1000"),
+]
 LogPrompts = Annotated[bool, Option("--log-prompts", help="Write prompts into the log.")]
 
 
@@ -51,15 +69,24 @@ def serve(
     guidance: flags.Guidance = None,
     host: Host = None,
     port: Port = None,
+    on: On = "here",
+    address: Address = None,
+    num_workers: Replicas = None,
+    gpus_per_worker: GpusPerWorker = None,
     device: Devices = None,
     dtype: flags.Dtype = None,
     compile: flags.Compile = None,
     offload: flags.Offload = False,
+    kv: flags.Kv = None,
+    kv_host: flags.KvHost = False,
     images_per_call: Together = 1,
     max_wait: MaxWait = None,
     timeout: Timeout = None,
     target_seconds: Target = None,
     floor: Floor = None,
+    remember: Remember = None,
+    remember_most: RememberMost = None,
+    remember_clip: flags.RememberClip = None,
     metadata: flags.Metadata = True,
     log_prompts: LogPrompts = False,
     debug: flags.Debug = False,
@@ -68,6 +95,7 @@ def serve(
 
     hybridstitch serve
     """
+    place = WorkPlace.of(on, device, address=address, num_workers=num_workers, gpus_per_worker=gpus_per_worker)
     served = Served.of(recipe_file, speed=speed, closeness=closeness, policy=policy, source=None, pair=pair)
     if served is not None:
         served.warn_of(pair=pair, steps=steps, guidance=guidance, size=size)
@@ -77,7 +105,8 @@ def serve(
     below = Layer() if served is None else served.layer
     settings = _settings(
         host=host, port=port, max_wait_seconds=max_wait, timeout_seconds=timeout, target_seconds=target_seconds,
-        floor=floor, log_prompts=log_prompts or None, metadata=None if metadata else False,
+        floor=floor, remember=None if remember is None else str(remember), remember_most=remember_most,
+        log_prompts=log_prompts or None, metadata=None if metadata else False,
     )  # fmt: skip
     recipe = brought(pair) if served is None else served.recipe
     if served is None and settings.target_seconds is not None:
@@ -85,21 +114,61 @@ def serve(
             f"--target-seconds {settings.target_seconds:g} was given without a recipe, whose points it chooses from; "
             "`hybridstitch calibrate --out recipe.json` measures the pair, then add --recipe recipe.json"
         )
+    recall = _recall(settings, recipe, remember_clip)
+    from ..serve.album import Album
     from ..serve.app import Server
     from ..serve.run import run
 
     names = told.over(below)
+    album = None if recall is None else Album.begin(settings.remember, settings.remember_most)
     opener = ServeOpener(
         pair=names.pair, small=names.small, dtype=dtype, policy=policy, steps=steps, size=size,
-        engine=flags.engine_of(compile, offload), recipe=None if served is None else served.recipe,
-        together=images_per_call, metadata=settings.metadata,
+        engine=flags.engine_of(compile, offload, kv, kv_host), recipe=None if served is None else served.recipe,
+        together=images_per_call, metadata=settings.metadata, album=album, recall=recall,
     )  # fmt: skip
     devices = (None,) if device is None else tuple(name.strip() for name in device.split(","))
-    server = Server(
-        opener, settings, devices=devices, told=told.over(Layer(pair=names.pair)),
-        recipe=recipe, point=None if served is None else served.point,
+    make = partial(
+        Server, opener, settings, devices=devices, told=told.over(Layer(pair=names.pair)),
+        recipe=recipe, point=None if served is None else served.point, album=album,
     )  # fmt: skip
-    run(server, lambda address: say.out().print(f"drawing at {address}"))
+    out = say.out()
+    on_ready: Callable[[str], None] = lambda address: out.print(f"drawing at {address}")  # noqa: E731
+    if place.ray:
+        from ..serve.on_ray import run_on_ray
+
+        run_on_ray(make, settings, on_ready, address=address, replicas=num_workers or 1, gpus=place.gpus_per_worker)
+        return
+    run(make(), lambda address: out.print(f"opening the pair; {address} answers"), on_ready)
+
+
+def _recall(settings: Any, recipe: "Recipe | None", clip: str | None) -> "Recall | None":
+    """How near a prompt must be to a picture drawn before; None where none are remembered.
+
+    Raises:
+        BadInput: that was never measured, or with another CLIP.
+    """
+    if settings.remember is None:
+        if clip is not None:
+            raise BadInput(f"--remember-clip {clip} was given without --remember; name the folder: --remember DIR")
+        return None
+    measure = "`hybridstitch calibrate --memory --out recipe.json`"
+    if recipe is None or recipe.recall is None:
+        lacks = "there is no recipe" if recipe is None else "the recipe does not say"
+        raise BadInput(
+            f"--remember {settings.remember} was given, and {lacks} how near a prompt must be to a picture drawn "
+            f"before; {measure} measures it, then serve with --recipe recipe.json"
+        )
+    if clip not in (None, recipe.recall.clip):
+        raise BadInput(
+            f"--remember-clip {clip} was given, and the recipe was measured with {recipe.recall.clip}, whose numbers "
+            f"are its own; leave --remember-clip out, or measure: {measure} --remember-clip {clip}"
+        )
+    if not recipe.recall.bands:
+        raise BadInput(
+            f"--remember {settings.remember} was given, and of this pair no picture drawn before is good enough to "
+            "start from, as calibration found; leave --remember out"
+        )
+    return recipe.recall
 
 
 def _settings(**given: Any) -> Any:

@@ -8,9 +8,10 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from ..drawing.engine import Engine
-from ..errors import PairError, StitchWarning
+from ..errors import StitchWarning
 from ..policies.parse import parse
-from ..recipe import Recipe
+from ..recipe import Recall, Recipe
+from ..serve.album import Album
 from ..serve.forecast import SKETCH_STEPS
 from ..serve.orders import OnPartial, OnStep, Order, Picture
 from . import say
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from ..report.takes import Take
     from .artist import Artist
     from .pairs import Pair
+    from .serve_album import Keeper, Start
+    from .serve_pipes import Pipes, Wanted
 
 
 MODULES = (
@@ -44,6 +47,7 @@ class ServeOpener:
         recipe: that the pair is checked against.
         together: pictures of one kind that may be drawn in one call, if that is quicker here.
         metadata: write into PNGs how they were drawn.
+        album, recall: pictures drawn before, and how near they must be; None where none are remembered.
     """
 
     pair: str | None
@@ -56,6 +60,8 @@ class ServeOpener:
     recipe: Recipe | None
     together: int
     metadata: bool
+    album: Album | None = None
+    recall: Recall | None = None
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -85,7 +91,27 @@ class ServeOpener:
 
                 check_recipe(pipe, self.recipe)
         notes = tuple(str(warning.message) for warning in heard if issubclass(warning.category, StitchWarning))
-        return Studio(self, asked, named, pipe, notes)
+        from .serve_pipes import Pipes
+
+        return Studio(self, asked, named, Pipes(pipe), self._keeper(pipe, named, asked), notes)
+
+    def _keeper(self, pipe: Any, named: "Pair", asked: Asked) -> "Keeper | None":
+        """What remembers pictures, if any are."""
+        if self.album is None or self.recall is None:
+            return None
+        from ..evaluate.clips import open_clip
+        from ..pair.beside import KNOWN, has_beside
+        from .serve_album import Keeper
+
+        if not has_beside(pipe):
+            raise BadInput(
+                f"--remember was given, and {type(pipe).__name__} draws from noise only; leave --remember out, or "
+                f"serve a pair of {KNOWN}"
+            )
+        return Keeper(
+            album=self.album, recall=self.recall, tower=open_clip(self.recall.clip, asked.device),
+            pair={"large": asked.pair, "small": asked.small, **named.models},
+        )  # fmt: skip
 
 
 class Studio:
@@ -95,47 +121,58 @@ class Studio:
         about: what it can draw.
     """
 
-    def __init__(self, opener: ServeOpener, asked: Asked, named: "Pair", pipe: Any, notes: tuple[str, ...]) -> None:
+    def __init__(
+        self, opener: ServeOpener, asked: Asked, named: "Pair", pipes: "Pipes", keeper: "Keeper | None",
+        notes: tuple[str, ...],
+    ) -> None:  # fmt: skip
         """Warm up, and time that.
 
         Args:
             opener: as the server was told.
             asked: the same, understood.
             named: the pair.
-            pipe: stitched.
+            pipes: the pair, opened and stitched.
+            keeper: remembers pictures; None remembers none.
             notes: warnings of opening.
         """
         from ..report.picture import versions
         from .serve_look import look
 
-        self._opener, self._asked, self._named, self._pipe = opener, asked, named, pipe
-        self._pipes: dict[str, Any] = {}
+        self._opener, self._asked, self._pipes, self._keeper = opener, asked, pipes, keeper
+        self._drawn: list[tuple[Order, list[int], list[Image.Image]]] = []  # and to be kept
+        self._faults: list[str] = []
         self._models, self._versions = named.models, versions()
-        self.about = look(pipe, asked, named, most=opener.together, notes=notes)
+        self.about = look(pipes.plain, asked, named, most=opener.together, notes=notes)
 
     def draw(self, orders: Sequence[Order], on_step: OnStep, on_partial: OnPartial) -> list[list[Picture]]:
         """See `serve.orders.Easel`."""
-        from .artist import Artist
+        from .serve_pipes import Wanted, groups
 
-        pipe = self._pipe_of(orders[0])
-        try:
-            artist = Artist(
-                pipe=pipe, policy=parse(orders[0].policy), negative="", steps=orders[0].steps,
-                guidance=orders[0].guidance, size=orders[0].size, shift=orders[0].shift, levels=orders[0].levels,
-                start=_start(orders[0]),
-            )  # fmt: skip
-            wanted = [(order, order.seed + k) for order in orders for k in range(order.count)]
-            found: dict[str, list[Picture]] = {order.id: [] for order in orders}
-            together = self.about.together
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # a request's flags say what a run's warnings would
-                for group in (wanted[k : k + together] for k in range(0, len(wanted), together)):
-                    for (order, seed), take in zip(group, self._call(artist, group, on_step, on_partial), strict=True):
-                        found[order.id].append(self._picture(order, seed, take))
-            return list(found.values())
-        except BaseException:
-            pipe.maybe_free_model_hooks()  # which a call that was broken off did not come to
-            raise
+        self._drawn = []
+        wanted = [
+            Wanted(order, order.seed + k, start) for order in orders for k, start in enumerate(self._starts(order))
+        ]
+        found: dict[tuple[str, int], tuple[Picture, Image.Image]] = {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a request's flags say what a run's warnings would
+            for group in groups(wanted, self.about.together):
+                for each, take in zip(group, self._call(group, on_step, on_partial), strict=True):
+                    found[each.order.id, each.seed] = self._picture(each, take), take.image
+        pictures = [[found[order.id, order.seed + k] for k in range(order.count)] for order in orders]
+        for order, row in zip(orders, pictures, strict=True):
+            fresh = [(picture.seed, image) for picture, image in row if picture.start == 0]
+            if order.remember and fresh:
+                self._drawn.append((order, [seed for seed, _ in fresh], [image for _, image in fresh]))
+        return [[picture for picture, _ in row] for row in pictures]
+
+    def keep(self) -> list[str]:
+        """See `serve.orders.Easel`."""
+        drawn, self._drawn = self._drawn, []
+        said, self._faults = self._faults, []
+        if self._keeper is not None:
+            for order, seeds, images in drawn:
+                self._keeper.keep(order, images, seeds)
+        return said
 
     def rest(self) -> None:
         """See `serve.orders.Easel`."""
@@ -147,33 +184,59 @@ class Studio:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _call(
-        self, artist: "Artist", group: Sequence[tuple[Order, int]], on_step: OnStep, on_partial: OnPartial
-    ) -> "list[Take]":
-        """One call of the pipeline, told of as it goes."""
-        order, seed = group[0]
-        ids = list(dict.fromkeys(each.id for each, _ in group))
-        latest, shown = None, dict[int, int]()  # the step after which a partial picture is told of, and its index
-        if order.partials:
-            from ..report.frames import Latest
+    def _starts(self, order: Order) -> "list[Start | None]":
+        """What each picture of an order starts from."""
+        if self._keeper is None:
+            return [None] * order.count
+        return self._keeper.starts(order, self._pipes.plain.scheduler, self._faults)
 
-            first = 1 if order.edit is None else 0
-            parts = order.partials + 1 - first
-            shown = {round(order.steps * k / parts) - 1: k - 1 + first for k in range(1, parts)}
-            if first:
-                on_partial(order.id, 0, self._file(self._sketch(artist, order, seed), order, None))
-            latest = Latest(artist.pipe)
+    def _artist(self, group: "Sequence[Wanted]") -> "Artist":
+        """Who draws pictures of one call."""
+        from .artist import Artist
+        from .serve_pipes import starting
 
-        def tell(step: int) -> None:
-            on_step(ids)
-            seen = latest.picture() if latest is not None and step in shown else None
-            if seen is not None:
-                on_partial(order.id, shown[step], self._file(seen, order, None))
-
-        return artist.draw_all(
-            [each.prompt for each, _ in group], [seed for _, seed in group],
-            negatives=[each.negative for each, _ in group], on_step=tell,
+        order, start = group[0].order, group[0].start
+        policy, steps, shift, levels = order.policy, order.steps, order.shift, order.levels
+        if start is not None:
+            assert order.rest is not None
+            policy, shift, levels = order.rest.policy, order.rest.shift, order.rest.levels
+            steps = order.rest.steps - start.step
+        return Artist(
+            pipe=self._pipes.of(order.edit, start), policy=parse(policy), negative="", steps=steps,
+            guidance=order.guidance, size=order.size, shift=shift, levels=levels,
+            start=starting(order, [each.start for each in group]),
         )  # fmt: skip
+
+    def _call(self, group: "Sequence[Wanted]", on_step: OnStep, on_partial: OnPartial) -> "list[Take]":
+        """One call of the pipeline, told of as it goes."""
+        order, seed = group[0].order, group[0].seed
+        artist = self._artist(group)
+        ids = list(dict.fromkeys(each.order.id for each in group))
+        latest, shown = None, dict[int, int]()  # the step after which a partial picture is told of, and its index
+        try:
+            if order.partials:
+                from ..report.frames import Latest
+
+                first = 1 if order.edit is None and group[0].start is None else 0
+                parts = order.partials + 1 - first
+                shown = {round(artist.steps * k / parts) - 1: k - 1 + first for k in range(1, parts)}
+                if first:
+                    on_partial(order.id, 0, self._file(self._sketch(artist, order, seed), order, None))
+                latest = Latest(artist.pipe, order.size)
+
+            def tell(step: int) -> None:
+                on_step(ids)
+                seen = latest.picture() if latest is not None and step in shown else None
+                if seen is not None:
+                    on_partial(order.id, shown[step], self._file(seen, order, None))
+
+            return artist.draw_all(
+                [each.order.prompt for each in group], [each.seed for each in group],
+                negatives=[each.order.negative for each in group], on_step=tell,
+            )  # fmt: skip
+        except BaseException:
+            artist.pipe.maybe_free_model_hooks()  # which a call that was broken off did not come to
+            raise
 
     def _sketch(self, artist: "Artist", order: Order, seed: int) -> "Image.Image":
         """The small model's picture from the same noise, in few steps."""
@@ -184,13 +247,15 @@ class Studio:
         )
         return quick.draw(order.prompt, seed).image
 
-    def _picture(self, order: Order, seed: int, take: "Take") -> Picture:
+    def _picture(self, each: "Wanted", take: "Take") -> Picture:
         from ..report.colours import kind
         from ..report.picture import Metadata, pixel_digest, trace_digest
 
+        order, seed, start = each.order, each.seed, each.start
         trace, pixels = trace_digest(take.trace), pixel_digest(take.image)
         metadata = None
-        if self._opener.metadata and order.edit is None:  # an edit cannot be drawn again from its file alone
+        alone = order.edit is None and start is None  # one that began with a picture cannot be drawn from its file
+        if self._opener.metadata and alone:
             metadata = Metadata(
                 prompt=order.prompt, negative=order.negative, pair=self._asked.pair, small=self._asked.small,
                 models=self._models, policy=take.trace.policy, seed=seed, steps=order.steps, width=order.size[0],
@@ -209,6 +274,8 @@ class Studio:
             large_tokens=sum(step.large_tokens for step in steps),
             tokens=len(steps) * take.trace.tokens,
             flags=take.trace.flags,
+            start=0 if start is None else start.step,
+            similarity=None if start is None else start.similarity,
         )
 
     def _file(self, image: "Image.Image", order: Order, metadata: Any) -> bytes:
@@ -219,43 +286,3 @@ class Studio:
         file = BytesIO()
         image.convert("RGB").save(file, format=order.format.upper(), quality=order.compression)
         return file.getvalue()
-
-    def _pipe_of(self, order: Order) -> Any:
-        """The pipeline that draws from noise, from a picture, or into a hole of one; all of the same parts."""
-        if order.edit is None:
-            return self._pipe
-        if "StableDiffusion3" not in type(self._pipe).__name__:
-            raise PairError("this server edits pictures with pairs of Stable Diffusion 3 only; generate them instead")
-        kind = "Img2Img" if order.edit.mask is None else "Inpaint"
-        if kind not in self._pipes:
-            import diffusers
-
-            from ..mini.opened import PIPELINES
-
-            name = f"StableDiffusion3{kind}Pipeline"
-            made = PIPELINES[name] if self._named.mini else getattr(diffusers, name)
-            self._pipes[kind] = made(**self._pipe.components)
-            self._pipes[kind].set_progress_bar_config(disable=True)
-        return self._pipes[kind]
-
-
-def _start(order: Order) -> dict[str, Any]:
-    """What a pipeline takes to start from a picture: of a longer run that begins with noise, the last T steps."""
-    if order.edit is None:
-        return {}
-    from PIL import Image
-
-    whole = next(n for n in range(order.steps, 200 * order.steps + 1) if _drawn(n, order.edit.strength) >= order.steps)
-    start = {
-        "image": Image.frombytes("RGB", order.size, order.edit.picture),
-        "strength": order.edit.strength,
-        "num_inference_steps": whole,
-    }
-    if order.edit.mask is not None:
-        start["mask_image"] = Image.frombytes("L", order.size, order.edit.mask)
-    return start
-
-
-def _drawn(steps: int, strength: float) -> int:
-    """How many of so many steps an image-to-image pipeline draws."""
-    return steps - int(max(steps - min(steps * strength, steps), 0))

@@ -3,7 +3,10 @@
 import errno
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 PART = ".part"
 LACKING = {errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # a file system that cannot do it
@@ -19,10 +22,18 @@ def keep(path: Path, data: bytes) -> None:
     Raises:
         OSError: it could not be written; nothing of it is left.
     """
+    with being_kept(path) as file:
+        pour(file.fileno(), data)
+
+
+@contextmanager
+def being_kept(path: Path) -> Iterator[BinaryIO]:
+    """A file that is written piece by piece, and has its name once the block ends without an error; see `keep`."""
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PART}")
     try:
-        with part.open("wb", buffering=0) as file:
-            pour(file.fileno(), data)
+        with part.open("wb") as file:
+            yield file
+            file.flush()
             settle(file.fileno())
         rename(part, path)
         settle_folder(path.parent)

@@ -107,7 +107,7 @@ class Meter:
         """Start with nothing observed.
 
         Args:
-            signal: "denoised" or "latent".
+            signal: "denoised", "latent" or "prediction".
             reduction: see `distance`.
             layout: of latents.
         """
@@ -122,11 +122,12 @@ class Meter:
     def observe(self, step: Stepped) -> None:
         """Take in a step that the scheduler made, one that points at a clean latent."""
         returned = step.returned.clone()  # a callback may write into the scheduler's tensor
-        if self.signal == "denoised":
-            assert step.clean is not None
-            output, before = step.clean, self.output
-        else:
-            output, before = returned.float(), step.latent.float() if self.output is None else self.output
+        output, before = step.clean, self.output
+        if self.signal == "latent":
+            output, before = returned.float(), step.latent.float() if before is None else before
+        elif self.signal == "prediction":
+            output = step.prediction.float()
+        assert output is not None
         self.change = None if before is None else (output - before).abs()
         self.output, self.given, self._returned = output, None, returned
 

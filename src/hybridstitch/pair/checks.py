@@ -1,19 +1,14 @@
 """What must hold before two models are stitched: of the pipeline, and of the pair. Each refusal says the way out."""
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from diffusers import DiffusionPipeline
 
 from ..compat import is_offloaded, is_parallel, perturbs_attention
-from ..errors import PairError, StitchError, StitchWarning
+from ..errors import PairError, StitchError
 from ..families.known import NAMES, REFUSED, facts_of, family_of, known_name, unknown
 from ..families.lent import Lent
-from ..policies.latency import largest_useful_mask
-from ..policies.methods import HybridStitch, Schedule
-from ..policies.policy import Policy
-from ..policies.program import segments
 from .stitched import StitchedTransformer
 
 Parts = Mapping[str, Mapping[str, Any]]  # configurations of a pipeline's parts, by name
@@ -125,30 +120,6 @@ def check_pair(pipe: Any, large: Any, small: Any, parts: Parts, *, words: bool =
 def is_lent(model: Any) -> bool:
     """Whether processors of ours are on a model."""
     return any(isinstance(getattr(module, "processor", None), Lent) for module in model.modules())
-
-
-def warn_of_masks(policy: Policy, pipe: Any, large: Any, small: Any) -> None:
-    """Eq. 7, by operations: a mask that saves nothing."""
-    masks: tuple[float, ...] = ()
-    if isinstance(policy, HybridStitch):
-        masks = policy.masks[:1]
-    elif isinstance(policy, Schedule):
-        masks = tuple(s.ratio for s in segments(policy.program) if s.letter == "H" and s.ratio is not None)
-    facts, vae = facts_of(known_name(large)), getattr(pipe, "vae", None)
-    if not masks or vae is None or facts is None or not (facts.shape and facts.tokens and facts.native):
-        return
-    tokens = facts.tokens(large.config, vae.config, facts.native(large.config, vae.config))
-    costs = [facts.shape(model.config, tokens, facts.text).flops() for model in (small, large)]
-    ratio = costs[0] / costs[1]
-    limit = largest_useful_mask(ratio)
-    if max(masks) >= limit:
-        warnings.warn(
-            f"a mask of {max(masks)} is not worth it on this pair: a small step costs {ratio:.2f} of a large one "
-            f"(operations at {tokens} tokens), so a hybrid step is only cheaper below 1 - {ratio:.2f} = {limit:.2f} "
-            "(Eq. 7)",
-            StitchWarning,
-            stacklevel=3,
-        )
 
 
 def _predicting(scheduler: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from ..policies.policy import Policy
 from ..policies.presets import Preset, as_preset, warning
 from ..policies.trace import Trace
 from .current import CurrentRun, check_policy
+from .dear import dear_mask
 from .expert import seat, second, unseat
 from .facade import Facade
 from .following import Following
@@ -227,6 +228,10 @@ class StitchedTransformer(Facade, Listener):
         outside = warning(self._preset, steps=steps, **call_seen(pipe, scheduler, inputs["hidden_states"]))
         if outside is not None:
             self.warn(outside)
+        guided = self.words is not None and self.words.guidance is not None
+        dear = dear_mask(policy, pipe, self.large, self.small, calls=2) if guided else None
+        if dear is not None:
+            self.warn(dear)
         policy.check(steps)
         self._prepared.check(pipe)
         measured = policy.measured if measurable(scheduler) else None

@@ -8,6 +8,7 @@ All checks come first: a refused pair leaves the pipeline as it was.
 """
 
 import json
+import warnings
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -20,11 +21,12 @@ from torch import nn
 
 from ..compat import ModelMixin, is_offloaded, set_component
 from ..drawing.engine import PLAIN, Engine
-from ..errors import PairError, StitchError
+from ..errors import PairError, StitchError, StitchWarning
 from ..policies.methods import HybridStitch
 from ..policies.policy import Policy
 from ..policies.presets import Preset, as_preset
-from .checks import Parts, check_pair, check_pipeline, warn_of_masks
+from .checks import Parts, check_pair, check_pipeline
+from .dear import dear_mask
 from .expert import second
 from .fits import check_weights
 from .memory import outline
@@ -72,7 +74,9 @@ def stitch(
     for expert in (large, second(pipe)):
         if expert is not None:
             check_pair(pipe, expert, module, parts, words=words is not None)
-    warn_of_masks(policy, pipe, large, module)
+    dear = dear_mask(policy, pipe, large, module)
+    if dear is not None:
+        warnings.warn(dear, StitchWarning, stacklevel=2)
     stitched = StitchedTransformer(large, module, preset, engine)
     stitched.words = words
     stitched.train(large.training)

@@ -86,6 +86,24 @@ def at_levels(scheduler: Any, steps: int, shift: float | None, levels: Sequence[
     return {} if levels is None else {"sigmas": unshifted(levels, own=own_shift(scheduler))}
 
 
+def levels_of(scheduler: Any, steps: int, shift: float | None, levels: Sequence[float] | None) -> list[float]:
+    """σ of every step of a run; of a scheduler that follows the picture's size, before it does.
+
+    Args:
+        scheduler: the pipeline's; it is left as it is.
+        steps, shift, levels: see `check_levels`.
+
+    Raises:
+        SchedulerError: as `at_levels`.
+    """
+    given = at_levels(scheduler, steps, shift, levels)
+    if getattr(scheduler.config, "use_dynamic_shifting", False):
+        return list(given.get("sigmas", [1 - step / steps for step in range(steps)]))
+    run = type(scheduler).from_config(scheduler.config)
+    run.set_timesteps(**(given or {"num_inference_steps": steps}))
+    return run.sigmas[:steps].tolist()
+
+
 def own_shift(scheduler: Any) -> float:
     """What a scheduler shifts given levels by; one that follows the picture's size does so on top: 1 stands for it.
 

@@ -13,7 +13,7 @@ from . import options
 from .plan import Branches, Plan, Region, Stroke, Text
 from .seen import Seen
 
-Signal = Literal["denoised", "latent"]
+Signal = Literal["denoised", "latent", "prediction"]
 Reduction = Literal["token", "norm", "elementwise"]
 
 
@@ -26,8 +26,8 @@ class Policy(ABC):
         adaptive: whether `decide` looks at the distances, so that they must be read on the host each step.
         can_mask: whether the large model may be asked for part of a picture, so that its keys and values are kept.
         images: of how many images it has plans of their own for the first step; 1: all begin alike.
-        measured: which output is compared from step to step ("denoised", Eq. 10, or "latent"), and how its change
-            becomes one distance (Eq. 9: "token", "norm" or "elementwise").
+        measured: which output is compared from step to step ("denoised", Eq. 10, "latent", or the guided
+            "prediction" itself), and how its change becomes one distance (Eq. 9: "token", "norm" or "elementwise").
     """
 
     name: ClassVar[str]

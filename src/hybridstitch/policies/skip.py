@@ -1,7 +1,7 @@
 """Steps left out: the large model alone, its last prediction repeated in between."""
 
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from itertools import islice
 from math import floor
 
@@ -39,7 +39,7 @@ class Skip(Policy):
         return Plan((large(),)) if seen.step in drawn_steps(self, seen.steps) else Plan(())
 
 
-@cache
+@lru_cache(maxsize=256)  # strangers choose the numbers
 def drawn_steps(policy: Skip, steps: int) -> frozenset[int]:
     """The steps of T that `Skip` draws.
 

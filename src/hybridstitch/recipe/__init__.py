@@ -12,5 +12,6 @@ prompts. A point's step count and noise levels are part of it: fewer steps of th
 from .file import Recipe, RecipeError, check_request
 from .home import Home
 from .point import Point, Trial, kind_of
+from .recall import Band, Recall
 
-__all__ = ["Home", "Point", "Recipe", "RecipeError", "Trial", "check_request", "kind_of"]
+__all__ = ["Band", "Home", "Point", "Recall", "Recipe", "RecipeError", "Trial", "check_request", "kind_of"]

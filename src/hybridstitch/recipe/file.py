@@ -15,6 +15,7 @@ from ..policies.presets import Preset, Setting
 from .between import points_between
 from .home import Home
 from .point import Point, Trial
+from .recall import Recall
 
 VERSION = 3
 DELIVERED = 0.05  # how far, in shares, a delivered speed may be from the one asked for
@@ -57,6 +58,7 @@ class Recipe:
         points: the Pareto set, slowest first.
         trials: everything that was tried on the way.
         verdict: what serves best where, in sentences.
+        recall: what pictures drawn before are good for, where that was measured.
     """
 
     home: Home
@@ -68,6 +70,7 @@ class Recipe:
     points: tuple[Point, ...]
     trials: tuple[Trial, ...] = ()
     verdict: tuple[str, ...]
+    recall: Recall | None = None
 
     def at(self, *, speed: float | None = None, closeness: float | None = None) -> Point:
         """The point that serves a request; without one, what was asked for when the recipe was made, or 0.9 close.
@@ -152,6 +155,7 @@ class Recipe:
             "points": points,
             "trials": [list(trial) for trial in self.trials],
             "verdict": list(self.verdict),
+            **({} if self.recall is None else {"recall": self.recall.to_json()}),
         }
 
     @classmethod
@@ -198,6 +202,7 @@ class Recipe:
                 points=points,
                 trials=tuple(Trial.from_json(trial) for trial in data["trials"]),
                 verdict=tuple(data["verdict"]),
+                recall=None if data.get("recall") is None else Recall.from_json(data["recall"]),
                 **{name: data[name] for name in ("shares", "prompts", "seed", "asked")},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -62,12 +62,17 @@ class Latest:
     """Listens to a scheduler and holds d_i of the last step, so that the picture can be seen as it is drawn.
 
     In the middle of a run the pipeline cannot be called to decode, as `Frames` does afterwards; so this serves where a
-    latent (B, C, H, W) is only scaled and shifted for the VAE, as Stable Diffusion 3's.
+    latent, once unpacked, is only scaled and shifted for the VAE: Stable Diffusion 3's, FLUX.1's, and Qwen-Image's.
     """
 
-    def __init__(self, pipe: Any) -> None:
-        """Listen to this pipeline's scheduler, as long as this object lives."""
-        self._pipe = pipe
+    def __init__(self, pipe: Any, size: tuple[int, int]) -> None:
+        """Listen to this pipeline's scheduler, as long as this object lives.
+
+        Args:
+            pipe: stitched.
+            size: width and height of its pictures.
+        """
+        self._pipe, self._size = pipe, size
         self._expected: Tensor | None = None
         watch(pipe.scheduler, self)
 
@@ -76,12 +81,25 @@ class Latest:
         expected = step.returned if step.clean is None else step.clean
         self._expected = expected[:1].clone()  # (1, …)
 
+    @torch.no_grad()
     def picture(self) -> Image.Image | None:
         """What the finished picture is expected to be now; None where it cannot be decoded here."""
-        vae, latent = getattr(self._pipe, "vae", None), self._expected
-        if vae is None or latent is None or latent.ndim != 4 or vae.config.get("shift_factor") is None:
+        pipe, latent = self._pipe, self._expected
+        vae, width, height = getattr(pipe, "vae", None), *self._size
+        if vae is None or latent is None:
             return None
-        with torch.no_grad():
-            latent = latent.to(vae.device, vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor
-            pixels = vae.decode(latent, return_dict=False)[0]
-        return self._pipe.image_processor.postprocess(pixels, output_type="pil")[0]
+        latent = latent.to(vae.device, vae.dtype)
+        match type(pipe).__name__:
+            case name if name.startswith("StableDiffusion3"):
+                scaled = latent / vae.config.scaling_factor + vae.config.shift_factor
+            case "FluxPipeline" | "FluxImg2ImgPipeline" | "FluxInpaintPipeline":
+                latent = pipe._unpack_latents(latent, height, width, pipe.vae_scale_factor)
+                scaled = latent / vae.config.scaling_factor + vae.config.shift_factor
+            case "QwenImagePipeline" | "QwenImageImg2ImgPipeline" | "QwenImageInpaintPipeline":
+                latent = pipe._unpack_latents(latent, height, width, pipe.vae_scale_factor)  # (1, C, 1, H, W)
+                mean, spread = (latent.new_tensor(vae.config[key]) for key in ("latents_mean", "latents_std"))
+                scaled = latent * spread[:, None, None, None] + mean[:, None, None, None]
+            case _:
+                return None
+        pixels = vae.decode(scaled, return_dict=False)[0]  # (1, 3, H, W), of Qwen-Image (1, 3, 1, H, W)
+        return pipe.image_processor.postprocess(pixels.reshape(1, 3, *pixels.shape[-2:]), output_type="pil")[0]

@@ -93,4 +93,4 @@ def thresholds_of(policy: Policy) -> tuple[float, ...]:
     """τ_0 … τ_n of an adaptive policy, or nothing."""
     if isinstance(policy, HybridStitch):
         return policy.thresholds
-    return (policy.threshold,) if isinstance(policy, SRDiffusion) else ()
+    return (policy.threshold,) if isinstance(policy, SRDiffusion) and policy.criterion == "level" else ()

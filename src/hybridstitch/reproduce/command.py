@@ -16,7 +16,8 @@ from ..disk.lock import alone
 from ..measure.price import Prices
 from . import caches, config, figures, prices, report, scoring, tables, thresholds, timing, worth
 from .drawing import Missing, draw_image
-from .equipment import Equipment, crew_of
+from .equipment import CrewOf, Equipment
+from .equipment import crew_of as of_this_machine
 from .methods import Method, needed, rows
 from .progress import Lines
 from .raw import Rows, append_rows, kept, read_rows, write_rows
@@ -31,7 +32,10 @@ TARGETS = (*TABLES, "steps", *FIGURES, "all")
 OF_THE_PAIR = ("fig1b", "fig2", "fig7")  # what the two models are and cost, whoever draws
 
 
-def reproduce(settings: Settings, target: str, *, command: Sequence[str], mixed: bool, tell: Lines) -> list[Path]:
+def reproduce(
+    settings: Settings, target: str, *, command: Sequence[str], mixed: bool, tell: Lines,
+    crew_of: CrewOf = of_this_machine,
+) -> list[Path]:  # fmt: skip
     """Do what is missing for a target and write it.
 
     Args:
@@ -40,6 +44,7 @@ def reproduce(settings: Settings, target: str, *, command: Sequence[str], mixed:
         command: the words of the command line.
         mixed: go on in a folder that other code began.
         tell: hears of progress.
+        crew_of: who draws and scores; this process times.
 
     Returns:
         the files that were asked for.

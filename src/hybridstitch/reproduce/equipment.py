@@ -1,13 +1,17 @@
 """What a member of a reproduction's crew works with: the pair and the scores, opened when they are first needed."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 import torch
 
-from ..batch.crew import Crew, cores
+from ..batch.crew import Crew, LocalCrew, cores
 from .scorer import Scorer, open_scorer
 from .settings import Settings
+
+CrewOf = Callable[[Settings], AbstractContextManager[Crew["Equipment"]]]
 
 
 class Equipment:
@@ -44,4 +48,4 @@ def single(settings: Settings) -> bool:
 def crew_of(settings: Settings) -> Crew[Equipment]:
     """A process for each core for the miniature pair on a CPU, which one thread draws fastest; else this one."""
     count = max(1, min(cores(), settings.n)) if single(settings) else 1
-    return Crew(partial(Equipment, settings), count, "spawn")
+    return LocalCrew(partial(Equipment, settings), count, "fresh", (__name__, "diffusers.pipelines.pipeline_utils"))

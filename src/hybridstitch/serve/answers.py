@@ -6,7 +6,7 @@ from time import time
 from typing import Any, Literal
 
 from .intake import Taken
-from .orders import Partial
+from .orders import Order, Partial, Picture
 
 Door = Literal["image_generation", "image_edit"]
 
@@ -15,6 +15,8 @@ def about(taken: Taken) -> dict[str, Any]:
     """How pictures were drawn: all that draws them again, what they took, and who drew what."""
     ticket, meant = taken.ticket, taken.meant
     order, point = ticket.order, meant.point
+    if any(picture.start for picture in ticket.pictures):
+        point = None  # it was not drawn as the point was measured
     seconds = None if ticket.begun is None or ticket.ended is None else ticket.ended - ticket.begun
     return {
         "id": order.id,
@@ -42,11 +44,25 @@ def about(taken: Taken) -> dict[str, Any]:
                 "large_tokens": picture.large_tokens,
                 "tokens": picture.tokens,
                 "flags": list(picture.flags),
+                "memory": memory_of(picture, order),
             }
             for picture in ticket.pictures
         ],
         "notes": list(meant.notes),
     }
+
+
+def memory_of(picture: Picture, order: Order) -> dict[str, Any] | None:
+    """Whether a picture began with one drawn before, and how near that was; None where none was looked for.
+
+    Args:
+        picture: drawn.
+        order: for which.
+    """
+    if order.rest is None:
+        return None
+    found = {"hit": picture.start > 0, "start": picture.start, "similarity": picture.similarity}
+    return {**found, "steps": order.rest.steps, "policy": order.rest.policy} if picture.start else found
 
 
 def images_response(taken: Taken) -> dict[str, Any]:

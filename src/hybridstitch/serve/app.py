@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse
 from .. import __version__
 from ..recipe import Point, Recipe
 from ..report.layers import Layer
+from .album import Album
 from .dispatch import Dispatch
 from .doors import doors
 from .errors import Refusal, refuse
@@ -19,6 +20,7 @@ from .gate import Gate
 from .intake import Intake
 from .meters import Meters
 from .orders import PairOpener
+from .remembered import remembered
 from .settings import ServeSettings
 from .views import views
 
@@ -41,6 +43,7 @@ class Server:
         told: Layer = Layer(),  # noqa: B008
         recipe: Recipe | None = None,
         point: Point | None = None,
+        album: Album | None = None,
     ) -> None:
         """Put it together; the workers begin with the application's lifespan.
 
@@ -51,6 +54,7 @@ class Server:
             told: the server's own options, which requests that say nothing are drawn by.
             recipe: of the pair.
             point: of it, what serves requests that ask for nothing.
+            album: pictures drawn before, where any are remembered.
         """
         meters = Meters()
         self.settings = settings
@@ -68,6 +72,7 @@ class Server:
             description="OpenAI's image API over two models: the large one where it matters, the small one elsewhere.",
         )  # fmt: skip
         app.include_router(doors(dispatch, intake, settings))
+        app.include_router(remembered(album))
         app.include_router(views(dispatch, intake, meters, (told.pair or "mini").rpartition("/")[2]))
         app.add_middleware(Gate, settings=settings, meters=meters)
 

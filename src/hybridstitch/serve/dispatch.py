@@ -37,6 +37,8 @@ class Dispatch:
         draining: whether the server is about to end.
         tickets: by id, the last ones.
         waiting: in order.
+        once: set when the pair was opened once.
+        early: requests that wait for that.
         stations: the workers.
     """
 
@@ -62,6 +64,7 @@ class Dispatch:
         self.draining = False
         self.tickets: OrderedDict[str, Ticket] = OrderedDict()
         self.waiting: deque[Ticket] = deque()
+        self.once, self.early = asyncio.Event(), 0
         self.stations = Stations(opener, devices, self, meters, settings.stuck_seconds)
         self._settings, self._meters, self._recipe = settings, meters, recipe
 
@@ -139,6 +142,7 @@ class Dispatch:
         if self.about is None:
             self.about = about
             self.forecast = Forecast(Priced(about.prices, about.size[0] * about.size[1]), self._recipe)
+            self.once.set()
 
     def hear(self, station: Station, said: Any) -> None:
         """A worker says something of an order."""
@@ -152,7 +156,8 @@ class Dispatch:
                 ticket.partial(said)
             case Finished():
                 ticket.finish(said)
-                if self.forecast is not None and ticket.begun is not None and len(station.tickets) == 1:
+                alone = len(station.tickets) == 1 and not any(picture.start for picture in said.pictures)
+                if self.forecast is not None and ticket.begun is not None and alone:
                     self.forecast.learn(ticket.order, monotonic() - ticket.begun)
                 self._meters.finished(ticket)
             case _:
@@ -175,6 +180,8 @@ class Dispatch:
                 tickets = self._next()
                 for ticket in tickets:
                     ticket.state, ticket.begun = "drawing", monotonic()
+                    if self.forecast is not None:
+                        ticket.order = self.forecast.spared(ticket.order)
                     self._meters.begun(ticket)
                 self.stations.give(station, tickets)
         if not self.stations.alive:

@@ -14,7 +14,7 @@ from ..errors import nearest
 from .answers import Door, completed_event, event, images_response, partial_event
 from .dispatch import Dispatch
 from .errors import Refusal
-from .fields import EditRequest, GenerationRequest, complaint
+from .fields import EditRequest, GenerationRequest, PictureRequest, complaint
 from .intake import Intake, Taken
 from .orders import Failed, Finished, Partial
 from .settings import ServeSettings
@@ -38,6 +38,7 @@ def doors(dispatch: Dispatch, intake: Intake, settings: ServeSettings) -> APIRou
     @router.post("/generations", responses=RESPONSES)
     async def generations(asked: GenerationRequest, request: Request) -> Any:
         """Draw pictures of a prompt."""
+        await opened(request, asked)
         return await answer(request, intake.take(asked, request.state.id), "image_generation")
 
     @router.post("/edits", responses=RESPONSES, openapi_extra={"requestBody": edit_body()})
@@ -49,6 +50,8 @@ def doors(dispatch: Dispatch, intake: Intake, settings: ServeSettings) -> APIRou
                 400, "image is missing; send the file itself, as multipart/form-data", "missing", param="image"
             )
 
+        await opened(request, asked)
+
         def made() -> Any:
             image = open_picture(files["image"], "image", settings.max_pixels)
             mask = open_picture(files["mask"], "mask", settings.max_pixels) if "mask" in files else None
@@ -57,6 +60,22 @@ def doors(dispatch: Dispatch, intake: Intake, settings: ServeSettings) -> APIRou
 
         edit, size = await asyncio.to_thread(made)
         return await answer(request, intake.take(asked, request.state.id, edit, size), "image_edit")
+
+    async def opened(request: Request, asked: PictureRequest) -> None:
+        """Wait until the pair was opened once, if that takes no longer than a request may wait."""
+        if dispatch.about is not None or dispatch.early >= settings.max_waiting:
+            return
+        dispatch.early += 1
+        gone, once = asyncio.ensure_future(_gone(request)), asyncio.ensure_future(dispatch.once.wait())
+        patience = min(asked.timeout or settings.timeout_seconds, settings.max_wait_seconds)
+        try:
+            await asyncio.wait({gone, once}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            if gone.done():
+                raise Refusal(410, "the client left before the pair was open", "gone")
+        finally:
+            dispatch.early -= 1
+            gone.cancel()
+            once.cancel()
 
     async def answer(request: Request, taken: Taken, door: Door) -> Any:
         ticket = taken.ticket

@@ -33,6 +33,8 @@ class PictureRequest(BaseModel):
         closeness: to the large model's picture, of the recipe.
         policy: who draws what, as `hybridstitch policies` lists them.
         timeout: seconds after which nobody wants the picture any more.
+        remember: false neither starts from a picture drawn before nor keeps this one; of no effect where the server
+            remembers none.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
@@ -59,6 +61,7 @@ class PictureRequest(BaseModel):
     closeness: float | None = Field(default=None, gt=0, le=1)
     policy: str | None = Field(default=None, min_length=1, max_length=4_000)
     timeout: float | None = Field(default=None, gt=0, le=86_400)
+    remember: bool = True
 
 
 class GenerationRequest(PictureRequest):

@@ -8,8 +8,9 @@ of all kinds where there were none. A policy that decides as it draws is priced 
 the large model drew every step: an upper bound, until pictures of its kind are drawn.
 """
 
+from bisect import bisect_left
 from collections import OrderedDict, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import median
 from typing import Any
@@ -70,6 +71,24 @@ class Forecast:
         if len(self._kinds) > KINDS:
             self._kinds.popitem(last=False)
         self._all.append(ratio)
+
+    def spared(self, order: Order) -> Order:
+        """The order, told from which step on drawing on from a picture drawn before is quicker than drawing it.
+
+        Args:
+            order: with how its rest would be drawn, or without.
+        """
+        rest = order.rest
+        if rest is None:
+            return order
+        alone = replace(order, partials=0)
+        whole = self._priced(alone)
+
+        def is_quicker(start: int) -> bool:
+            return self._priced(replace(alone, policy=rest.policy, steps=rest.steps - start)) < whole
+
+        least = bisect_left(range(rest.steps), True, lo=1, key=is_quicker)
+        return replace(order, rest=replace(rest, least=least))
 
     def _priced(self, order: Order) -> float:
         prices, pixels, factor = self._found

@@ -18,7 +18,7 @@ from .dispatch import Dispatch
 from .errors import Refusal
 from .fields import PictureRequest, to_size
 from .forecast import Forecast
-from .orders import About, Edit, Order
+from .orders import About, Edit, Order, Rest
 from .points import Meant, Points
 from .settings import ServeSettings
 from .ticket import Ticket
@@ -68,6 +68,11 @@ class Intake:
         self.recipe = recipe
         self._dispatch, self._settings, self._told, self._point = dispatch, settings, told, point
 
+    @property
+    def remembers(self) -> bool:
+        """Whether pictures are remembered."""
+        return self._settings.remember is not None
+
     @cached_property
     def points(self) -> Points:
         """What requests may choose from; known once the pair was opened."""
@@ -107,7 +112,7 @@ class Intake:
             rungs = [self.points.at(layer, point) for point in self.points.ladder] or rungs
         more = tuple(_notes(about, asked, meant.layer))
         rungs = [replace(rung, notes=(*rung.notes, *more)) for rung in rungs]
-        orders = tuple(_order(asked, key, rung, edit) for rung in rungs)
+        orders = tuple(self._remembering(_order(asked, key, rung, edit), asked) for rung in rungs)
         ticket = Ticket(
             order=orders[-1],  # by the fastest it is admitted
             deadline=monotonic() + (asked.timeout or self._settings.timeout_seconds),
@@ -116,6 +121,25 @@ class Intake:
         )
         self._dispatch.admit(ticket)
         return Taken(asked=asked, ticket=ticket, rungs=tuple(rungs), text_tokens=self._tokens(asked.prompt))
+
+    def _remembering(self, order: Order, asked: PictureRequest) -> Order:
+        """The order of a request that this server may remember, and how it is drawn on from what it remembers.
+
+        Who asks for closeness, or a quality, wants the large model's picture, and nothing drawn before is near that; a
+        policy draws the rest by itself; for all others the rest is drawn by whom it was measured with.
+        """
+        if not self.remembers or not asked.remember or order.edit is not None:
+            return order
+        recall = None if self.recipe is None else self.recipe.recall
+        if recall is None or asked.closeness is not None or asked.quality != "auto":
+            return replace(order, remember=True)
+        if asked.policy is not None:
+            rest = Rest(policy=order.policy, steps=order.steps, shift=order.shift, levels=order.levels)
+        else:
+            assert self.recipe is not None
+            steps = asked.num_inference_steps or self._told.steps or self.recipe.home.steps
+            rest = Rest(policy=recall.policy, steps=steps, shift=None, levels=None)
+        return replace(order, remember=True, rest=rest)
 
     def near(self, size: tuple[int, int]) -> tuple[int, int]:
         """The size to draw a picture of this size in: its own if the pair draws it, else near to it in shape."""

@@ -1,15 +1,14 @@
 """A worker as the server sees it: begun, told, heard, and begun again where it dies."""
 
 import asyncio
-import multiprocessing
 import signal
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
+from ..batch.pool import fresh
 from .orders import Leave, PairOpener
 from .worker import work
 
@@ -26,7 +25,7 @@ class Member:
     def __init__(
         self, opener: PairOpener, device: str | None, hear: Callable[[Any], None], ended: Callable[[str], None]
     ) -> None:
-        """Begin the process. To be called where the event loop runs: the process lives no longer than this thread.
+        """Begin the process, which may take as long as its imports do; the event loop does not wait for it.
 
         Args:
             opener: opens the pair there.
@@ -37,17 +36,15 @@ class Member:
         self.device = device
         self._loop = asyncio.get_running_loop()
         self._hear, self._ended = hear, ended
-        context = _context(opener.modules)
+        context = fresh([work.__module__, *opener.modules])
         self._line, theirs = context.Pipe()
         self._process = context.Process(target=work, args=(theirs, opener, device), daemon=True)
-        self._process.start()
-        theirs.close()
-        self._sending = asyncio.Lock()
-        Thread(target=self._listen, args=(self._line,), daemon=True).start()
+        self._sending, self._begun = asyncio.Lock(), Event()
+        Thread(target=self._live, args=(self._line, theirs), daemon=True).start()
 
     @property
     def pid(self) -> int:
-        """Of its process."""
+        """Of its process; 0 before that begins."""
         return self._process.pid or 0
 
     async def tell(self, message: Any) -> None:
@@ -58,18 +55,29 @@ class Member:
 
     def kill(self) -> None:
         """End it in the middle of whatever it does."""
-        self._process.kill()
+        if self._begun.is_set():
+            self._process.kill()
 
     async def close(self) -> None:
         """Let it go, in the middle of a picture too."""
         self._ended = _nobody
         await self.tell(Leave())
+        if not await asyncio.to_thread(self._begun.wait, PATIENCE_SECONDS):
+            return  # it ends by itself where it begins at all: nobody is at the other end of its line
         await asyncio.to_thread(self._process.join, PATIENCE_SECONDS)
         if self._process.is_alive():
             self._process.kill()
             await asyncio.to_thread(self._process.join)
 
-    def _listen(self, line: Connection) -> None:
+    def _live(self, line: Connection, theirs: Connection) -> None:
+        try:
+            self._process.start()
+        except (OSError, EOFError) as error:
+            self._call(self._told, f"no process: {error}")
+            return
+        finally:
+            theirs.close()
+        self._begun.set()
         try:
             while True:
                 self._call(self._hear, line.recv())
@@ -85,18 +93,6 @@ class Member:
     def _call(self, function: Callable[..., None], *args: Any) -> None:
         with suppress(RuntimeError):  # the loop is closed, so nobody listens
             self._loop.call_soon_threadsafe(function, *args)
-
-
-def _context(modules: Sequence[str]) -> Any:
-    """How workers begin: on Linux forked from a process that has imported what they need, and has touched no device.
-
-    So the second one, and one in the place of a dead one, is there in the time the weights take.
-    """
-    if sys.platform != "linux":
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([work.__module__, *modules])
-    return context
 
 
 def _nobody(how: str) -> None:

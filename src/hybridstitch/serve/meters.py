@@ -27,6 +27,10 @@ class Meters:
         self._pictures = Counter("pictures", "Pictures drawn.", **of)
         self._steps = Counter("steps", "Steps drawn, by whom.", ["model"], **of)
         self._tokens = Counter("tokens", "Tokens of all steps, by whether the large model drew them.", ["model"], **of)
+        self._recalled = Counter(
+            "recalled", "Pictures asked for, by whether they began with one drawn before.", ["result"], **of
+        )
+        self._spared = Counter("steps_spared", "Steps not drawn, because a picture drawn before stood for them.", **of)
         self._points = Counter(
             "points", "Requests whose speed the server chose, by rung from the closest.", ["rung"], **of
         )
@@ -65,9 +69,13 @@ class Meters:
         if ticket.begun is not None and ticket.ended is not None:
             seconds = ticket.ended - ticket.begun
             self._drawing.observe(seconds)
-            self._ratio.observe(seconds / ticket.predicted)
+            if not any(picture.start for picture in ticket.pictures):
+                self._ratio.observe(seconds / ticket.predicted)
         for picture in ticket.pictures:
             self._pictures.inc()
+            if ticket.order.rest is not None:
+                self._recalled.labels("hit" if picture.start else "miss").inc()
+                self._spared.inc(picture.start)
             for model, steps in picture.steps.items():
                 self._steps.labels({"S+L": "both", "L": "large", "S": "small", "-": "none"}[model]).inc(steps)
             self._tokens.labels("large").inc(picture.large_tokens)

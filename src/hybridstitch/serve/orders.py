@@ -30,6 +30,23 @@ class Edit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rest:
+    """How a picture is drawn on from one that was drawn before, where one is near enough.
+
+    Attributes:
+        policy: who draws what of the steps that are left, as text.
+        steps, shift, levels: of the whole run.
+        least: the first step to begin with that is worth it.
+    """
+
+    policy: str
+    steps: int
+    shift: float | None
+    levels: tuple[float, ...] | None
+    least: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """Some pictures of one prompt, as `hybridstitch generate` would be told to draw them.
 
@@ -47,6 +64,8 @@ class Order:
         edit: what to start from; None starts from noise.
         format, compression: of the file; 0 to 100, 100 the largest.
         masks: tell with the trace which tokens the large model drew.
+        remember: keep the pictures, where the server remembers any.
+        rest: how to draw on from a picture drawn before; None begins with noise.
     """
 
     id: str
@@ -65,6 +84,8 @@ class Order:
     format: Format = "png"
     compression: int = 100
     masks: bool = True
+    remember: bool = False
+    rest: Rest | None = None
 
     @property
     def alike(self) -> Any:
@@ -87,6 +108,8 @@ class Picture:
         steps: how many were drawn by whom: "L", "S", "S+L" or "-".
         large_tokens, tokens: of all steps, those that the large model drew, and all.
         flags: what is noteworthy about the run.
+        start: the step that it began with, from a picture drawn before; 0 began with noise.
+        similarity: of the prompt and that picture.
     """
 
     file: bytes
@@ -99,6 +122,8 @@ class Picture:
     large_tokens: int
     tokens: int
     flags: tuple[str, ...]
+    start: int = 0
+    similarity: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +246,13 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Noted:
+    """Something went wrong that costs no picture: for the log."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Free:
     """All orders of a `Draw` were answered."""
 
@@ -246,6 +278,14 @@ class Easel(Protocol):
             orders: one, or several that are alike.
             on_step: called after each step; what it raises ends the run.
             on_partial: called with each picture on the way.
+        """
+        ...
+
+    def keep(self) -> Sequence[str]:
+        """Remember what was drawn last and is to be; called once it was answered.
+
+        Returns:
+            what went wrong, for the log.
         """
         ...
 

@@ -39,12 +39,13 @@ class _Draining(uvicorn.Server):
         self.should_exit = True  # uvicorn then waits for the last answers
 
 
-def run(server: Server, on_ready: Callable[[str], None]) -> None:
+def run(server: Server, on_listening: Callable[[str], None], on_ready: Callable[[str], None]) -> None:
     """Serve until a signal.
 
     Args:
         server: the application.
-        on_ready: called with the address, once the pair is open.
+        on_listening: called with the address, once it answers.
+        on_ready: called with it, once the pair is open.
 
     Raises:
         ServeError: the address is taken, or the pair cannot be opened.
@@ -68,7 +69,9 @@ def run(server: Server, on_ready: Callable[[str], None]) -> None:
     uvicorn_server = _Draining(config, server)
 
     async def serve() -> None:
-        watching = asyncio.ensure_future(_watch(server, uvicorn_server, lambda: on_ready(address)))
+        watching = asyncio.ensure_future(
+            _watch(server, uvicorn_server, lambda: on_listening(address), lambda: on_ready(address))
+        )
         try:
             await uvicorn_server.serve(sockets=[listening])
         finally:
@@ -80,8 +83,13 @@ def run(server: Server, on_ready: Callable[[str], None]) -> None:
         raise ServeError(server.dispatch.stations.refused)
 
 
-async def _watch(server: Server, uvicorn_server: uvicorn.Server, on_ready: Callable[[], None]) -> None:
-    """Say when the pair is open; end where it cannot be."""
+async def _watch(
+    server: Server, uvicorn_server: uvicorn.Server, on_listening: Callable[[], None], on_ready: Callable[[], None]
+) -> None:
+    """Say when the server answers and when the pair is open; end where it cannot be."""
+    while not uvicorn_server.started:
+        await asyncio.sleep(LOOK_SECONDS / 10)
+    on_listening()
     while server.dispatch.about is None:
         if server.dispatch.stations.refused is not None:
             uvicorn_server.should_exit = True

@@ -1,5 +1,7 @@
 """How the server is run: options of `hybridstitch serve`, each also an environment variable HYBRIDSTITCH_<NAME>."""
 
+from pathlib import Path
+
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -23,6 +25,8 @@ class ServeSettings(BaseSettings):
         max_pixels: of a picture to edit.
         target_seconds: with a recipe: from request to picture; the server chooses speeds that keep it.
         floor: the closeness that it never goes below for that.
+        remember: a folder in which pictures are remembered; None remembers none.
+        remember_most: pictures there; the oldest go first.
         log_prompts: write prompts into the log.
         metadata: write into PNGs how they were drawn.
     """
@@ -44,5 +48,7 @@ class ServeSettings(BaseSettings):
     max_pixels: int = Field(default=1 << 24, ge=1)
     target_seconds: float | None = Field(default=None, gt=0)
     floor: float = Field(default=0.9, gt=0, le=1)
+    remember: Path | None = None
+    remember_most: int = Field(default=1000, ge=1, le=20_000)
     log_prompts: bool = False
     metadata: bool = True

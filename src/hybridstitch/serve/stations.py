@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from .logs import note
 from .member import Member
 from .meters import Meters
-from .orders import About, Draw, Free, Opened, PairOpener, Refused, Stop
+from .orders import About, Draw, Free, Noted, Opened, PairOpener, Refused, Stop
 from .ticket import Ticket
 
 OPENINGS = 3  # that may fail in a row
@@ -163,6 +163,8 @@ class Stations:
             case Refused(message):
                 note("the pair cannot be opened", logging.ERROR, device=station.device, message=message)
                 self.refused = None if self._opened_once else message
+            case Noted(message):
+                note(message, logging.WARNING, device=station.device)
             case Free():
                 station.tickets, station.failures = (), 0
                 self._audience.go_on()

@@ -140,5 +140,6 @@ def _about(dispatch: Dispatch, intake: Intake) -> dict[str, Any]:
             {"name": p.name, "speed": p.speed, "closeness": p.closeness.mean, "closeness_at_least": p.closeness.low}
             for p in sorted(front, key=lambda point: point.speed)
         ],
+        "remembers": intake.remembers,
         "notes": list(about.notes),
     }

@@ -7,6 +7,7 @@ the device answers nothing any more, the process ends and another takes its plac
 import errno
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
@@ -23,6 +24,7 @@ from .orders import (
     Finished,
     Free,
     Leave,
+    Noted,
     Opened,
     Order,
     PairOpener,
@@ -63,7 +65,7 @@ def work(line: Connection, opener: PairOpener, device: str | None) -> None:
         raise
     say(Opened(easel.about))
     while True:
-        if not _carry_out(ears.next(), easel, ears, say):
+        if not _carry_out(ears.next(), easel, ears, say) or not _keep(easel, say):
             os._exit(LOST)  # CUDA's own clean-up may hang
         say(Free())
 
@@ -114,13 +116,12 @@ def _carry_out(orders: Sequence[Order], easel: Easel, ears: Ears, say: Callable[
         whether this process can go on.
     """
     ids = [order.id for order in orders]
-    steps = 0
+    steps = Counter[str]()
 
     def on_step(drawn: Sequence[str]) -> None:
-        nonlocal steps
-        steps += 1
+        steps.update(drawn)
         for key in drawn:
-            say(StepDrawn(key, steps))
+            say(StepDrawn(key, steps[key]))
         if ears.unwanted.issuperset(ids):
             raise Stopped
 
@@ -150,6 +151,24 @@ def _carry_out(orders: Sequence[Order], easel: Easel, ears: Ears, say: Callable[
     else:
         for key, found in zip(ids, pictures, strict=True):
             say(Finished(key, tuple(found)))
+    return True
+
+
+def _keep(easel: Easel, say: Callable[[Any], None]) -> bool:
+    """Let pictures be remembered; nobody waits for that, and it fails nobody.
+
+    Returns:
+        whether this process can go on.
+    """
+    try:
+        for message in easel.keep():
+            say(Noted(message))
+    except Exception as error:
+        say(Noted(f"pictures could not be remembered: {type(error).__name__}: {error}"))
+        try:
+            check_device(error)
+        except DeviceLost:
+            return False
     return True
 
 

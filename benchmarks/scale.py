@@ -1,0 +1,239 @@
+"""What more workers bring, on this machine: images a second of 1 and 2 workers, one thread each, drawn in three ways.
+
+    here      `hybridstitch batch`: processes of this machine
+    ray       `hybridstitch batch --on ray`: actors of a cluster of this machine
+    ray.data  `ray.data.map_batches` over the same jobs, each drawn and kept by the same `Worker`
+
+All draw the same pictures of the miniature pair into a folder each, round by round in turn; rates begin when every
+worker has its pair open, and what opening takes is told apart. Then what the driver pays for a picture is timed with
+workers that draw nothing: kept by them, and sent back to be kept by the driver.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.scale
+
+writes `docs/results/scale.json` with all raw seconds and `scale.md`; `benchmarks.scale_model` reads them.
+"""
+
+import argparse
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from time import perf_counter, time
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.rounds import RESULTS, ratio, write
+from hybridstitch.batch.executor import processes_at
+from hybridstitch.batch.job import BatchSetting, Job
+from hybridstitch.batch.seats import Seats
+from hybridstitch.batch.work import Attempt, AttemptGroup, Desk, Draw
+from hybridstitch.cli.batch_studio import JobStudio
+from hybridstitch.cli.pairs import Pair
+from hybridstitch.drawing.engine import PLAIN
+from hybridstitch.policies.methods import LargeOnly
+from hybridstitch.policies.trace import Trace
+from hybridstitch.report.picture import versions
+from hybridstitch.report.takes import Take
+
+PROMPT, SIZE = "a big dog left of a small cat on a meadow", (128, 96)
+WAYS, WORKERS = ("here", "ray", "ray.data"), (1, 2)
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """Draws one picture of so many bytes, and no time goes by.
+
+    Attributes:
+        side: pixels.
+    """
+
+    side: int
+
+    def __call__(self, device: str) -> Draw:
+        """See `Desk.open`."""
+        noise = np.random.default_rng(0).integers(0, 256, (self.side, self.side, 3), np.uint8)
+        trace = Trace(policy="large", steps=1, images=1, grid=(1, 1), records=())
+        take = Take(image=Image.fromarray(noise), seconds=0.0, trace=trace)
+        return lambda jobs: [take for _ in jobs]
+
+
+@dataclass
+class Arm:
+    """One way to draw, with its workers open.
+
+    Attributes:
+        seconds: of each round.
+        opening_seconds: until all workers had drawn something.
+    """
+
+    draw: Callable[[Sequence[AttemptGroup]], float]
+    opening_seconds: float
+    seconds: list[float]
+
+
+def groups_of(setting: BatchSetting, jobs: int, steps: int, seed: int) -> list[AttemptGroup]:
+    """So many jobs, one a group."""
+    found = []
+    for k in range(jobs):
+        job = Job(
+            prompt=PROMPT, seed=seed + k, width=SIZE[0], height=SIZE[1], steps=steps, guidance=4.0, policy=LargeOnly()
+        )
+        found.append((Attempt(id=setting.id_of(job), job=job),))
+    return found
+
+
+def mapped(executor: Seats, groups: Sequence[AttemptGroup]) -> float:
+    """Seconds of an executor for some groups."""
+    begun = perf_counter()
+    failed = [outcome.row.message for outcome in executor.map(groups) if outcome.row.status != "done"]
+    if failed:
+        raise SystemExit(f"a picture was not drawn: {failed[0]}")
+    return perf_counter() - begun
+
+
+@contextmanager
+def seats(way: str, desk: Desk, workers: int) -> Iterator[Seats]:
+    """The executor of the batch command."""
+    if way == "here":
+        executor = processes_at([desk] * workers)
+    else:
+        from hybridstitch.batch.on_ray import RaySeat
+
+        mark = desk.out / "mark"
+        mark.touch()
+        executor = Seats([RaySeat(desk, mark.name, 0) for _ in range(workers)], desk.out)
+    try:
+        yield executor
+    finally:
+        executor.close()
+
+
+def all_open(executor: Seats, setting: BatchSetting, workers: int, steps: int, seed: int) -> float:
+    """Seconds until every worker has its pair open, and a picture warm."""
+    begun = perf_counter()
+    while len(executor._opened) < workers:
+        mapped(executor, groups_of(setting, workers, steps, seed))
+        seed += workers
+    mapped(executor, groups_of(setting, 2 * workers, steps, seed))
+    return perf_counter() - begun
+
+
+def with_ray_data(desk: Desk, workers: int, groups: Sequence[AttemptGroup]) -> tuple[float, float]:
+    """Seconds that all groups take once every actor draws, and those before; actors are made anew by each call."""
+    import ray  # pyright: ignore[reportMissingImports]
+
+    class Actor:
+        def __init__(self) -> None:
+            self.worker, self.place = desk.worker(), os.getpid()
+
+        def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+            begun = time()
+            for k in batch["item"]:
+                assert self.worker.do(groups[int(k)])[0].row.status == "done"
+            return {"begun": np.array([begun]), "ended": np.array([time()]), "place": np.array([self.place])}
+
+    start = time()
+    rows = (
+        ray.data.from_items(list(range(len(groups))), override_num_blocks=len(groups))
+        .map_batches(Actor, batch_size=1, num_cpus=1, compute=ray.data.ActorPoolStrategy(size=workers))
+        .take_all()
+    )
+    first: dict[int, float] = {}
+    for row in rows:
+        first[row["place"]] = min(row["begun"], first.get(row["place"], row["begun"]))
+    since = max(first.values())  # from here on all of them draw
+    drawn = sum(
+        min(1.0, (row["ended"] - since) / (row["ended"] - row["begun"])) for row in rows if row["ended"] > since
+    )
+    seconds = max(row["ended"] for row in rows) - since
+    return seconds * len(groups) / drawn, since - start
+
+
+def measure(folder: Path, jobs: int, steps: int, rounds: int) -> dict[str, Arm]:
+    """All ways with 1 and 2 workers, in turn."""
+    named = Pair.of("mini", None)
+    setting = BatchSetting(
+        pair="mini", small=None, models=named.models, device="cpu", dtype="float32", versions=versions()
+    )
+    studio = JobStudio(named=named, policy=LargeOnly(), dtype="float32", engine=PLAIN)
+    arms: dict[str, Arm] = {}
+    with ExitStack() as stack:
+        for way in WAYS:
+            for workers in WORKERS:
+                name = f"{way} {workers}"
+                out = folder / name.replace(" ", "-")
+                out.mkdir()
+                desk = Desk(out=out, setting=setting, device="cpu", open=studio)
+                if way == "ray.data":
+                    draw = lambda groups, desk=desk, workers=workers: with_ray_data(desk, workers, groups)[0]  # noqa: E731
+                    arms[name] = Arm(draw, with_ray_data(desk, workers, groups_of(setting, 4, steps, 0))[1], [])
+                    continue
+                executor = stack.enter_context(seats(way, desk, workers))
+                opening = all_open(executor, setting, workers, steps, 10_000)
+                arms[name] = Arm(lambda groups, executor=executor: mapped(executor, groups), opening, [])
+        for k in range(rounds):
+            order = list(arms.items())
+            for name, arm in order[k % len(order) :] + order[: k % len(order)]:
+                arm.seconds.append(arm.draw(groups_of(setting, jobs, steps, 1000 * (k + 1))))
+                print(f"round {k + 1}/{rounds} {name}: {jobs / arm.seconds[-1]:.3f} images/s", flush=True)
+    return arms
+
+
+def driver(folder: Path, jobs: int) -> dict[str, list[float]]:
+    """Seconds of the driver for a picture that costs nothing: kept by the workers, or sent back, small and large."""
+    setting = BatchSetting(pair="-", small=None, models={}, device="cpu", dtype="float32", versions=versions())
+    found: dict[str, list[float]] = {}
+    for name, side, sends in (("kept there", 8, False), ("sent, 0.2 kB", 8, True), ("sent, 1.5 MB", 700, True)):
+        out = folder / f"driver-{name.replace(' ', '-').replace(',', '').replace('.', '')}"
+        out.mkdir()
+        desk = Desk(out=out, setting=setting, device="cpu", open=Nothing(side), sends=sends)
+        with seats("ray", desk, 2) as executor:
+            all_open(executor, setting, 2, 1, 10_000)
+            found[name] = [mapped(executor, groups_of(setting, jobs, 1, 1000 * k)) / jobs for k in range(3)]
+        print(f"driver, {name}: {1000 * median(found[name]):.2f} ms a picture", flush=True)
+    return found
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=24, help="pictures of a round")
+    parser.add_argument("--steps", type=int, default=20, help="of a picture")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    if os.environ.get("OMP_NUM_THREADS") != "1":
+        raise SystemExit("set OMP_NUM_THREADS=1: one thread a worker")
+    os.environ |= {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
+    import ray  # pyright: ignore[reportMissingImports]
+
+    folder = Path(tempfile.mkdtemp())
+    ray.init(num_cpus=16, include_dashboard=False, log_to_driver=False, object_store_memory=500_000_000)
+    try:
+        arms = measure(folder, args.jobs, args.steps, args.rounds)
+        paid = driver(folder, 200)
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder)
+    table = [
+        {
+            "way": way, "images/s, 1 worker": args.jobs / median(arms[f"{way} 1"].seconds),
+            "images/s, 2 workers": args.jobs / median(arms[f"{way} 2"].seconds),
+            "efficiency": ratio(arms[f"{way} 1"].seconds, arms[f"{way} 2"].seconds) / 2,
+            "opening, 1 (s)": arms[f"{way} 1"].opening_seconds, "opening, 2 (s)": arms[f"{way} 2"].opening_seconds,
+        }
+        for way in WAYS
+    ]  # fmt: skip
+    raw = {name: {"seconds": arm.seconds, "opening_seconds": arm.opening_seconds} for name, arm in arms.items()}
+    about = {"jobs": args.jobs, "steps": args.steps, "rounds": args.rounds}
+    write(args.out, "scale", table, {"drawing": raw, "driver": paid}, **about)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""The same server as a deployment of Ray Serve: what a client of the local one meets, and a replica that is killed."""
+
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+
+from mini_folder import save
+from serving import recipe, serving
+
+pytest.importorskip("ray", reason="ray is not installed")
+pytest.importorskip("grpc", reason="ray[serve] is not installed")
+
+from test_serve import (  # noqa: F401
+    test_a_drawn_request_tells_who_drew_what,
+    test_a_page_of_another_site_cannot_call_this_machine,
+    test_a_picture_is_the_file_that_generate_writes,
+    test_a_request_is_followed_and_stopped,
+    test_hostile_bodies_are_refused_at_once,
+    test_hostile_pictures_are_refused_at_once,
+    test_ids_that_are_paths_are_nobodys,
+    test_metrics_count,
+    test_openai_edits_all_of_a_picture_or_where_the_mask_is_transparent,
+    test_openai_generates,
+    test_openai_lists_the_pair,
+    test_openai_meets_errors_it_knows,
+    test_openai_streams_the_small_models_sketch_first,
+    test_openapi_holds_and_no_case_breaks_the_server,
+    test_other_files_are_smaller_the_harder_they_are_compressed,
+    test_what_generate_would_warn_of_is_noted,
+)
+
+pytestmark = pytest.mark.soak
+RAY = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("mini"))
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory, mini):
+    """As in `test_serve`, on a cluster of its own."""
+    folder = tmp_path_factory.mktemp("serve")
+    words = ("--recipe", str(recipe(folder / "recipe.json")), "--timeout", "60", "--on", "ray")
+    limits = {"HYBRIDSTITCH_MAX_STEPS": "12", "HYBRIDSTITCH_MAX_IMAGES": "3", "HYBRIDSTITCH_MAX_BODY_MIB": "2"}
+    with serving(folder, mini, *words, **limits, **RAY, HYBRIDSTITCH_MAX_PIXELS="1000000") as running:
+        yield running
+        running.process.send_signal(signal.SIGTERM)
+        running.process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def client(here):
+    return openai.OpenAI(base_url=f"{here.url}/v1", api_key="none is asked for", max_retries=0)
+
+
+def replicas():
+    """Process ids of the replicas on this machine."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if path.read_bytes().startswith(b"ray::ServeReplica:hybridstitch"):
+                found.append(int(path.parent.name))
+        except OSError:
+            pass
+    return found
+
+
+def test_a_killed_replica_costs_the_requests_it_had_in_hand_and_sigterm_drains(mini, tmp_path):
+    with serving(tmp_path, mini, "--size", "32x16", "--on", "ray", "--num-workers", "2", **RAY) as running:
+        running.until(lambda: len(replicas()) == 2, 120)
+        slow = {"policy": "large", "num_inference_steps": 150}
+        with ThreadPoolExecutor(6) as pool:
+            asked = [pool.submit(running.draw, seed=seed, **slow) for seed in range(6)]
+            time.sleep(1)
+            os.kill(replicas()[0], signal.SIGKILL)
+            codes = [each.result().status_code for each in asked]
+        assert set(codes) <= {200, 500, 503}
+        assert 0 < codes.count(200) < 6
+        assert all(running.draw(seed=seed).status_code == 200 for seed in range(4))
+        running.until(lambda: len(replicas()) == 2, 120)
+
+        with ThreadPoolExecutor(1) as pool:
+            last = pool.submit(running.draw, seed=9, **slow)
+            time.sleep(0.5)
+            running.process.send_signal(signal.SIGTERM)
+            assert last.result().status_code == 200
+        assert running.process.wait(60) == 0
+        with pytest.raises(httpx.HTTPError):
+            running.draw()

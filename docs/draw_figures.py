@@ -59,8 +59,8 @@ def masked_step(pipe: Any, path: Path) -> None:
         (who_drew(images[0], trace.of(0)[STEP], trace.grid), "3. the 30 % that changed most"),
         (enlarged(images[1], 256), f"4. step {STEP}: the expected picture"),
     ]
-    figure, places = plt.subplots(1, len(shown), figsize=(12, 3.5), dpi=110, layout="constrained")
-    for axes, (what, title) in zip(places, shown, strict=True):
+    figure, places = plt.subplots(2, 2, figsize=(7.2, 7.9), dpi=110, layout="constrained")
+    for axes, (what, title) in zip(places.flat, shown, strict=True):
         if isinstance(what, Image.Image):
             axes.imshow(np.asarray(what), interpolation="lanczos")
         else:
@@ -68,7 +68,7 @@ def masked_step(pipe: Any, path: Path) -> None:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set(color=QUIET, linewidth=0.8)
         axes.set_title(title, fontsize=11, color=INK, pad=6)
-    places[2].set_xlabel("orange: large model, blue: small one", fontsize=10, color=QUIET)
+    places[1, 0].set_xlabel("orange: large model, blue: small one", fontsize=10, color=QUIET)
     figure.savefig(path)
 
 

@@ -33,8 +33,7 @@ def stitched(pipe: Any, small: Any = SMALL, policy: str = POLICY, **engine: Any)
 
 
 if __name__ == "__main__":
-    pipe: Any = WanPipeline.from_pretrained(LARGE, dtype=torch.bfloat16).to("cuda")
-    stitched(pipe, kv_host=True)
+    pipe = stitched(WanPipeline.from_pretrained(LARGE, dtype=torch.bfloat16).to("cuda"), kv_host=True)
     prompt = sys.argv[1] if len(sys.argv) > 1 else "a cat surfs on a wave"
     frames = pipe(prompt, height=480, width=832, num_frames=81, num_inference_steps=50).frames[0]
     export_to_video(frames, "wan.mp4", fps=16)

@@ -39,7 +39,7 @@ def name(page):
     return page.relative_to(ROOT).as_posix()
 
 
-def tested(pages):
+def pages_of(pages):
     return [pytest.param(page, id=name(page)) for page in pages]
 
 
@@ -47,7 +47,7 @@ RUN = [page for page in WITH_PYTHON[1:] if any(block.run for block in blocks(pag
 
 
 @pytest.mark.filterwarnings("ignore::hybridstitch.errors.StitchWarning")
-@pytest.mark.parametrize("page", tested(RUN))
+@pytest.mark.parametrize("page", pages_of(RUN))
 def test_python_of_a_page_runs(page, tmp_path, monkeypatch):
     """All blocks of a page in order, in one namespace and an empty folder."""
     monkeypatch.chdir(tmp_path)
@@ -59,7 +59,7 @@ def test_python_of_a_page_runs(page, tmp_path, monkeypatch):
                 exec(code, space)
 
 
-@pytest.mark.parametrize("page", tested(page for page in WITH_PYTHON if blocks(page)))
+@pytest.mark.parametrize("page", pages_of(page for page in WITH_PYTHON if blocks(page)))
 def test_python_that_is_not_run_can_be_read_and_names_what_is_there(page):
     import hybridstitch
 
@@ -74,7 +74,7 @@ def test_python_that_is_not_run_can_be_read_and_names_what_is_there(page):
         assert not missing, f"{name(page)}, line {block.line}: hybridstitch has no {missing}"
 
 
-@pytest.mark.parametrize("page", tested(PAGES))
+@pytest.mark.parametrize("page", pages_of(PAGES))
 def test_links_lead_to_files(page):
     text = CODE.sub("", page.read_text(encoding="utf-8"))
     links = {link for link in LINK.findall(text) if ":" not in link}

@@ -69,10 +69,12 @@ def plain_warnings() -> Iterator[None]:
 
 
 def hush() -> None:
-    """Keep diffusers and transformers from filling the terminal with notes and bars of their own."""
+    """Keep diffusers, transformers and torchao from filling the terminal with notes and bars of their own."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    for noisy in ("torchao", "torch.utils._pytree"):  # speak while diffusers is imported
+        logging.getLogger(noisy).setLevel(logging.ERROR)
     import diffusers
     import transformers
 

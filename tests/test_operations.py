@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.live import Live
 from hybridstitch.families.known import facts_of, family_of, shape_of
 
 
@@ -81,6 +82,26 @@ KINDS = [(which, step) for which in ("large", "small") for step in STEPS]
 CASES = [(name, *kind) for name, row in PUBLISHED.items() for kind in KINDS if row.text or kind[1] != "cached"]
 
 
+def prepared(row, which, dtype=torch.float32):
+    """An attached family of published widths, a call of its own size, and N."""
+    model = getattr(diffusers, row.kind)(**getattr(row, which)).eval().to(dtype)
+    facts, config = facts_of(row.kind), model.config
+    n = facts.tokens(config, row.vae, row.size)
+    grid = (row.size[0] // 16, row.size[1] // 16)
+    assert n == grid[0] * grid[1]
+    packed = len(facts.layout(config).axes) == 1
+    latent = (1, n, config.in_channels) if packed else (1, config.in_channels, 2 * grid[0], 2 * grid[1])
+    call = {"hidden_states": torch.empty(latent, dtype=dtype), "timestep": torch.empty(1, dtype=dtype)}
+    for name, value in row.given(grid, row.text).items():
+        rounds = name in ("pooled_projections", "guidance")
+        call[name] = value.to(dtype) if rounds else value
+    if row.text:
+        call["encoder_hidden_states"] = torch.empty(1, row.text, config.joint_attention_dim, dtype=dtype)
+    family = family_of(model)
+    family.attach()
+    return family, call, n
+
+
 @pytest.mark.parametrize(("name", "which", "step"), CASES)
 @torch.no_grad()
 def test_operations_are_those_counted(name, which, step):
@@ -88,23 +109,28 @@ def test_operations_are_those_counted(name, which, step):
     if not hasattr(diffusers, row.kind):
         pytest.skip(f"no {row.kind} here")
     with torch.device("meta"):
-        model = getattr(diffusers, row.kind)(**getattr(row, which)).eval()
-        facts, config = facts_of(row.kind), model.config
-        n = facts.tokens(config, row.vae, row.size)
-        grid = (row.size[0] // 16, row.size[1] // 16)
-        assert n == grid[0] * grid[1]
-        packed = len(facts.layout(config).axes) == 1
-        latent = (1, n, config.in_channels) if packed else (1, config.in_channels, 2 * grid[0], 2 * grid[1])
-        call = {"hidden_states": torch.empty(latent), "timestep": torch.empty(1), **row.given(grid, row.text)}
-        if row.text:
-            call["encoder_hidden_states"] = torch.empty(1, row.text, config.joint_attention_dim)
+        family, call, n = prepared(row, which)
         drawn = None if ratio is None else round(ratio * n)
-        family = family_of(model)
-        family.attach()
         with FlopCounterMode(display=False) as counter:
             if drawn is None:
                 family.dense(call)
             else:
                 family.masked(call, torch.arange(drawn)[None], family.room(call), None, text=text)
-    predicted = shape_of(model, n, row.text).flops(drawn, text=text)
+    predicted = shape_of(family.module(), n, row.text).flops(drawn, text=text)
     assert predicted == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", PUBLISHED)
+@torch.no_grad()
+def test_activations_are_what_a_dense_step_holds(name, dtype, flash):
+    row = PUBLISHED[name]
+    if not hasattr(diffusers, row.kind):
+        pytest.skip(f"no {row.kind} here")
+    with torch.device("meta"):
+        family, call, n = prepared(row, "large", dtype)
+        memory = family.room(call)
+        with Live() as live:
+            family.dense(call, memory=memory)
+    predicted = shape_of(family.module(), n, row.text).activation_bytes(branches=1, element_bytes=dtype.itemsize)
+    assert predicted == pytest.approx(live.peak, rel=0.05)

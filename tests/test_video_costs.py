@@ -1,10 +1,14 @@
 """What a Wan pair costs and keeps, known before it is loaded: by torch's counter, and bytes by tensors."""
 
+from importlib.util import find_spec
+
+import diffusers
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.live import Live
 from hybridstitch import StitchWarning, stitch
 from hybridstitch.errors import PairError
 from hybridstitch.families.known import facts_of, family_of, shape_of
@@ -115,3 +119,44 @@ def test_a_mask_that_is_not_worth_it_warns():
     pipe = PIPELINES["wan"].build(**wan_vae())
     with pytest.warns(StitchWarning, match=r"a mask of 0\.6 is not worth it .* at 32760 tokens"):
         stitch(pipe, PIPELINES["wan"].transformer(1), "L2 H2@0.6 S*")
+
+
+def filmed(kind, config, latent, text, **more):
+    """A transformer of published widths without weights, two blocks of them, and what a call gives it."""
+    given = {"hidden_states": latent, "timestep": (2,), "encoder_hidden_states": (2, *text)}
+    return pytest.param(kind, {"num_layers": 2, **config}, given, more, id=f"{kind} {latent}")
+
+
+COSMOS = filmed(
+    "CosmosTransformer3DModel", {"extra_pos_embed_type": None}, (2, 16, 4, 88, 160), (512, 1024),
+    padding_mask=(1, 1, 88, 160), fps=None,
+)  # fmt: skip
+FILMED = [
+    filmed("WanTransformer3DModel", SIZES["14B"], (2, 16, 5, 60, 104), (512, 4096)),
+    filmed("WanTransformer3DModel", SIZES["1.3B"], (2, 16, 5, 60, 104), (512, 4096)),
+    filmed(
+        "LTXVideoTransformer3DModel", {}, (2, 6144, 128), (128, 4096),
+        encoder_attention_mask=(2, 128), num_frames=16, height=16, width=24,
+    ),
+    pytest.param(*COSMOS.values, id=COSMOS.id, marks=pytest.mark.skipif(
+        find_spec("torchvision") is None, reason="no torchvision here"
+    )),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("kind", "config", "given", "more"), FILMED)
+@torch.no_grad()
+def test_activations_are_what_a_dense_step_holds(kind, config, given, more, dtype, flash):
+    with torch.device("meta"):
+        transformer = getattr(diffusers, kind)(**config).eval().to(dtype)
+        shaped = {**given, **{name: size for name, size in more.items() if isinstance(size, tuple)}}
+        inputs = {**more, **{name: torch.empty(size, dtype=dtype) for name, size in shaped.items()}}
+        family = family_of(transformer)
+        family.attach()
+        memory = family.room(inputs)
+        with Live() as live:
+            family.dense(inputs, memory=memory)
+    tokens, text = family.layout.count(inputs["hidden_states"]), given["encoder_hidden_states"][1]
+    predicted = shape_of(transformer, tokens, text).activation_bytes(element_bytes=dtype.itemsize)
+    assert predicted == pytest.approx(live.peak, rel=0.05)

@@ -6,6 +6,7 @@ the drawn tokens. The model sees its latent scaled. Text cached is text fresh.
 """
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -62,7 +63,7 @@ class CosmosFamily(Hooked):
         blocks=("CosmosTransformerBlock",),
         masks=True,
         text=512,
-        shape=crossed,
+        shape=partial(crossed, held=(4, 0), rounded=(1, 0)),
         tokens=counted(wan_multiple),
         native=lambda config, vae: (93, 704, 1280),
         multiple=wan_multiple,

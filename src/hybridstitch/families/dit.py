@@ -37,7 +37,7 @@ class SelfAttention(Lent):
 def shape(config: Config, tokens: int, text: int) -> Shape:
     """Cost by a configuration."""
     width = config["num_attention_heads"] * config["attention_head_dim"]
-    return Shape(width=width, layers=config["num_layers"], image_tokens=tokens, text_tokens=text)
+    return Shape(width=width, layers=config["num_layers"], image_tokens=tokens, text_tokens=text, held=(4, 0))
 
 
 def side(config: Config, vae: Config) -> int:

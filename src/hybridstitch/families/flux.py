@@ -60,7 +60,9 @@ def shape(config: Config, tokens: int, text: int) -> Shape:
     """Cost by a configuration; a single block costs what a joint one does for as many tokens."""
     width = config["num_attention_heads"] * config["attention_head_dim"]
     layers = config["num_layers"] + config["num_single_layers"]
-    return Shape(width=width, layers=layers, image_tokens=tokens, text_tokens=text)
+    return Shape(
+        width=width, layers=layers, image_tokens=tokens, text_tokens=text, held=(7, 15), rounded=(3, 3)
+    )  # fmt: skip
 
 
 class FluxFamily(Packed):

@@ -50,7 +50,10 @@ def shape(config: Config, tokens: int, text: int) -> Shape:
     """Cost by a configuration; a gated feed-forward has half as much again to do as a plain one of its width."""
     width = config["num_attention_heads"] * config["attention_head_dim"]
     layers = config["num_layers"] + config["num_single_layers"]
-    return Shape(width=width, layers=layers, image_tokens=tokens, text_tokens=text, mlp=1.5 * config["mlp_ratio"])
+    return Shape(
+        width=width, layers=layers, image_tokens=tokens, text_tokens=text, mlp=1.5 * config["mlp_ratio"],
+        held=(12.5, 22.5), rounded=(0.5, 0.5),
+    )  # fmt: skip
 
 
 class Flux2Family(Packed):

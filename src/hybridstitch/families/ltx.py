@@ -5,6 +5,7 @@ their positions from `rope`'s table, and attend to each other in every block's `
 """
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -61,7 +62,7 @@ class LTXFamily(Attached):
         blocks=("LTXVideoTransformerBlock",),
         masks=True,
         text=128,
-        shape=crossed,
+        shape=partial(crossed, held=(6, 1), rounded=(2, 0)),  # its positions are as wide as a token, in float32
         tokens=counted(multiple),
         native=lambda config, vae: (161, 512, 704),
         multiple=multiple,

@@ -46,10 +46,12 @@ def wan_largest(config: Config, vae: Config) -> Size:
     return frames * (reach - 1) + 1, rows * reach, columns * reach
 
 
-def crossed(config: Config, tokens: int, text: int) -> Shape:
+def crossed(
+    config: Config, tokens: int, text: int, *, held: tuple[float, float], rounded: tuple[float, float] = (0, 0)
+) -> Shape:
     """Cost of blocks of self-attention, cross-attention to text, and a feed-forward: Wan's, LTX's, Cosmos'.
 
-    Wan from a picture attends to the 257 tokens that its encoder gives, too.
+    Wan from a picture attends to the 257 tokens that its encoder gives, too. `held` and `rounded` as in `Shape`.
     """
     width = config["num_attention_heads"] * config["attention_head_dim"]
     return Shape(
@@ -60,4 +62,6 @@ def crossed(config: Config, tokens: int, text: int) -> Shape:
         cross_tokens=text + (257 if config.get("image_dim") else 0),
         cross_width=config.get("text_embed_dim", 0),  # where text is not brought to D before the blocks
         mlp=config["ffn_dim"] / width if "ffn_dim" in config else config.get("mlp_ratio", 4),
+        held=held,
+        rounded=rounded,
     )

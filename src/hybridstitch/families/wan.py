@@ -11,8 +11,9 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 from torch import Tensor, nn
 
+from ..policies.latency import Shape
 from .classes import PATCH, video
-from .family import Facts, Inputs
+from .family import Config, Facts, Inputs
 from .hooked import Hooked
 from .lent import Lent
 from .rotary import Table
@@ -38,6 +39,12 @@ class SelfAttention(Lent):
         return attn.to_out[1](attn.to_out[0](mixed.flatten(2, 3).type_as(query)))
 
 
+def shape(config: Config, tokens: int, text: int) -> Shape:
+    """See `crossed`; in half precision a norm, which works in float32, may hold more than the feed-forward."""
+    mlp = config["ffn_dim"] / (config["num_attention_heads"] * config["attention_head_dim"])
+    return crossed(config, tokens, text, held=(4, 1), rounded=(max(0.0, 7 - 2 * mlp), 0))
+
+
 class WanFamily(Hooked):
     """See `family.Family`."""
 
@@ -52,7 +59,7 @@ class WanFamily(Hooked):
         blocks=("WanTransformerBlock",),
         masks=True,
         text=512,
-        shape=crossed,
+        shape=shape,
         tokens=counted(wan_multiple),
         native=lambda config, vae: (81, 480, 832),
         multiple=wan_multiple,

@@ -22,6 +22,9 @@ class Shape:
         cross_tokens: text or picture tokens that every block attends to by cross-attention, beside its own tokens.
         cross_width: width of these tokens; 0 for D.
         mlp: hidden width of the feed-forward over D.
+        held: of tensors D wide, how many a dense step holds at its fullest moment for each token of the picture, beside
+            the two hidden layers of a feed-forward, and for each of text.
+        rounded: how many more where the models are in half precision, as parts of a step stay in float32.
     """
 
     width: int
@@ -32,6 +35,8 @@ class Shape:
     cross_tokens: int = 0
     cross_width: int = 0
     mlp: float = 4
+    held: tuple[float, float] = (5, 3)
+    rounded: tuple[float, float] = (0, 0)
 
     def flops(self, drawn: int | None = None, *, text: str = "fresh") -> int:
         """Floating-point operations of one row: `(8 + 4·mlp)·D²·n + 4·n·m·D` a block, n computed, m attended to.
@@ -66,16 +71,18 @@ class Shape:
     def activation_bytes(self, *, images: int = 1, branches: int = 2, element_bytes: int = 2) -> int:
         """The most that a dense step holds at once beside weights, keys and values.
 
-        That is inside the image's feed-forward: its two hidden layers, and five tensors of all image tokens and three
-        of the text's that are still needed; one more image tensor in blocks with a second attention.
+        That is `(2·mlp + held)·N` tokens of the picture and `held·T` of text, D wide; one more tensor of the picture in
+        blocks with a second attention.
 
         Args:
             images: B.
             branches: 2 with guidance.
             element_bytes: of the compute dtype.
         """
-        tensors = 2 * self.mlp + (6 if self.dual_layers else 5)
-        tokens = round(tensors * self.image_tokens) + 3 * (self.text_tokens + self.cross_tokens)
+        more = self.rounded if element_bytes < 4 else (0, 0)
+        image, text = (held + added for held, added in zip(self.held, more, strict=True))
+        image += 2 * self.mlp + bool(self.dual_layers)
+        tokens = round(image * self.image_tokens + text * (self.text_tokens + self.cross_tokens))
         return tokens * self.width * images * branches * element_bytes
 
 

@@ -189,7 +189,7 @@ def test_too_few_prompts_are_refused():
     [
         (None, ("--remember", "kept"), "the recipe does not say how near a prompt must be to a picture drawn before; "
                                        "`hybridstitch calibrate --memory --out recipe.json` measures it"),
-        (RECALL, ("--remember", "kept", "--remember-clip", "some/clip"), "with mini, whose numbers are its own"),
+        (RECALL, ("--remember", "kept", "--remember-clip", "some/clip"), "was measured with mini, whose"),
         (RECALL, ("--remember-clip", "mini"), "without --remember"),
         (RECALL, ("--remember", "recipe.json"), "pictures cannot be remembered in recipe.json"),
         (Recall(clip="mini", policy="small", bands=()), ("--remember", "kept"), "is good enough to start from"),

@@ -189,6 +189,7 @@ def _told(request: Request, ticket: Ticket) -> None:
         n=ticket.order.count,
         predicted_seconds=round(ticket.predicted, 3),
         drawn_seconds=round((ticket.ended or 0) - (ticket.begun or 0), 3) if drawn else None,
+        remembered_until_step=[picture.start for picture in ticket.pictures if picture.start],
     )
 
 

@@ -48,7 +48,7 @@ def mini(tmp_path_factory):
 def here(tmp_path_factory, mini):
     """As in `test_serve`, on a cluster of its own."""
     folder = tmp_path_factory.mktemp("serve")
-    words = ("--recipe", str(recipe(folder / "recipe.json")), "--timeout", "60", "--on", "ray")
+    words = ("--recipe", str(recipe(folder / "recipe.json")), "--timeout", "60", "--on", "ray", "--address", "local")
     limits = {"HYBRIDSTITCH_MAX_STEPS": "12", "HYBRIDSTITCH_MAX_IMAGES": "3", "HYBRIDSTITCH_MAX_BODY_MIB": "2"}
     with serving(folder, mini, *words, **limits, **RAY, HYBRIDSTITCH_MAX_PIXELS="1000000") as running:
         yield running
@@ -74,7 +74,9 @@ def replicas():
 
 
 def test_a_killed_replica_costs_the_requests_it_had_in_hand_and_sigterm_drains(mini, tmp_path):
-    with serving(tmp_path, mini, "--size", "32x16", "--on", "ray", "--num-workers", "2", **RAY) as running:
+    with serving(
+        tmp_path, mini, "--size", "32x16", "--on", "ray", "--address", "local", "--num-workers", "2", **RAY
+    ) as running:
         running.until(lambda: len(replicas()) == 2, 120)
         slow = {"policy": "large", "num_inference_steps": 150}
         with ThreadPoolExecutor(6) as pool:

@@ -87,6 +87,7 @@ def connected(address: str | None) -> Iterator[None]:
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
         except Exception as error:
+            ray.shutdown()  # of what was begun
             where = "this machine" if address is None else address
             raise WorkError(f"cannot work on Ray at {where}: {' '.join(str(error).split())}") from error
         try:

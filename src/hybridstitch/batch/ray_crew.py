@@ -42,6 +42,8 @@ class RayCrew(Generic[Place]):
         self._mark = None if folder is None else folder.absolute() / f".{uuid.uuid4().hex}{PART}"
         self._address, self._workers, self._gpus = address, workers, gpus
         self._members: list[Any] = []
+        self._idle: list[Any] = []
+        self._coming: dict[Any, Any] = {}  # members by the future that tells of their place
         self._open = ExitStack()
 
     @property
@@ -65,6 +67,7 @@ class RayCrew(Generic[Place]):
             kind: Any = ray.remote(**options, max_restarts=-1, max_task_retries=AGAIN)(MemberActor)
             place = partial(kind.remote, self._desk, self._versions, self._mark)
             self._members = [place() for _ in range(count)]
+            self._coming = {member.arrive.remote(): member for member in self._members}
             self._open = opened.pop_all()
         return self
 
@@ -76,18 +79,22 @@ class RayCrew(Generic[Place]):
 
     def map(self, work: Callable[[Place, Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """See `crew.Crew`."""
-        idle, waiting = list(self._members), deque(enumerate(tasks))
+        waiting = deque(enumerate(tasks))
         busy: dict[Any, tuple[Any, int]] = {}
         try:
             while waiting or busy:
-                while waiting and idle:
+                while waiting and self._idle:
                     place, task = waiting.popleft()
-                    member = idle.pop()
+                    member = self._idle.pop()
                     busy[member.do.remote(work, task)] = member, place
-                (ready, *_), _ = ray.wait(list(busy))
-                member, place = busy.pop(ready)
-                idle.append(member)
-                yield place, ray.get(ready)
+                (ready, *_), _ = ray.wait([*busy, *self._coming])
+                if ready in busy:
+                    member, place = busy.pop(ready)
+                    self._idle.append(member)
+                    yield place, ray.get(ready)
+                else:
+                    ray.get(ready)
+                    self._idle.append(self._coming.pop(ready))
         except RayTaskError as error:
             raise error.cause if isinstance(error.cause, Exception) else RunError(str(error)) from error
         except RayError as error:
@@ -96,8 +103,9 @@ class RayCrew(Generic[Place]):
                 "done is kept: run the command again"
             ) from error
         finally:
-            for future in busy:  # after an error nobody waits for them
+            for future, (member, _) in busy.items():  # after an error nobody waits for them
                 ray.cancel(future)
+                self._coming[member.arrive.remote()] = member
 
 
 class MemberActor:
@@ -108,15 +116,19 @@ class MemberActor:
         self._desk, self._versions, self._mark = desk, versions, mark
         self._place: Any = None
 
-    def do(self, work: Callable[[Any, Any], Any], task: Any) -> Any:
-        """Do a task.
+    def arrive(self) -> None:
+        """Look around.
 
         Raises:
             WorkError: this is no place to work.
         """
+        check_versions(self._versions)
+        if self._mark is not None:
+            check_folder(self._mark.parent, self._mark.name)
+
+    def do(self, work: Callable[[Any, Any], Any], task: Any) -> Any:
+        """Do a task; the first one after a loss looks around again."""
         if self._place is None:
-            check_versions(self._versions)
-            if self._mark is not None:
-                check_folder(self._mark.parent, self._mark.name)
+            self.arrive()
             self._place = self._desk()
         return work(self._place, task)

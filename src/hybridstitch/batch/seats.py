@@ -163,13 +163,14 @@ class Seats:
             outcomes = seat.outcomes(future)
         except (DeviceLost, WorkerDied) as error:
             self._renew(seat)
-            if piece.over or elsewhere:
-                return
-            piece.over, spared = True, True
+            spared = True
             if isinstance(error, WorkerDied):
                 error = WorkerDied(f"the process that drew it ended with {error}")
                 spared = seat.volatile or len(group) > 1  # nobody knows whose fault it is
-            yield from lost(seat.desk, self._ledger, group, error, spared=spared)
+            outcomes = lost(seat.desk, self._ledger, group, error, spared=spared)
+            if not (piece.over or elsewhere):
+                piece.over = True
+                yield from outcomes
         else:
             failed = any(outcome.row.status != "done" for outcome in outcomes)
             if piece.over or (failed and elsewhere):

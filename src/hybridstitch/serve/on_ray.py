@@ -6,7 +6,7 @@ answers them with an error, and sends what comes next elsewhere.
 """
 
 import asyncio
-import os
+import logging
 import signal
 import socket
 import sys
@@ -27,7 +27,7 @@ from .app import Server
 from .settings import ServeSettings
 from .siblings import Register, Siblings
 
-NAME = "hybridstitch"
+NAME, REGISTER = "hybridstitch", "hybridstitch-register"
 LOOK_SECONDS = 0.05
 IN_HAND = 2  # requests of a replica, one drawn and one that waits, at which Serve keeps the number of replicas
 WATCHING = 32  # requests that only look: health, metrics, where another one is
@@ -110,7 +110,8 @@ def deployment(make: Callable[[], Server], settings: ServeSettings, *, replicas:
         "graceful_shutdown_wait_loop_s": 0.1,
         "health_check_period_s": 2,
     }
-    register = ray.remote(num_cpus=0, max_restarts=-1)(Register).remote()  # ends with this process, as the replicas do
+    kind: Any = ray.remote(num_cpus=0, max_restarts=-1)(Register)  # outlives this process, as the replicas do
+    register = kind.options(name=REGISTER, namespace="serve", lifetime="detached", get_if_exists=True).remote()
     return serve.deployment(**options)(serve.ingress()(Replica)).bind(make, register)
 
 
@@ -134,7 +135,7 @@ def run_on_ray(
     def end(number: int, frame: FrameType | None) -> None:
         ended.set()
 
-    os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
     with connected(address):
         port = _free(settings.host, settings.port)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -154,6 +155,7 @@ def run_on_ray(
         finally:
             with suppress(Exception):  # the cluster may be gone
                 serve.delete(NAME)
+                ray.kill(ray.get_actor(REGISTER, "serve"))
             serve.shutdown()
 
 

@@ -8,10 +8,12 @@ import asyncio
 import socket
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import aiohttp  # pyright: ignore[reportMissingImports]
 import uvicorn
+from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 KEPT = 4096  # requests whose place is known
@@ -61,7 +63,9 @@ class Siblings:
         self._open()
         key = scope["path"].removeprefix(ABOUT)
         if key != scope["path"] and not self._knows(key):
-            there = await self._register.find.remote(key)
+            there = None
+            with suppress(RayError):  # the register may be on its way to another node
+                there = await self._register.find.remote(key)
             if there not in (None, self._here) and await _passed_on(f"{there}{scope['path']}", scope, send):
                 return
         own = dict(scope["headers"]).get(b"x-client-request-id")
@@ -72,7 +76,8 @@ class Siblings:
             if message["type"] == "http.response.start" and scope["method"] == "POST":
                 found = dict(message["headers"]).get(b"x-request-id")
                 if found is not None and found != own:
-                    await self._register.tell.remote(found.decode("latin-1"), self._here)
+                    with suppress(RayError):
+                        await self._register.tell.remote(found.decode("latin-1"), self._here)
             await send(message)
 
         await self._app(scope, receive, answer)

@@ -12,8 +12,9 @@ from ..errors import StitchWarning
 from ..policies.parse import parse
 from ..recipe import Recall, Recipe
 from ..serve.album import Album
+from ..serve.easel import OnPartial, OnStep
 from ..serve.forecast import SKETCH_STEPS
-from ..serve.orders import OnPartial, OnStep, Order, Picture
+from ..serve.orders import Order, Picture
 from . import say
 from .asked import Asked, BadInput
 
@@ -65,11 +66,11 @@ class ServeOpener:
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """See `serve.orders.PairOpener`."""
+        """See `serve.easel.PairOpener`."""
         return MODULES
 
     def __call__(self, device: str | None) -> "Studio":
-        """See `serve.orders.PairOpener`."""
+        """See `serve.easel.PairOpener`."""
         say.hush()
         from .pairs import Pair
 
@@ -145,7 +146,7 @@ class Studio:
         self.about = look(pipes.plain, asked, named, most=opener.together, notes=notes)
 
     def draw(self, orders: Sequence[Order], on_step: OnStep, on_partial: OnPartial) -> list[list[Picture]]:
-        """See `serve.orders.Easel`."""
+        """See `serve.easel.Easel`."""
         from .serve_pipes import Wanted, groups
 
         self._drawn = []
@@ -166,7 +167,7 @@ class Studio:
         return [[picture for picture, _ in row] for row in pictures]
 
     def keep(self) -> list[str]:
-        """See `serve.orders.Easel`."""
+        """See `serve.easel.Easel`."""
         drawn, self._drawn = self._drawn, []
         said, self._faults = self._faults, []
         if self._keeper is not None:
@@ -175,7 +176,7 @@ class Studio:
         return said
 
     def rest(self) -> None:
-        """See `serve.orders.Easel`."""
+        """See `serve.easel.Easel`."""
         import gc
 
         import torch

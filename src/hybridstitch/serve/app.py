@@ -14,12 +14,12 @@ from ..report.layers import Layer
 from .album import Album
 from .dispatch import Dispatch
 from .doors import doors
+from .easel import PairOpener
 from .errors import Refusal, refuse
 from .fields import GenerationRequest, complaint
 from .gate import Gate
 from .intake import Intake
 from .meters import Meters
-from .orders import PairOpener
 from .remembered import remembered
 from .settings import ServeSettings
 from .views import views

@@ -14,11 +14,12 @@ from time import monotonic
 from typing import Any
 
 from ..recipe import Recipe
+from .easel import PairOpener
 from .errors import Refusal
 from .forecast import Forecast, Priced
 from .logs import note
 from .meters import Meters
-from .orders import About, Failed, Finished, PairOpener, Partial, Reason, StepDrawn
+from .orders import About, Failed, Finished, Partial, Reason, StepDrawn
 from .pace import choose
 from .settings import ServeSettings
 from .stations import Station, Stations

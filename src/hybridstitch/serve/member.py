@@ -10,7 +10,8 @@ from multiprocessing.connection import Connection
 from threading import Event, Thread
 from typing import Any
 
-from .orders import Leave, PairOpener
+from .easel import PairOpener
+from .orders import Leave
 from .worker import work
 
 PATIENCE_SECONDS = 5.0  # for a worker to end by itself

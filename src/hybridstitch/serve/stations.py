@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Protocol
 
+from .easel import PairOpener
 from .logs import note
 from .member import Member
 from .meters import Meters
-from .orders import About, Draw, Free, Noted, Opened, PairOpener, Refused, Stop
+from .orders import About, Draw, Free, Noted, Opened, Refused, Stop
 from .ticket import Ticket
 
 OPENINGS = 3  # that may fail in a row

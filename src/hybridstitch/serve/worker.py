@@ -17,23 +17,8 @@ from typing import Any
 from ..batch.pool import belong_to
 from ..batch.work import DeviceLost, check_device
 from ..errors import HybridStitchError
-from .orders import (
-    Draw,
-    Easel,
-    Failed,
-    Finished,
-    Free,
-    Leave,
-    Noted,
-    Opened,
-    Order,
-    PairOpener,
-    Partial,
-    Reason,
-    Refused,
-    StepDrawn,
-    Stop,
-)
+from .easel import Easel, PairOpener
+from .orders import Draw, Failed, Finished, Free, Leave, Noted, Opened, Order, Partial, Reason, Refused, StepDrawn, Stop
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 LOST = 3  # exit code of a worker whose device answers nothing any more

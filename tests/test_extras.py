@@ -15,7 +15,13 @@ from hybridstitch.cli.extras import EXTRAS
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 BROUGHT = {"packaging": "transformers", "pydantic": "pydantic-settings", "starlette": "fastapi", "click": "typer"}
-BROUGHT |= {"anyio": "fastapi", "huggingface_hub": "diffusers", "tokenizers": "transformers", "PIL": "pillow"}
+BROUGHT |= {
+    "anyio": "fastapi",
+    "fsspec": "torch",
+    "huggingface_hub": "diffusers",
+    "tokenizers": "transformers",
+    "PIL": "pillow",
+}
 SHOWN_OTHERWISE = {"torchao"}  # its error names it: it has to fit torch, so no extra pins it
 
 

@@ -63,9 +63,8 @@ def option(parameter: Any) -> tuple[str, str, str]:
 def value_of(parameter: Any) -> str:
     """What stands behind an option."""
     kind = parameter.type_descriptor.annotation.__name__
-    return " " + (parameter.metavar or {"str": "TEXT", "int": "N", "float": "X"}.get(kind, kind.upper())).replace(
-        "|", "\\|"
-    )
+    shown = parameter.metavar or {"str": "TEXT", "int": "N", "float": "X"}.get(kind, kind.upper())
+    return " " + shown.replace(" | ", " or ")
 
 
 def policies() -> str:

@@ -97,7 +97,7 @@ class WorkPlace:
             if flag is not None:
                 raise BadInput(f"{flag} was given; it is of a cluster: add --on ray")
             return cls(ray=False, devices=devices_of(device))
-        if missing("ray"):
+        if "ray" in missing("ray"):
             raise BadInput(f"--on ray needs ray, which is not installed: {install('ray')}")
         if dry_run:
             raise BadInput("--dry-run was given; it times pictures on this machine: leave --on ray out")

@@ -8,7 +8,7 @@ EXTRAS = {
     "cache": ("cache-dit, to compare with", ("cache_dit",)),
     "serve": ("serving", ("fastapi", "uvicorn", "pydantic_settings", "prometheus_client", "python_multipart")),
     "video": ("videos as MP4", ("av",)),
-    "ray": ("batches on a Ray cluster", ("ray",)),
+    "ray": ("batches on a Ray cluster, lists from Parquet", ("ray", "pyarrow")),
 }
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache, partial
-from typing import Any, Generic, Protocol, Self
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import torch
 
@@ -23,6 +23,7 @@ from ..errors import RunError
 from .pool import Place, Pool, Start
 
 MOST = 8  # processes
+Place_co = TypeVar("Place_co", covariant=True)
 
 
 def cores() -> int:
@@ -35,11 +36,11 @@ def processes(device: torch.device) -> int:
     return min(cores(), MOST) if device.type == "cpu" and sys.platform == "linux" else 1
 
 
-class Crew(Protocol[Place]):
+class Crew(Protocol[Place_co]):
     """Members that keep their desks between maps; a context manager, so that nobody is left behind."""
 
     @property
-    def here(self) -> Place:
+    def here(self) -> Place_co:
         """The desk in this process, which times what is timed."""
         ...
 
@@ -49,7 +50,7 @@ class Crew(Protocol[Place]):
         """Let the members go, in the middle of a task too."""
         ...
 
-    def map(self, work: Callable[[Place, Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    def map(self, work: Callable[[Place_co, Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """Do all tasks.
 
         Args:

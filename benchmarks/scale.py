@@ -8,7 +8,7 @@ All draw the same pictures of the miniature pair into a folder each, round by ro
 worker has its pair open, and what opening takes is told apart. Then what the driver pays for a picture is timed with
 workers that draw nothing: kept by them, and sent back to be kept by the driver.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.scale
+    OMP_NUM_THREADS=1 python -m benchmarks.scale         (needs pandas, as `ray.data` does)
 
 writes `docs/results/scale.json` with all raw seconds and `scale.md`; `benchmarks.scale_model` reads them.
 """
@@ -214,7 +214,7 @@ def main() -> None:
     import ray  # pyright: ignore[reportMissingImports]
 
     folder = Path(tempfile.mkdtemp())
-    ray.init(num_cpus=16, include_dashboard=False, log_to_driver=False, object_store_memory=500_000_000)
+    ray.init("local", num_cpus=16, include_dashboard=False, log_to_driver=False, object_store_memory=500_000_000)
     try:
         arms = measure(folder, args.jobs, args.steps, args.rounds)
         paid = driver(folder, 200)

@@ -4,7 +4,7 @@ UniPC and DPM-Solver++ of second order step by the predictions of two steps. Rig
 the other model's. Kept, the solver goes on as if nothing had happened; forgotten, its next step is of first order, as
 at the start, and UniPC does not correct the step before. Closeness is to the large model alone under the same solver.
 
-    python -m benchmarks.solver_history      32 prompts, 20 steps
+    python -m benchmarks.solver_history      32 prompts, 10 steps; run again, it goes on where it was stopped
 
 writes `docs/results/solver_history.json` and prints the table.
 """
@@ -20,7 +20,7 @@ from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
 import hybridstitch
 from benchmarks.machine import machine
-from hybridstitch import Schedule
+from hybridstitch import Engine, Schedule
 from hybridstitch.evaluate.closeness import capped_psnr, ssim
 from hybridstitch.evaluate.pictures import Picture
 from hybridstitch.measure.intervals import mean_interval, paired_interval
@@ -29,10 +29,9 @@ from hybridstitch.policies.program import segment_at
 
 GUIDANCE = 4.0
 SOLVERS: dict[str, Any] = {"UniPC": UniPCMultistepScheduler, "DPM-Solver++": DPMSolverMultistepScheduler}
-CARRIED: dict[str, Any] = {"carry": 0.95, "follow": 0.25}
 POLICIES = (
     Schedule("L30% S*"), Schedule("S40% L*"), Schedule("L30% H40%@0.3 S*"),
-    Schedule("L30% S*", **CARRIED), Schedule("L30% H40%@0.3 S*", **CARRIED),
+    Schedule("L30% H40%@0.3 S*", carry=0.95, follow=0.25),
 )  # fmt: skip
 SCORES = {"psnr": capped_psnr, "ssim": ssim}
 
@@ -71,14 +70,18 @@ def main() -> None:
     """Draw, score, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--out", type=Path, default=Path("docs/results/solver_history.json"))
     args = parser.parse_args()
-    pipe = hybridstitch.open_pair("mini", policy="large")
+    pipe = hybridstitch.open_pair("mini", policy="large", engine=Engine(history="keep"))
     pipe.set_progress_bar_config(disable=True)
     shift = pipe.scheduler.config["shift"]
-    rows: list[dict[str, Any]] = []
+    facts = {"machine": machine(), "steps": args.steps, "guidance": GUIDANCE, "shift": shift}
+    rows: list[dict[str, Any]] = json.loads(args.out.read_text("utf-8"))["rows"] if args.out.exists() else []
+    done = {row["image"] for row in rows}
     for index, prompt in enumerate(heldout_prompts(args.prompts)):
+        if index in done:
+            continue
         for solver, kind in SOLVERS.items():
             pipe.scheduler = kind(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift)
             reference = draw(pipe, Schedule("L*"), prompt, index, steps=args.steps, forgets=False)
@@ -88,9 +91,8 @@ def main() -> None:
                     picture = draw(pipe, policy, prompt, index, steps=args.steps, forgets=forgets)
                     row[history] = {name: score(picture, reference) for name, score in SCORES.items()}
                 rows.append(row)
+        args.out.write_text(json.dumps({**facts, "rows": rows}, indent=1), encoding="utf-8")
         print(f"{index + 1}/{args.prompts}", flush=True)
-    facts = {"machine": machine(), "steps": args.steps, "guidance": GUIDANCE, "shift": shift}
-    args.out.write_text(json.dumps({**facts, "rows": rows}, indent=1), encoding="utf-8")
     print(table(rows))
 
 

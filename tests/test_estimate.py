@@ -41,6 +41,9 @@ class Steps(list):
     def observe(self, step):
         self.append(step)
 
+    def forgets(self):
+        return ()
+
 
 def steps_of(scheduler, then=lambda result: None, **options):
     """Run a scheduler over predictions that know nothing, watched: the steps, and what `then` made of each result."""

@@ -24,6 +24,9 @@ class Steps(list):
     def observe(self, step):
         self.append(step)
 
+    def forgets(self):
+        return ()
+
 
 def watched():
     scheduler, seen = FlowMatchEulerDiscreteScheduler(shift=3.0), Steps()

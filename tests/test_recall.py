@@ -12,7 +12,7 @@ from PIL import Image
 from hybridstitch.calibrate import recalling
 from hybridstitch.calibrate.conditions import Conditions
 from hybridstitch.cli import main
-from hybridstitch.mini import opened
+from hybridstitch.mini import opened, weights_dir
 from hybridstitch.policies.levels import levels_of
 from hybridstitch.recipe import Band, Recall, Recipe, RecipeError
 from mini_folder import save
@@ -203,3 +203,10 @@ def test_what_cannot_be_remembered_is_said_in_one_line(tmp_path, monkeypatch, ca
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(said) == 1
     assert message in said[0]
+
+
+def test_the_miniature_pairs_own_recipe_says_how_near():
+    found = Recipe.load(weights_dir().with_name("recipe.json")).recall
+    assert found is not None
+    assert (found.clip, found.policy) == ("mini", "small")
+    assert all(band.kept >= recalling.KEPT for band in found.bands)

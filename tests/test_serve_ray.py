@@ -20,7 +20,6 @@ from test_serve import (  # noqa: F401
     test_a_drawn_request_tells_who_drew_what,
     test_a_page_of_another_site_cannot_call_this_machine,
     test_a_picture_is_the_file_that_generate_writes,
-    test_a_request_is_followed_and_stopped,
     test_hostile_bodies_are_refused_at_once,
     test_hostile_pictures_are_refused_at_once,
     test_ids_that_are_paths_are_nobodys,
@@ -73,27 +72,52 @@ def replicas():
     return found
 
 
-def test_a_killed_replica_costs_the_requests_it_had_in_hand_and_sigterm_drains(mini, tmp_path):
-    with serving(
-        tmp_path, mini, "--size", "32x16", "--on", "ray", "--address", "local", "--num-workers", "2", **RAY
-    ) as running:
-        running.until(lambda: len(replicas()) == 2, 120)
-        slow = {"policy": "large", "num_inference_steps": 150}
-        with ThreadPoolExecutor(6) as pool:
-            asked = [pool.submit(running.draw, seed=seed, **slow) for seed in range(6)]
-            time.sleep(1)
-            os.kill(replicas()[0], signal.SIGKILL)
-            codes = [each.result().status_code for each in asked]
-        assert set(codes) <= {200, 500, 503}
-        assert 0 < codes.count(200) < 6
-        assert all(running.draw(seed=seed).status_code == 200 for seed in range(4))
-        running.until(lambda: len(replicas()) == 2, 120)
+@pytest.fixture(scope="module")
+def two(tmp_path_factory, mini):
+    """Two replicas."""
+    words = ("--size", "32x16", "--on", "ray", "--address", "local", "--num-workers", "2")
+    before = set(replicas())
+    with serving(tmp_path_factory.mktemp("two"), mini, *words, **RAY) as running:
+        running.replicas = lambda: sorted(set(replicas()) - before)
+        running.until(lambda: len(running.replicas()) == 2, 120)
+        yield running
 
-        with ThreadPoolExecutor(1) as pool:
-            last = pool.submit(running.draw, seed=9, **slow)
-            time.sleep(0.5)
-            running.process.send_signal(signal.SIGTERM)
-            assert last.result().status_code == 200
-        assert running.process.wait(60) == 0
-        with pytest.raises(httpx.HTTPError):
-            running.draw()
+
+SLOW = {"policy": "large", "num_inference_steps": 150}
+
+
+def test_a_request_is_followed_and_stopped_whichever_replica_is_asked(two):
+    own = {"prompt": "a dog", "size": "32x16", **SLOW}
+    with ThreadPoolExecutor(1) as pool:
+        url, header = f"{two.url}/v1/images/generations", {"x-client-request-id": "my-own-id-1"}
+        asked = pool.submit(httpx.post, url, json=own, headers=header, timeout=60)
+        two.until(lambda: two.get("/v1/requests/my-own-id-1").status_code == 200)
+        states = [two.get("/v1/requests/my-own-id-1") for _ in range(12)]
+        assert {state.status_code for state in states} == {200}
+        assert {state.json()["id"] for state in states} == {"my-own-id-1"}
+        assert httpx.delete(f"{two.url}/v1/requests/my-own-id-1").json()["state"] in ("stopped", "done")
+        assert asked.result().status_code in (410, 200)
+    key = two.draw().headers["x-request-id"]
+    assert {two.get(f"/v1/requests/{key}").json()["state"] for _ in range(12)} == {"done"}
+    assert {two.get("/v1/requests/nobody-s-id").status_code for _ in range(4)} == {404}
+
+
+def test_a_killed_replica_costs_the_requests_it_had_in_hand_and_sigterm_drains(two):
+    with ThreadPoolExecutor(6) as pool:
+        asked = [pool.submit(two.draw, seed=seed, **SLOW) for seed in range(6)]
+        time.sleep(1)
+        os.kill(two.replicas()[0], signal.SIGKILL)
+        codes = [each.result().status_code for each in asked]
+    assert set(codes) <= {200, 500, 503}
+    assert codes.count(200) > 0
+    assert all(two.draw(seed=seed).status_code == 200 for seed in range(4))
+    two.until(lambda: len(two.replicas()) == 2, 120)
+
+    with ThreadPoolExecutor(1) as pool:
+        last = pool.submit(two.draw, seed=9, **SLOW)
+        time.sleep(0.5)
+        two.process.send_signal(signal.SIGTERM)
+        assert last.result().status_code == 200
+    assert two.process.wait(60) == 0
+    with pytest.raises(httpx.HTTPError):
+        two.draw()

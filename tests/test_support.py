@@ -77,7 +77,12 @@ OTHERS = {
 OTHERS["flux-kontext"] = replace(
     OTHERS["flux"],
     pipeline="FluxKontextPipeline",
-    inputs=lambda n: {**OTHERS["flux"].inputs(n), "image": picture(1, 32, 24), "_auto_resize": False},
+    inputs=lambda n: {
+        **OTHERS["flux"].inputs(n),
+        "image": picture(1, 32, 24),
+        "_auto_resize": False,
+        "max_area": 32 * 24,
+    },
 )
 ROWS = {**OTHERS, **PIPELINES}
 
@@ -134,7 +139,6 @@ INTO_A_HOLE = {
         "Flux2KleinInpaintPipeline", image=pil(picture(1, 32, 24)), mask_image=pil(torch.ones(1, 3, 32, 24))
     ),
     "qwen-image": into("QwenImageInpaintPipeline", (64, 48), hole=True, parts=lambda: {"vae": qwen_vae()}),
-    "chroma": into("ChromaInpaintPipeline", hole=True, parts=lambda: {"vae": image_vae()}),
 }
 COMPILED = ("sd3", "flux", "wan", "ltx", "qwen-image")
 BOTH, MASKED = "L2 S*", "L2 H1@0.3 S*"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import ZImagePipeline, ZImageTransformer2DModel
 
-from hybridstitch import open_pair, stitch, unstitch
+from hybridstitch import Engine, open_pair, stitch, unstitch
 from hybridstitch.errors import PairError, StitchError
 from hybridstitch.families.known import facts_of
 from pipelines import PIPELINES, euler
@@ -131,7 +131,7 @@ def test_two_experts_and_one_small_model_are_one_run():
         "S2 L*": piped.draw(piped.build(transformer=tiny, transformer_2=low), 2),
         "L2 S*": piped.draw(piped.build(transformer=high, transformer_2=tiny), 2),
     }
-    stitch(pipe, tiny, "large")
+    stitch(pipe, tiny, "large", Engine(history="keep"))
     for program, expected in plain.items():
         pipe.transformer.policy = program
         assert torch.equal(piped.draw(pipe, 2), expected)

@@ -3,9 +3,9 @@
     stitch(pipe, small=…, engine=Engine(compile="whole", snap=64))
     pipe.transformer.engine = Engine()          eager again, from the next run on
 
-Everything is off by default. Compilation only reorders arithmetic, so pictures agree to rounding; `snap` changes the
-masks' sizes a little, `kv` and `quantise` round what their name says. As text an engine is its changed fields,
-`compile=whole,snap=64`; `parse_engine` and `str` are inverses. Nothing here needs torch.
+Everything but `history` is off by default. Compilation only reorders arithmetic, so pictures agree to rounding; `snap`
+changes the masks' sizes a little, `kv` and `quantise` round what their name says. As text an engine is its changed
+fields, `compile=whole,snap=64`; `parse_engine` and `str` are inverses. Nothing here needs torch.
 """
 
 from dataclasses import dataclass
@@ -30,6 +30,7 @@ class Engine:
         kv_host: keys and values lie in the host's memory, pinned, and come back a layer ahead.
         offload: the large model leaves the GPU after its last stroke and comes back once the picture is decoded.
         quantise: the large model's weights in "int8" or "float8" (torchao); cannot be undone.
+        history: what a solver of several steps remembers where the small model takes over, see `pair.history`.
     """
 
     compile: Literal["off", "whole", "regional"] = "off"
@@ -40,11 +41,12 @@ class Engine:
     kv_host: bool = False
     offload: bool = False
     quantise: Literal["off", "int8", "float8"] = "off"
+    history: Literal["forget", "keep"] = "forget"
 
     def __post_init__(self) -> None:
         """Refuse options that make no sense, alone or together."""
         kinds = get_type_hints(type(self))
-        for name in ("compile", "kv", "quantise"):
+        for name in ("compile", "kv", "quantise", "history"):
             if getattr(self, name) not in get_args(kinds[name]):
                 known = ", ".join(map(repr, get_args(kinds[name])))
                 raise EngineError(f"{name}={getattr(self, name)!r} was given; known: {known}")

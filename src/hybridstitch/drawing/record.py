@@ -68,6 +68,10 @@ class Drawn:
             return None
         return float(self.measured[0][image])
 
+    def by_large(self, image: int) -> float | None:
+        """Share of an image that the large model drew, see `Plan.by_large`."""
+        return (self.calls[0].plans if self.calls else self.plans)[image].by_large
+
     def settle(self, images: int) -> None:
         """Correct the number of images after a step that drew all of them alike."""
         self.plans, self.tokens = self.plans[:1] * images, [None] * images

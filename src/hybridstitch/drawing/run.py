@@ -125,6 +125,18 @@ class Run:
         if len(self.drawn) == self.steps:
             self.finish()
 
+    def handed_over(self) -> tuple[int, ...]:
+        """Images of which the step under way leaves more to the small model than the one before."""
+        if not self.pending or self.models.engine.history == "keep":
+            return ()
+        found = []
+        for image in range(self.images):
+            *earlier, now = (done.by_large(image) for done in self.drawn)
+            before = next((share for share in reversed(earlier) if share is not None), None)
+            if now is not None and before is not None and now < before:
+                found.append(image)
+        return tuple(found)
+
     def finish(self) -> None:
         """The run is over, at its last step or before: measure what is left, let keys and values go.
 

@@ -118,6 +118,10 @@ class _Path:
         """The scheduler made a step."""
         self.run.observe(step)
 
+    def forgets(self) -> tuple[int, ...]:
+        """See `observer.Listener`."""
+        return self.run.handed_over()
+
     def large_is_over(self, run: Run) -> bool:
         """Whether no member will ask for the large model, see `decide.Decider`."""
         return not any(

@@ -6,7 +6,7 @@ themselves and nobody watches them.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, Protocol
 from weakref import WeakSet, ref
@@ -17,6 +17,7 @@ from ..drawing.stepped import Stepped
 from ..errors import SchedulerError
 from ..policies.policy import Policy
 from .estimate import estimate, measurable, noise_level
+from .history import History
 
 EULER = "pipe.scheduler = FlowMatchEulerDiscreteScheduler.from_config(pipe.scheduler.config, stochastic_sampling=False)"
 
@@ -27,6 +28,10 @@ class Listener(Protocol):
     def observe(self, step: Stepped) -> None:
         """The scheduler made a step."""
         ...
+
+    def forgets(self) -> Collection[int]:
+        """Images in whose next step a solver of several steps should not look back, see `history`."""
+        return ()
 
 
 class Observer:
@@ -44,6 +49,7 @@ class Observer:
             scheduler: a diffusers scheduler.
         """
         self._scheduler: Callable[[], Any] = ref(scheduler)
+        self._history = History()
         self.found: Callable[..., Any] | None = vars(scheduler).get("step")
         self.listeners: WeakSet[Listener] = WeakSet()
         self._bind = inspect.signature(type(scheduler).step.__get__(scheduler)).bind
@@ -51,14 +57,18 @@ class Observer:
         self.__doc__, self.__name__ = scheduler.step.__doc__, "step"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Make the step, then tell."""
+        """Make the step as the listeners want it, then tell them."""
         scheduler = self._scheduler()
-        step = self.found or type(scheduler).step.__get__(scheduler)
-        result = step(*args, **kwargs)
-        if self.listeners:
-            made = stepped(scheduler, result, **self._bind(*args, **kwargs).arguments)
-            for listener in list(self.listeners):
-                listener.observe(made)
+        step = partial(self.found or type(scheduler).step.__get__(scheduler), *args, **kwargs)
+        listeners = list(self.listeners)
+        if not listeners:
+            return step()
+        arguments = self._bind(*args, **kwargs).arguments
+        forgets = {image for listener in listeners for image in listener.forgets()}
+        result = self._history.step(scheduler, step, forgets, arguments)
+        made = stepped(scheduler, result, **arguments)
+        for listener in listeners:
+            listener.observe(made)
         return result
 
 

@@ -193,6 +193,13 @@ class StitchedTransformer(Facade, Listener):
         if self._current is not None and self._current.observe(step, grid_of(self._following.scheduler)[1]):
             self._tell()
 
+    def forgets(self) -> tuple[int, ...]:
+        """See `observer.Listener`."""
+        current = self._current
+        if current is None or not current.goes_on(grid_of(self._following.scheduler)[1]):
+            return ()
+        return current.run.handed_over()
+
     def _reset_stateful_cache(self, recurse: bool = True) -> None:
         """Diffusers calls this at the end of every pipeline call, an interrupted one included."""
         if self._current is not None and self._current.end():

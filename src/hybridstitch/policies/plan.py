@@ -89,6 +89,13 @@ class Plan:
         """Tokens the large model contributes to the picture, of `tokens`."""
         return max((s.region.count(tokens) for s in self.strokes if s.model == "L"), default=0)
 
+    @property
+    def by_large(self) -> float | None:
+        """Share of the picture that the large model draws; None where the last prediction stays somewhere."""
+        if not self.strokes or not self.strokes[0].region.everywhere:
+            return None
+        return max((s.region.ratio for s in self.strokes if s.model == "L"), default=0.0)
+
     def __str__(self) -> str:
         return " + ".join(_stroke_text(s) for s in self.strokes) or "-"
 

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from ..drawing.stepped import Stepped
 from ..pair.decoding import in_one, pictures
-from ..pair.observer import watch
+from ..pair.observer import Listener, watch
 from .clip import shown
 
 COUNT = 8
 
 
-class Frames:
+class Frames(Listener):
     """Listens to a scheduler and keeps d_i of a few steps; decoding waits until the run is over.
 
     Attributes:
@@ -58,7 +58,7 @@ class Frames:
         return tuple(found)
 
 
-class Latest:
+class Latest(Listener):
     """Listens to a scheduler and holds d_i of the last step, so that the picture can be seen as it is drawn.
 
     In the middle of a run the pipeline cannot be called to decode, as `Frames` does afterwards; so this serves where a

@@ -1,4 +1,4 @@
-"""What a worker draws with, and what opens it there; no torch."""
+"""What a worker draws with: an opened pair, and how it is opened; no torch."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol

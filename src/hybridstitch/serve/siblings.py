@@ -22,7 +22,7 @@ SECONDS = 10.0  # for a sibling to answer
 
 
 class Register:
-    """Where requests are; one actor of the deployment."""
+    """Where requests are, by the ids that replicas know them by; one actor of the deployment."""
 
     def __init__(self) -> None:
         """Nothing is known yet."""
@@ -68,16 +68,17 @@ class Siblings:
                 there = await self._register.find.remote(key)
             if there not in (None, self._here) and await _passed_on(f"{there}{scope['path']}", scope, send):
                 return
-        own = dict(scope["headers"]).get(b"x-client-request-id")
-        if own is not None and scope["method"] == "POST":
+        headers = dict(scope["headers"])
+        serves = headers.get(b"x-request-id", b"")  # the proxy's own id, which it adds to the answer as well
+        own = headers.get(b"x-client-request-id", serves)
+        scope["headers"] = [*scope["headers"], *([(b"x-client-request-id", own)] if own is serves else [])]
+        if scope["method"] == "POST":
             self._register.tell.remote(own.decode("latin-1"), self._here)
 
         async def answer(message: Message) -> None:
-            if message["type"] == "http.response.start" and scope["method"] == "POST":
-                found = dict(message["headers"]).get(b"x-request-id")
-                if found is not None and found != own:
-                    with suppress(RayError):
-                        await self._register.tell.remote(found.decode("latin-1"), self._here)
+            if message["type"] == "http.response.start":
+                told = [pair for pair in message["headers"] if pair != (b"x-request-id", serves)]
+                message = {**message, "headers": told}
             await send(message)
 
         await self._app(scope, receive, answer)

@@ -18,6 +18,7 @@ BROUGHT = {"packaging": "transformers", "pydantic": "pydantic-settings", "starle
 BROUGHT |= {
     "anyio": "fastapi",
     "fsspec": "torch",
+    "aiohttp": "ray",
     "huggingface_hub": "diffusers",
     "tokenizers": "transformers",
     "PIL": "pillow",

@@ -57,6 +57,9 @@ def plain_warnings() -> Iterator[None]:
     def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
         warn(message)
 
+    for noisy in ("torchao", "torch.utils._pytree"):  # speak while diffusers is imported
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     with warnings.catch_warnings():
         warnings.showwarning = show
         if not sys.warnoptions:
@@ -69,12 +72,10 @@ def plain_warnings() -> Iterator[None]:
 
 
 def hush() -> None:
-    """Keep diffusers, transformers and torchao from filling the terminal with notes and bars of their own."""
+    """Keep diffusers and transformers from filling the terminal with notes and bars of their own."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-    for noisy in ("torchao", "torch.utils._pytree"):  # speak while diffusers is imported
-        logging.getLogger(noisy).setLevel(logging.ERROR)
     import diffusers
     import transformers
 

@@ -52,7 +52,7 @@ demo: $(DRAWS)
 	@$(BIN)/hybridstitch generate $(DEMO_PROMPTS) --compare --explain --out $(DEMO_OUT)
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

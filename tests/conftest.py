@@ -19,6 +19,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 settings.register_profile("hybridstitch", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("hybridstitch")
 
+TESTS = Path(__file__).parent
 DTYPES = ("float32", "bfloat16", "float16")
 COLLECTED = pytest.StashKey[dict[tuple[str, str], None]]()  # (feature, test), in order
 ROW = "dropin"  # a report's property: (feature, test)
@@ -97,15 +98,25 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if item not in left]
     config.stash[COLLECTED].update((row, None) for item in items for row in dropin_rows(item))
     config.stash[TICKS].update((row, None) for item in items for row in support_rows(item))
-    for item in items:
-        if shares_a_fixture(item):  # made once, by the worker that has all tests of the module
-            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
 
 
-def shares_a_fixture(item):
-    """Whether a test uses what its module makes once."""
-    found = item._fixtureinfo.name2fixturedefs.values()
-    return any(definition.scope == "module" for definitions in found for definition in definitions)
+def pytest_xdist_make_scheduler(config, log):
+    """Tests of a module that makes something once go to one worker, all others to whoever is free."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    together = {f"tests/{path.relative_to(TESTS).as_posix()}" for path in TESTS.rglob("test_*.py") if once(path)}
+
+    class Scheduler(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            module = nodeid.partition("::")[0]
+            return module if module in together else nodeid
+
+    return Scheduler(config, log)
+
+
+def once(path):
+    """Whether a module of tests has a fixture for all of them."""
+    return 'scope="module"' in path.read_text(encoding="utf-8")
 
 
 @pytest.fixture

@@ -371,7 +371,7 @@ def test_a_process_a_device(run, whole, tmp_path):
 
 
 def test_a_cluster_without_ray_is_refused_in_one_line(run, monkeypatch):
-    monkeypatch.setattr("hybridstitch.cli.batch_place.find_spec", lambda name: None)
+    monkeypatch.setattr("hybridstitch.cli.extras.find_spec", lambda name: None)
     code, _, (line,) = run("--on", "ray")
     assert code == 2
     assert line == "error: --on ray needs ray, which is not installed: pip install 'hybridstitch[ray]'"

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from diffusers import UniPCMultistepScheduler
 
-from hybridstitch.batch.crew import Crew
+from hybridstitch.batch.crew import LocalCrew
 from hybridstitch.calibrate import calibrate
 from hybridstitch.calibrate.candidates import adaptive, explored, near
 from hybridstitch.calibrate.compare import Score
@@ -383,7 +383,7 @@ def test_a_crew_of_two_draws_what_one_does(pipe, whole):
     tasks = [(Comparison(prompt, 6, ("large", "schedule:program=L3 S3")), None) for prompt in (0, 1)]
     results = []
     for count in (1, 2):
-        with Crew(lambda: comparer, count) as crew:
+        with LocalCrew(lambda: comparer, count) as crew:
             results.append(
                 sorted((place, [replace(s) for s in scores]) for place, (scores, _) in crew.map(draw, tasks))
             )

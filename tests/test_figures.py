@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from hybridstitch import open_pair
-from hybridstitch.batch.crew import Crew
+from hybridstitch.batch.crew import LocalCrew
 from hybridstitch.evaluate.scores import mean_score
 from hybridstitch.measure.intervals import Interval
 from hybridstitch.measure.price import Prices
@@ -139,7 +139,7 @@ def test_what_the_models_differ_in_is_measured_once_and_kept(tmp_path):
         opened[-1].set_progress_bar_config(disable=True)
         return opened[-1]
 
-    with Crew(partial(Equipment, settings(tmp_path, opens)), 1) as crew:
+    with LocalCrew(partial(Equipment, settings(tmp_path, opens)), 1) as crew:
         found = measured(crew)
         kept = tmp_path / "figures" / "differences" / "0001.npz"
         before = kept.stat().st_mtime_ns
@@ -310,7 +310,7 @@ def test_masked_steps_are_timed_beside_their_operations(tmp_path, monkeypatch):
     monkeypatch.setattr(masked, "measure", partial(masked.measure, rounds=3))
     monkeypatch.setattr(masked, "plot", lambda found, folder: told.append(found) or plot(found, folder))
     results = Results(settings=asked, methods=(), policies={}, prices=PRICES, rows={}, times={})
-    with Crew(partial(Equipment, asked), 1) as crew:
+    with LocalCrew(partial(Equipment, asked), 1) as crew:
         paths = masked.draw(results, crew)
     (found,) = told
     assert {len(times) for times in (found.large, found.small, *found.masked.values())} == {3}

@@ -21,7 +21,7 @@ from ..disk.lock import alone
 from ..report.picture import versions
 from . import flags, say
 from .asked import Asked, BadInput, writable
-from .batch_input import check, engine_for, limits_of
+from .batch_input import check, devices_of, engine_for, limits_of
 from .batch_place import Address, Collect, CopyTo, GpusPerWorker, NumWorkers, On, WorkPlace, copy_at
 from .batch_studio import MODULES, JobStudio, estimate
 from .batch_words import tell_estimate, tell_found, tell_result
@@ -86,7 +86,7 @@ def batch(
         on, device, address=address, num_workers=num_workers, gpus_per_worker=gpus_per_worker, collect=collect,
         dry_run=dry_run,
     )  # fmt: skip
-    devices, copy = place.devices, copy_at(copy_to, out)
+    devices, copy = place.devices or devices_of(None), copy_at(copy_to, out)
     served = Served.of(recipe_file, speed=speed, closeness=closeness, policy=policy, source=None, pair=pair)
     if served is not None:
         served.warn_of(pair=pair, steps=steps, guidance=guidance, size=size, frames=frames)

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 def devices_of(text: str | None) -> list[str]:
     """The devices to work on, all of one kind."""
-    import torch
-
     if text is None:
+        import torch
+
         return [f"cuda:{place}" for place in range(torch.cuda.device_count())] or ["cpu"]
     names = [name.strip() for name in text.split(",")]
     kinds = {name.partition(":")[0] for name in names}

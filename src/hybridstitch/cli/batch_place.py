@@ -65,7 +65,7 @@ class WorkPlace:
 
     Attributes:
         ray: in a Ray cluster.
-        devices: of this machine; in a cluster the kind of all.
+        devices: of this machine, none for all there are; in a cluster the kind of all.
         address, num_workers, gpus_per_worker, collect: of a cluster, see `on_ray`.
     """
 
@@ -96,7 +96,7 @@ class WorkPlace:
             flag = next((flag for flag, there in given.items() if there), None)
             if flag is not None:
                 raise BadInput(f"{flag} was given; it is of a cluster: add --on ray")
-            return cls(ray=False, devices=devices_of(device))
+            return cls(ray=False, devices=() if device is None else devices_of(device))
         if "ray" in missing("ray"):
             raise BadInput(f"--on ray needs ray, which is not installed: {install('ray')}")
         if dry_run:

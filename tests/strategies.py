@@ -2,10 +2,11 @@
 
 from hypothesis import strategies as st
 
-from hybridstitch.policies.methods import HybridStitch, LargeOnly, Schedule, SmallOnly, SRDiffusion, TStitch
+from hybridstitch.policies.methods import HybridStitch, LargeOnly, Schedule, SmallOnly, TStitch
 from hybridstitch.policies.plan import EVERYWHERE, Plan, Region, Stroke, small
 from hybridstitch.policies.reuse import Reuse
 from hybridstitch.policies.skip import Skip
+from hybridstitch.policies.srdiffusion import SRDiffusion
 
 REGIONS = st.one_of(
     st.just(EVERYWHERE),

@@ -16,9 +16,10 @@ from hybridstitch.measure.intervals import Interval
 from hybridstitch.measure.price import Prices
 from hybridstitch.measure.profile import follow
 from hybridstitch.policies.latency import Shape
-from hybridstitch.policies.methods import HybridStitch, SRDiffusion, TStitch
+from hybridstitch.policies.methods import HybridStitch, TStitch
 from hybridstitch.policies.plan import Plan, Region, Stroke
 from hybridstitch.policies.presets import TABLE_1
+from hybridstitch.policies.srdiffusion import SRDiffusion
 from hybridstitch.policies.trace import Step, Trace
 from hybridstitch.report.colours import BOTH, METHODS
 from hybridstitch.reproduce.equipment import Equipment

@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridstitch.errors import PolicyError
-from hybridstitch.policies.methods import HybridStitch, LargeOnly, Schedule, SmallOnly, SRDiffusion, TStitch
+from hybridstitch.policies.methods import HybridStitch, LargeOnly, Schedule, SmallOnly, TStitch
 from hybridstitch.policies.parse import POLICIES, parse
 from hybridstitch.policies.plan import Plan, Region, Stroke, large, small
 from hybridstitch.policies.policy import least_large, next_stage
 from hybridstitch.policies.replay import Replay
 from hybridstitch.policies.seen import Seen
 from hybridstitch.policies.skip import Skip
+from hybridstitch.policies.srdiffusion import SRDiffusion
 from strategies import ANY, BY_POLICY, DISTANCES, MASKED, SRDIFFUSIONS, hybrids
 
 

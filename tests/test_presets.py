@@ -7,10 +7,11 @@ import warnings
 import pytest
 
 from hybridstitch.errors import PolicyError, StitchWarning
-from hybridstitch.policies.methods import HybridStitch, LargeOnly, Schedule, SmallOnly, SRDiffusion, TStitch
+from hybridstitch.policies.methods import HybridStitch, LargeOnly, Schedule, SmallOnly, TStitch
 from hybridstitch.policies.parse import POLICIES, parse
 from hybridstitch.policies.presets import FEW, PAPER, PRESETS, TABLE_1, TABLE_2, TABLE_3, outside, policy_named, preset
 from hybridstitch.policies.program import fill
+from hybridstitch.policies.srdiffusion import SRDiffusion
 from small_models import generate, stitched
 
 ONE = {10: (0.3, 0.25), 20: (0.35, 0.25), 30: (0.5, 0.3), 40: (0.4, 0.3)}

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridstitch.errors import TraceError
-from hybridstitch.policies.methods import HybridStitch, LargeOnly, Schedule, SRDiffusion
+from hybridstitch.policies.methods import HybridStitch, LargeOnly, Schedule
 from hybridstitch.policies.plan import Plan, Region, Stroke, large, small
 from hybridstitch.policies.replay import Replay
 from hybridstitch.policies.seen import Seen
+from hybridstitch.policies.srdiffusion import SRDiffusion
 from hybridstitch.policies.trace import Step, Trace
 from strategies import ANY, DISTANCES, FITTING, PLANS
 

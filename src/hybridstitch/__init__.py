@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .errors import HybridStitchError, StitchWarning
     from .opening import open_pair, stitch, unstitch
     from .pair.stitched import StitchedTransformer
-    from .policies.methods import HybridStitch, LargeOnly, Schedule, SmallOnly, SRDiffusion, TStitch
+    from .policies.methods import HybridStitch, LargeOnly, Schedule, SmallOnly, TStitch
     from .policies.parse import POLICIES
     from .policies.plan import Plan, Region, Stroke
     from .policies.policy import Policy
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .policies.replay import Replay
     from .policies.reuse import Reuse
     from .policies.skip import Skip
+    from .policies.srdiffusion import SRDiffusion
     from .policies.trace import Step, Trace
     from .recipe import Recipe
 

@@ -1,27 +1,22 @@
 """Pipelines beside a text-to-image pipeline, of the same parts: image to image, and inpainting."""
 
 import sys
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import diffusers
 
 from ..errors import PairError
 
-# By the pipeline that begins with noise, what diffusers calls the others: <name>Img2ImgPipeline, <name>InpaintPipeline.
-FAMILIES = {
-    "StableDiffusion3Pipeline": "StableDiffusion3",
-    "FluxPipeline": "Flux",
-    "QwenImagePipeline": "QwenImage",
-}
+Kind = Literal["Img2Img", "Inpaint"]  # as diffusers calls <name>Img2ImgPipeline beside <name>Pipeline
 KNOWN = "Stable Diffusion 3, FLUX.1 or Qwen-Image"
 
 
 def has_beside(pipe: Any) -> bool:
-    """Whether a pipeline has others beside it."""
-    return type(pipe).__name__ in FAMILIES
+    """Whether a pipeline has both others beside it."""
+    return all(_named(pipe, kind) is not None for kind in get_args(Kind))
 
 
-def beside(pipe: Any, kind: Literal["Img2Img", "Inpaint"]) -> Any:
+def beside(pipe: Any, kind: Kind) -> Any:
     """The pipeline of the same parts that draws from a picture, or into a hole of one, without its progress bar.
 
     Args:
@@ -31,14 +26,18 @@ def beside(pipe: Any, kind: Literal["Img2Img", "Inpaint"]) -> Any:
     Raises:
         PairError: there is none.
     """
-    name = type(pipe).__name__
-    if name not in FAMILIES:
-        raise PairError(f"{name} draws from noise only; a pair of {KNOWN} draws from pictures, too")
-    wanted = f"{FAMILIES[name]}{kind}Pipeline"
-    made: Any = getattr(sys.modules[type(pipe).__module__], wanted, None) or getattr(diffusers, wanted)
+    made = _named(pipe, kind)
+    if made is None:
+        raise PairError(f"{type(pipe).__name__} draws from noise only; a pair of {KNOWN} draws from pictures, too")
     other = made(**pipe.components)
     other.set_progress_bar_config(disable=True)
     return other
+
+
+def _named(pipe: Any, kind: Kind) -> Any:
+    """The class of that name, of the pipeline's own module or of diffusers; None where there is none."""
+    name = f"{type(pipe).__name__.removesuffix('Pipeline')}{kind}Pipeline"
+    return getattr(sys.modules[type(pipe).__module__], name, None) or getattr(diffusers, name, None)
 
 
 def strength_of(steps: int, start: int) -> float:

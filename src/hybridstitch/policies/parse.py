@@ -7,11 +7,12 @@ As text a policy is its name and the fields that differ from their defaults
 
 from ..errors import PolicyError, nearest
 from . import options
-from .methods import HybridStitch, LargeOnly, Schedule, SmallOnly, SRDiffusion, TStitch
+from .methods import HybridStitch, LargeOnly, Schedule, SmallOnly, TStitch
 from .policy import Policy
 from .program import SEGMENT
 from .reuse import Reuse
 from .skip import Skip
+from .srdiffusion import SRDiffusion
 
 POLICIES: dict[str, type[Policy]] = {
     policy.name: policy for policy in (LargeOnly, SmallOnly, Skip, TStitch, SRDiffusion, HybridStitch, Schedule, Reuse)

@@ -89,14 +89,12 @@ class Latest(Listener):
         if vae is None or latent is None:
             return None
         latent = latent.to(vae.device, vae.dtype)
-        match type(pipe).__name__:
-            case name if name.startswith("StableDiffusion3"):
-                scaled = latent / vae.config.scaling_factor + vae.config.shift_factor
-            case "FluxPipeline" | "FluxImg2ImgPipeline" | "FluxInpaintPipeline":
-                latent = pipe._unpack_latents(latent, height, width, pipe.vae_scale_factor)
-                scaled = latent / vae.config.scaling_factor + vae.config.shift_factor
-            case "QwenImagePipeline" | "QwenImageImg2ImgPipeline" | "QwenImageInpaintPipeline":
-                latent = pipe._unpack_latents(latent, height, width, pipe.vae_scale_factor)  # (1, C, 1, H, W)
+        if hasattr(pipe, "_unpack_latents") and latent.ndim == 3:  # tokens, as FLUX.1 and Qwen-Image have them
+            latent = pipe._unpack_latents(latent, height, width, pipe.vae_scale_factor)
+        match type(vae).__name__:
+            case "AutoencoderKL" if latent.ndim == 4:
+                scaled = latent / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+            case "AutoencoderKLQwenImage":  # (1, C, 1, H, W)
                 mean, spread = (latent.new_tensor(vae.config[key]) for key in ("latents_mean", "latents_std"))
                 scaled = latent * spread[:, None, None, None] + mean[:, None, None, None]
             case _:

@@ -9,8 +9,9 @@ from PIL import Image
 
 from ..evaluate.closeness import psnr
 from ..pair.decoding import in_one
-from ..policies.methods import HybridStitch, SRDiffusion
+from ..policies.methods import HybridStitch
 from ..policies.policy import Policy
+from ..policies.srdiffusion import SRDiffusion
 from ..policies.trace import Trace
 from .clip import FPS, latent_frame, shown
 

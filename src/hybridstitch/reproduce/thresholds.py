@@ -16,10 +16,11 @@ from math import floor, inf
 from statistics import median
 from typing import Any, Self
 
-from ..policies.methods import HybridStitch, Schedule, SRDiffusion
+from ..policies.methods import HybridStitch, Schedule
 from ..policies.parse import parse
 from ..policies.policy import Policy, least_large
 from ..policies.presets import TABLE_1, TABLE_3
+from ..policies.srdiffusion import SRDiffusion
 from .implied import switches
 
 PROMPTS = 6

@@ -7,9 +7,10 @@ thresholds were calibrated move from there.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ..policies.methods import HybridStitch, SRDiffusion, TStitch
+from ..policies.methods import HybridStitch, TStitch
 from ..policies.policy import Policy
 from ..policies.presets import TABLE_1
+from ..policies.srdiffusion import SRDiffusion
 
 MOVES = {  # factors of (τ_0, least large share), of later thresholds
     "early": (1.4, 0.7, 1.25),

@@ -1,7 +1,8 @@
 """The rows of the paper's Tables 1-3, with the figures it gives for them."""
 
-from ..methods import HybridStitch, LargeOnly, SRDiffusion, TStitch
+from ..methods import HybridStitch, LargeOnly, TStitch
 from ..policy import Policy
+from ..srdiffusion import SRDiffusion
 from .setting import PaperRow, Preset, Setting
 
 PAPER = Setting(  # section 4.1; the scheduler is the models' own, the guidance is not stated

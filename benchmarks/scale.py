@@ -139,7 +139,7 @@ def with_ray_data(desk: Desk, workers: int, groups: Sequence[AttemptGroup]) -> t
             return {"begun": np.array([begun]), "ended": np.array([time()]), "place": np.array([self.place])}
 
     start = time()
-    rows = (
+    rows: list[dict[str, Any]] = (
         ray.data.from_items(list(range(len(groups))), override_num_blocks=len(groups))
         .map_batches(Actor, batch_size=1, num_cpus=1, compute=ray.data.ActorPoolStrategy(size=workers))
         .take_all()

@@ -145,8 +145,8 @@ def with_ray_data(desk: Desk, workers: int, groups: Sequence[AttemptGroup]) -> t
         .take_all()
     )
     first: dict[int, float] = {}
-    for row in rows:
-        first[row["place"]] = min(row["begun"], first.get(row["place"], row["begun"]))
+    for row in sorted(rows, key=lambda row: row["begun"]):
+        first.setdefault(row["place"], row["begun"])
     since = max(first.values())  # from here on all of them draw
     drawn = sum(
         min(1.0, (row["ended"] - since) / (row["ended"] - row["begun"])) for row in rows if row["ended"] > since

@@ -56,10 +56,8 @@ class PaddedAttention(Lent):
 
 def shape(config: Config, tokens: int, text: int) -> Shape:
     """Cost by a configuration."""
-    width = config["num_attention_heads"] * config["attention_head_dim"]
-    return Shape(
-        width=width, layers=config["num_layers"], image_tokens=tokens, text_tokens=text, held=(7, 5), rounded=(0, 1)
-    )
+    width, held = config["num_attention_heads"] * config["attention_head_dim"], {"held": (7, 5), "rounded": (0, 1)}
+    return Shape(width=width, layers=config["num_layers"], image_tokens=tokens, text_tokens=text, **held)
 
 
 def side(vae: Config) -> int:

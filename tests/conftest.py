@@ -49,6 +49,14 @@ def dtype(pytestconfig):
     return getattr(torch, pytestconfig.getoption("dtype"))
 
 
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory):
+    """The folder of an untrained miniature pair."""
+    from mini_folder import save
+
+    return save(tmp_path_factory.mktemp("mini"))
+
+
 @pytest.fixture(scope="session")
 def server():
     """Begins processes that have the libraries imported already."""

@@ -22,7 +22,6 @@ from hybridstitch.mini import opened
 from hybridstitch.policies.methods import LargeOnly
 from hybridstitch.policies.presets import policy_named
 from hybridstitch.report.picture import read
-from mini_folder import save
 
 JOBS = (
     '{"prompt": "a big dog on a meadow", "seed": 1}',
@@ -30,11 +29,6 @@ JOBS = (
     '{"prompt": "a small cat", "policy": "L2 H@0.3 S", "steps": 4}',
 )
 SHORT = ("--steps", "3", "--size", "16", "--policy", "large")
-
-
-@pytest.fixture(scope="module")
-def mini(tmp_path_factory):
-    return save(tmp_path_factory.mktemp("mini"))
 
 
 @pytest.fixture

@@ -16,16 +16,10 @@ from hybridstitch.cli import main
 from hybridstitch.mini import opened
 from hybridstitch.recipe import Recipe
 from hybridstitch.report import picture
-from mini_folder import save
 
 PROMPTS = ["a big dog on a meadow", "a unicorn in the snow", "a pizza at night", "a small cat on a beach"]
 SHORT = ("--steps", "4", "--size", "32x32", "--minutes", "0.1")
 RESULTS = Path(__file__).parents[1] / "docs/results/calibration"
-
-
-@pytest.fixture(scope="module")
-def mini(tmp_path_factory):
-    return save(tmp_path_factory.mktemp("mini"))
 
 
 @pytest.fixture

@@ -11,12 +11,6 @@ from hybridstitch.cli.asked import BadInput
 from hybridstitch.cli.generate import two_models
 from hybridstitch.mini import opened
 from hybridstitch.mini.scenes import Scene
-from mini_folder import save
-
-
-@pytest.fixture(scope="session")
-def mini(tmp_path_factory):
-    return save(tmp_path_factory.mktemp("mini"))
 
 
 @pytest.fixture

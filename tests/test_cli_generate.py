@@ -16,15 +16,9 @@ from hybridstitch.policies.parse import parse
 from hybridstitch.policies.trace import Trace
 from hybridstitch.report import picture
 from hybridstitch.report.identity import ends_of
-from mini_folder import save
 
 PROMPT = "a big dog on a meadow"
 SHORT = ("--steps", "5", "--size", "32x16", "--policy", "L2 H2@0.3 S")
-
-
-@pytest.fixture(scope="module")
-def mini(tmp_path_factory):
-    return save(tmp_path_factory.mktemp("mini"))
 
 
 @pytest.fixture

@@ -28,7 +28,6 @@ from hybridstitch.drawing.engine import PLAIN
 from hybridstitch.errors import PairError
 from hybridstitch.mini import opened
 from hybridstitch.policies.methods import LargeOnly
-from mini_folder import save
 from test_batch import SETTING, check, desks, some
 
 pytest.importorskip("ray", reason="ray is not installed")
@@ -50,11 +49,6 @@ QUICK = {
     "health_check_failure_threshold": 3,
 }
 HERE = replace(SETTING, versions={**SETTING.versions, **versions()})
-
-
-@pytest.fixture(scope="module")
-def mini(tmp_path_factory):
-    return save(tmp_path_factory.mktemp("mini"))
 
 
 @pytest.fixture(scope="module")

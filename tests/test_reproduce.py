@@ -21,15 +21,9 @@ from hybridstitch.policies.methods import LargeOnly
 from hybridstitch.reproduce import config
 from hybridstitch.reproduce.methods import rows
 from hybridstitch.reproduce.settings import Settings
-from mini_folder import save
 
 STEPS, SIZE = 6, 32
 ASK = ("--steps", str(STEPS), "--size", str(SIZE), "--latency-n", "1")
-
-
-@pytest.fixture(scope="module")
-def mini(tmp_path_factory):
-    return save(tmp_path_factory.mktemp("mini"))
 
 
 @pytest.fixture

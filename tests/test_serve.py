@@ -22,17 +22,11 @@ from schemathesis.checks import not_a_server_error
 from examples import server_client
 from hybridstitch.cli import main
 from hybridstitch.mini import opened
-from mini_folder import save
 from serving import SIZE, recipe, serving
 
 CALL = {"prompt": "a big dog on a meadow", "size": "32x16"}
 ADAPTIVE = "hybrid-stitch:min-large=0.3"
 OURS = {"seed": 5, "num_inference_steps": 4, "policy": "large"}
-
-
-@pytest.fixture(scope="module")
-def mini(tmp_path_factory):
-    return save(tmp_path_factory.mktemp("mini"))
 
 
 @pytest.fixture(scope="module")

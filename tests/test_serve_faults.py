@@ -9,15 +9,9 @@ import httpx
 import openai
 import pytest
 
-from mini_folder import save
 from serving import FAULTS, serving
 
 SLOW = {"prompt": "slow", "num_inference_steps": 40, "policy": "small"}
-
-
-@pytest.fixture(scope="module")
-def mini(tmp_path_factory):
-    return save(tmp_path_factory.mktemp("mini"))
 
 
 @pytest.fixture(scope="module")

@@ -11,15 +11,9 @@ from PIL import Image
 from hybridstitch.cli import main
 from hybridstitch.mini import opened
 from hybridstitch.recipe import Band, Recall
-from mini_folder import save
 from serving import FAULTS, SIZE, recipe, serving
 
 ANY = Recall(clip="mini", policy="small", bands=(Band(similarity=-1.0, step=3, level=0.6, kept=1.0, pairs=20),))
-
-
-@pytest.fixture(scope="module")
-def mini(tmp_path_factory):
-    return save(tmp_path_factory.mktemp("mini"))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import httpx
 import openai
 import pytest
 
-from mini_folder import save
 from serving import recipe, serving
 
 pytest.importorskip("ray", reason="ray is not installed")
@@ -36,11 +35,6 @@ from test_serve import (  # noqa: F401
 
 pytestmark = pytest.mark.soak
 RAY = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-
-
-@pytest.fixture(scope="module")
-def mini(tmp_path_factory):
-    return save(tmp_path_factory.mktemp("mini"))
 
 
 @pytest.fixture(scope="module")

@@ -52,6 +52,16 @@ class StitchWarning(UserWarning):
     """The run works, but not the way its user is likely to want."""
 
 
+def in_one_line(error: BaseException, most: int | None = None) -> str:
+    """What an error says, without its line breaks.
+
+    Args:
+        error: any.
+        most: characters; None for all.
+    """
+    return " ".join(str(error).split())[:most] or "no message"
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A sentence's worth of help for a misspelt name: the nearest known one, or all of them.
 

@@ -16,6 +16,7 @@ from typing import Any
 import fsspec
 
 from ..disk import files as disk
+from ..errors import in_one_line
 from .job import JobsError, WorkError
 
 AT_ONCE = 16  # files on their way
@@ -41,7 +42,7 @@ class Copy:
         try:
             fsspec.url_to_fs(url)
         except Exception as error:  # another package's words: of a protocol, of what to install, of credentials
-            raise JobsError(f"{url} is no address that can be reached from here: {_in_one_line(error)}") from error
+            raise JobsError(f"{url} is no address that can be reached from here: {in_one_line(error, 300)}") from error
         return cls(url)
 
     def sizes(self) -> dict[str, int]:
@@ -127,10 +128,6 @@ class Copy:
             yield store, root.rstrip("/")
         except Exception as error:
             raise WorkError(
-                f"{self.url} cannot be {how} ({type(error).__name__}: {_in_one_line(error)}); what is drawn is kept: "
-                "mend that, and run the same command again"
+                f"{self.url} cannot be {how} ({type(error).__name__}: {in_one_line(error, 300)}); what is drawn is "
+                "kept: mend that, and run the same command again"
             ) from error
-
-
-def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or "no message"

@@ -24,6 +24,7 @@ from ..report.identity import recorded
 from ..report.picture import PACKAGES, pixel_digest
 from ..report.picture import read as recipe_in
 from . import ledger
+from .imagefolder import NAME as METADATA
 from .job import BatchSetting, Job, id_of
 from .ledger import Ledger, ManifestRow
 
@@ -61,7 +62,7 @@ def file_of(job_id: str, job: Job) -> str:
 def files(out: Path, jobs: Mapping[str, Job]) -> list[Path]:
     """All files that a batch has made so far."""
     names = dict.fromkeys(name for key, job in jobs.items() for name in (name_of(key), file_of(key, job)))
-    found = [out / name for name in (*names, *LISTS, "metadata.jsonl") if (out / name).is_file()]
+    found = [out / name for name in (*names, *LISTS, METADATA) if (out / name).is_file()]
     return [*found, *sorted((out / ledger.FOLDER).glob("*.jsonl"))]
 
 

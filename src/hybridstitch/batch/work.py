@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..disk import files as disk
-from ..errors import HybridStitchError
+from ..errors import HybridStitchError, in_one_line
 from ..report.clip import encode_clip
 from ..report.picture import Metadata, encode, pixel_digest, trace_digest
 from .copies import Copy
@@ -126,7 +126,7 @@ class Desk:
         """The row of a try that failed."""
         return ManifestRow(
             id=attempt.id, status="error", job=attempt.job.to_json(), setting=self.setting.digest,
-            attempts=attempt.number, error_class=type(error).__name__, message=_in_one_line(error), device=self.device,
+            attempts=attempt.number, error_class=type(error).__name__, message=in_one_line(error), device=self.device,
         )  # fmt: skip
 
 
@@ -248,7 +248,3 @@ def check_device(error: Exception) -> None:
     said = str(error)
     if (isinstance(error, torch.AcceleratorError) or "CUDA error:" in said) and "out of memory" not in said:
         raise DeviceLost(f"its device answers nothing any more ({said.splitlines()[0]})") from error
-
-
-def _in_one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or "no message"

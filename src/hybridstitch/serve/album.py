@@ -39,6 +39,7 @@ INSERT = (
     "INSERT INTO pictures (file, request, setting, embedding, bytes, created, policy, steps, seed) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+OLDEST = "id <= (SELECT id FROM pictures ORDER BY id DESC LIMIT 1 OFFSET ?)"  # beyond so many
 Vector = NDArray[np.float32]  # (D,), of length 1
 
 
@@ -97,7 +98,7 @@ class Album:
         return album
 
     def keep(self, file: bytes, page: Page) -> None:
-        """Keep a picture; the oldest beyond the bound go.
+        """Keep a picture; the oldest beyond the bound go, in the same transaction.
 
         Args:
             file: a PNG.
@@ -112,11 +113,11 @@ class Album:
         try:
             with self._open() as rows:
                 rows.execute(INSERT, (name, page.request, page.setting, *values))
+                gone = _delete(rows, OLDEST, (self.most,))
         except sqlite3.Error:
             (self._pictures / name).unlink(missing_ok=True)
             raise
-        oldest = "id <= (SELECT id FROM pictures ORDER BY id DESC LIMIT 1 OFFSET ?)"
-        self._remove(oldest, (self.most,))
+        self._unlink(gone)
 
     def near(self, setting: str, text: Vector, least: float) -> list[tuple[float, str]]:
         """Similarities and names of pictures of a setting, the most similar first.
@@ -207,7 +208,7 @@ class Album:
     def _remove(self, where: str, values: Sequence[object]) -> int:
         """Rows, then their files."""
         with self._open() as rows:
-            gone = [name for (name,) in rows.execute(f"DELETE FROM pictures WHERE {where} RETURNING file", values)]
+            gone = _delete(rows, where, values)
         self._unlink(gone)
         return len(gone)
 
@@ -223,6 +224,11 @@ class Album:
         old = time.time() - STRAY_SECONDS
         files = (path for path in self._pictures.iterdir() if _ours(path.name) and path.name not in known)
         self._unlink(path.name for path in files if path.lstat().st_mtime < old)
+
+
+def _delete(rows: sqlite3.Connection, where: str, values: Sequence[object]) -> list[object]:
+    """Rows; the names of their files, which are to go after the transaction."""
+    return [name for (name,) in rows.execute(f"DELETE FROM pictures WHERE {where} RETURNING file", values)]
 
 
 def _ours(name: object) -> bool:

@@ -121,6 +121,7 @@ def test_where_a_job_comes_from_and_how_its_guidance_is_written_decide_nothing()
         ({"models": {"large": "files 4567"}}, False),
         ({"device": "cuda"}, False),
         ({"dtype": "bfloat16"}, False),
+        ({"kv": "float8"}, False),
         ({"versions": {**SETTING.versions, "torch": "2"}}, False),
         ({"versions": {**SETTING.versions, "python": "4"}}, True),
         ({"pair": "/another/place/of/the/same/files"}, True),
@@ -146,6 +147,18 @@ def test_a_picture_tells_the_id_of_its_job(tmp_path):
         (row,) = [row for row in ledger.read(tmp_path)[0] if row.id == key]
         assert row.job.get("shift") == job.shift
         assert row.job.get("levels") == (None if job.levels is None else [*job.levels])
+
+
+def test_a_picture_with_rounded_keys_and_values_tells_its_id_and_says_so_in_a_folder(tmp_path):
+    rounded = replace(SETTING, kv="float8")
+    desk = Desk(out=tmp_path, setting=rounded, device="cpu", open=Flat(tmp_path))
+    key = rounded.id_of(JOB)
+    folder.begin(tmp_path, {key: JOB}, rounded, {}, folder.look(tmp_path, {key: JOB}, rounded, verify=False))
+    draw_all({key: JOB}, Here(desk), lambda outcome: None)
+    assert id_of(read(tmp_path / folder.name_of(key))) == key
+    assert folder.apart(tmp_path, SETTING) == ["kv float8, now None"]
+    before = folder.look(tmp_path, {SETTING.id_of(JOB): JOB}, SETTING, verify=True)
+    assert not before.done
 
 
 # --- lists ---

@@ -14,7 +14,7 @@ from hybridstitch.calibrate.candidates import adaptive, explored, near
 from hybridstitch.calibrate.compare import Score
 from hybridstitch.calibrate.state import State
 from hybridstitch.calibrate.table import Standing, best_by_speed, pareto
-from hybridstitch.calibrate.winners import measured_speed, time_winners
+from hybridstitch.calibrate.winners import measured_speed, pace, time_winners
 from hybridstitch.disk import files as disk
 from hybridstitch.disk.lock import alone
 from hybridstitch.errors import BusyError
@@ -293,6 +293,14 @@ def test_a_later_turn_that_was_recorded_says_nothing_about_an_earlier_one():
     search.state.add_time(6, MIXED, 2, 2.9)  # as from a run in which turn 1 was not needed
     time_winners(search, WINNERS, 1)
     assert search.drawn == ["large", MIXED, "small", "large", MIXED, "large"]
+
+
+def test_the_pace_of_a_call_is_that_of_its_dense_steps_whatever_its_masks_take():
+    policy = Schedule("S L R2@0.3 L R2@0.3", text="cached")
+    trace = Clockwork({str(policy): [1.0]}).draw(None, "", policy, 7, 0, shift=None, levels=None).trace
+    slower = {"L": 1.25, "L@0.3": 3.0, "S": 2.0}
+    records = tuple(replace(step, seconds=slower[str(step.drawn)] * step.seconds) for step in trace.records)
+    assert pace(replace(trace, records=records), PRICES) == pytest.approx(1.25)
 
 
 def test_a_wanted_speed_is_searched_for(pipe):

@@ -275,6 +275,17 @@ def test_an_engine_is_asked_for_and_refused_where_it_cannot_be_had(run, capsys):
     assert "--kv flot8 was given; did you mean 'float8'?" in capsys.readouterr().err
 
 
+def test_rounded_keys_and_values_come_back_from_a_picture_s_file(run):
+    path = run(PROMPT, *SHORT, "--kv", "float8")[0]["images"][0]["path"]
+    assert picture.read(path).kv == "float8"
+    _, err = redrawn(run, path)
+    assert err == [f"note: the same pixels as {path}"]
+    other, err = redrawn(run, path, "--kv", "same")
+    assert err == [f"note: a variation of {path}: another kv"]
+    assert picture.read(other).kv is None
+    assert pixels(other) == pixels(run(PROMPT, *SHORT)[0]["images"][0]["path"])
+
+
 OF_OTHERS = ("matplotlib", "torchmetrics")
 OF_OTHERS += tuple(f"hybridstitch.{name}" for name in ("mini.train", "reproduce.figures", "report.page", "report.film"))
 

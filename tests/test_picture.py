@@ -46,6 +46,15 @@ def test_free_levels_come_back_from_the_file_and_files_without_them_say_nothing_
     assert "levels" not in replace(levels, levels=None).to_json()
 
 
+def test_what_masks_kept_comes_back_and_files_of_before_say_nothing_of_it(tmp_path):
+    rounded = replace(DRAWN, kv="float8")
+    picture.write(Image.new("RGB", (4, 4)), tmp_path / "a.png", rounded)
+    assert picture.read(tmp_path / "a.png") == rounded
+    assert "kv" not in DRAWN.to_json()
+    with pytest.raises(PictureError, match="is damaged: its kv is 'int3'"):
+        Metadata.from_json({**rounded.to_json(), "kv": "int3"})
+
+
 def test_other_tools_find_the_parameters_they_know(tmp_path):
     picture.write(Image.new("RGB", (8, 8)), tmp_path / "a.png", DRAWN)
     with Image.open(tmp_path / "a.png") as image:

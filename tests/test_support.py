@@ -140,7 +140,7 @@ INTO_A_HOLE = {
     ),
     "qwen-image": into("QwenImageInpaintPipeline", (64, 48), hole=True, parts=lambda: {"vae": qwen_vae()}),
 }
-COMPILED = ("sd3", "flux", "wan", "ltx", "qwen-image")
+COMPILED = {"flux": "whole", "wan": "whole", **dict.fromkeys(("sd3", "ltx", "qwen-image"), "regional")}
 BOTH, MASKED = "L2 S*", "L2 H1@0.3 S*"
 
 
@@ -266,11 +266,11 @@ def test_offload(piped):
 
 @on(lambda name, row: name in COMPILED)
 @pytest.mark.support("compile")
-def test_compile(piped):
+def test_compile(piped, request):
     pipe = piped.stitched(BOTH)
     expected = piped.draw(pipe, steps=3)
     torch._dynamo.reset()
-    pipe.transformer.engine = Engine(compile="whole", backend="eager")
+    pipe.transformer.engine = Engine(compile=COMPILED[request.node.callspec.params["piped"]], backend="eager")
     same(piped.draw(pipe, steps=3), expected, 1e-5)
     torch._dynamo.reset()
 

@@ -217,7 +217,7 @@ def saved(folder, file):
     return str(folder / file.replace("transformer/config", "transformer/large/config"))
 
 
-def test_what_does_not_fit_is_refused_before_it_is_loaded(folder, capsys, monkeypatch):
+def test_what_does_not_fit_is_refused_before_it_is_loaded(folder, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("hybridstitch.cli.pairs.open_pair", lambda *a, **k: pytest.fail("was loaded"))
     monkeypatch.setattr("hybridstitch.pair.fits.capacity", lambda device: 500_000)
     words = ["--size", "512x512", "--frames", "81", "--steps", "4"]
@@ -225,6 +225,8 @@ def test_what_does_not_fit_is_refused_before_it_is_loaded(folder, capsys, monkey
     said = " ".join(capsys.readouterr().err.split())
     assert "masks at 512x512 of 81 frames keep" in said
     assert "a policy of whole steps" in said
+    assert main(["calibrate", "--pair", str(folder), *words, "--out", str(tmp_path / "recipe.json")]) == 2
+    assert "masks at 512x512 of 81 frames keep" in " ".join(capsys.readouterr().err.split())
 
 
 def test_keys_and_values_of_the_command_line(folder, capsys, monkeypatch, tmp_path):

@@ -152,7 +152,7 @@ def apart(out: Path, setting: BatchSetting) -> list[str]:
         then, now = ({**s, **s["versions"], **s["models"]} for s in (before, setting.to_json()))
     except (OSError, ValueError, TypeError, KeyError):
         return []
-    names = ("pair", "small", *setting.models, "device", "dtype", *PACKAGES)
+    names = ("pair", "small", *setting.models, "device", "dtype", "kv", *PACKAGES)
     return [f"{name} {then.get(name)}, now {now[name]}" for name in names if then.get(name) != now[name]]
 
 

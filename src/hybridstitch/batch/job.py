@@ -1,6 +1,6 @@
 """One picture to draw, and the id that everything deciding it has.
 
-id = SHA-256 of canonical JSON: the job, the pair (names and revisions, or content), dtype, kind of device, versions of
+id = SHA-256 of canonical JSON: the job, the pair (names and revisions, or content), dtypes, kind of device, versions of
 the packages. A picture's own recipe says all of that too, so that a file can be told by itself (`id_of`).
 """
 
@@ -72,6 +72,7 @@ class BatchSetting:
         device: its kind, "cpu" or "cuda": workers on several devices of a kind draw one batch.
         dtype: of the models.
         versions: see `picture.versions`.
+        kv: dtype that masks keep keys and values in, None for that of the models.
     """
 
     pair: str
@@ -80,6 +81,7 @@ class BatchSetting:
     device: str
     dtype: str
     versions: Mapping[str, str]
+    kv: str | None = None
 
     def id_of(self, job: Job) -> str:
         """The id of a job in this setting, 64 hexadecimal digits."""
@@ -147,7 +149,13 @@ def _where(shared: BatchSetting | Metadata) -> dict[str, Any]:
         "device": shared.device,
         "dtype": shared.dtype,
         "versions": {package: shared.versions.get(package, "unknown") for package in PACKAGES},
+        **_kept(shared),
     }
+
+
+def _kept(shared: BatchSetting | Metadata) -> dict[str, Any]:
+    """What masks keep; left out, ids are those of before it could be chosen."""
+    return {} if shared.kv is None else {"kv": shared.kv}
 
 
 def _digest(facts: Mapping[str, Any]) -> str:

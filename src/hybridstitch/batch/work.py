@@ -120,6 +120,7 @@ class Desk:
             frames=job.frames,
             fps=job.fps,
             clip=clip,
+            kv=self.setting.kv,
         )
 
     def error(self, attempt: Attempt, error: BaseException) -> ManifestRow:

@@ -1,7 +1,8 @@
 """How fast the winners really are: whole calls of them and of the reference, in turn.
 
 Machines change their pace from one second to the next, by more than a speed may be off. So a call's seconds are told at
-the pace of the prices: divided by how much longer than priced its median step took.
+the pace of the prices: divided by how much longer than priced its median dense step of the large model took. (The price
+of a mask may itself be off, which a whole call is to show.)
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,9 +52,10 @@ def measured_speed(board: Board, winner: Standing, before: int = TURNS) -> float
 
 
 def pace(trace: Trace, prices: Prices) -> float:
-    """How much longer than priced the median drawn step of a call took."""
+    """How much longer than priced the median step of a call took: of the large model's dense ones, if it drew any."""
     drawn = [step for step in trace.of(0) if step.drawn.strokes]
-    return median(step.seconds / sum(map(prices.stroke, step.drawn.strokes)) for step in drawn)
+    dense = [step for step in drawn if all(stroke.model == "L" and not stroke.masked for stroke in step.drawn.strokes)]
+    return median(step.seconds / sum(map(prices.stroke, step.drawn.strokes)) for step in dense or drawn)
 
 
 def _strays(board: Board, winner: Standing, turn: int) -> bool:

@@ -43,6 +43,7 @@ class Asked:
         size: width and height in pixels; None is the pair's own.
         device, dtype: where and in what precision.
         frames, fps: of a video, None is the pair's own; and how many a second.
+        kv: dtype that masks keep keys and values in, None for that of the models.
     """
 
     prompts: tuple[str, ...]
@@ -61,6 +62,7 @@ class Asked:
     levels: tuple[float, ...] | None = None
     frames: int | None = None
     fps: float = FPS
+    kv: str | None = None
 
     @classmethod
     def of(
@@ -81,6 +83,7 @@ class Asked:
         fps: float | None = None,
         device: str | None = None,
         dtype: str | None = None,
+        kv: str | None = None,
         elsewhere: bool = False,
     ) -> "Asked":
         """Put a command line together: what is left out is what the named preset says, or `below`, or the default.
@@ -95,7 +98,7 @@ class Asked:
         flags = Layer(
             prompts=tuple(prompts) or None, negative=negative, pair=pair, small=small, seed=seed, steps=steps,
             guidance=guidance, size=None if size is None else to_size(size), frames=frames, fps=fps, device=device,
-            dtype=dtype,
+            dtype=dtype, kv=kv,
         )  # fmt: skip
         found = flags.over(named(policy)).over(below or Layer()).over(DEFAULTS)
         assert found.pair is not None  # nor is the rest of the defaults, for a reader of types
@@ -134,6 +137,7 @@ class Asked:
             levels=found.levels,
             frames=found.frames,
             fps=found.fps,
+            kv=None if found.kv == "same" else found.kv,
         )
 
 

@@ -94,11 +94,11 @@ def batch(
         Asked.of(
             prompts=("-",), below=None if served is None else served.layer, negative=negative, pair=pair, small=small,
             policy=policy, seed=seed, steps=steps, guidance=guidance, size=size, frames=frames, fps=fps, device=name,
-            dtype=dtype, elsewhere=place.ray,
+            dtype=dtype, kv=kv, elsewhere=place.ray,
         )
         for name in devices
     ]  # fmt: skip
-    engine = engine_for(devices, flags.engine_of(compile, offload, kv, kv_host))
+    engine = engine_for(devices, flags.engine_of(compile, offload, asked.kv, kv_host))
     say.hush()
     from .pairs import Pair
 
@@ -118,7 +118,7 @@ def batch(
     check(found.jobs, named, limits)
     setting = BatchSetting(
         pair=asked.pair, small=asked.small, models=named.known_as(folder.models_in(out)),
-        device=devices[0].partition(":")[0], dtype=asked.dtype, versions=versions(),
+        device=devices[0].partition(":")[0], dtype=asked.dtype, versions=versions(), kv=asked.kv,
     )  # fmt: skip
     by_id = {setting.id_of(job): job for job in found.jobs}
     twice = len(found.jobs) - len(by_id)

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 from rich.text import Text
 
 from ..drawing.engine import Engine
+from ..policies.methods import HybridStitch, LargeOnly
 from ..report.layers import GUIDANCE, STEPS
 from . import flags, say
 from .asked import Asked, BadInput, writable
@@ -111,6 +112,8 @@ def calibrate(
 
     named = Pair.of(asked.pair, asked.small)
     named.check_size(asked.size, asked.frames)
+    if not place.ray:
+        named.check_fits(asked, HybridStitch(), engine)  # masks are tried
     labelled = {f"prompt {place}": text for place, text in enumerate(texts or (), start=1)}
     named.check_text(labelled)
     state = out.with_name(f".{out.stem}{STATE}")
@@ -161,7 +164,6 @@ def _search(
 ) -> "Recipe":
     """Open the pair and calibrate it, with a bar."""
     from ..calibrate import calibrate as search
-    from ..policies.methods import LargeOnly
 
     with _bar() as bar:
         task = bar.add_task("opening the pair", total=1.0)

@@ -133,6 +133,7 @@ class Files:
             levels=self.asked.levels,
             frames=self.frames,
             fps=None if self.frames is None else self.asked.fps,
+            kv=self.asked.kv,
         )
 
     def _save(self, take: Take, path: Path, metadata: Metadata) -> Take:

@@ -85,8 +85,8 @@ Kv = Annotated[
     Option(
         "--kv",
         metavar="DTYPE",
-        help="What masks keep keys and values in: bfloat16, float16 or float8.",
-        show_default="the models'",
+        help="What masks keep keys and values in: same (as the models), bfloat16, float16 or float8.",
+        show_default="same",
     ),
 ]
 KvHost = Annotated[bool, Option("--kv-host", help="Keep keys and values in the host's memory.")]
@@ -139,7 +139,7 @@ def engine_of(compile: str | None, offload: bool, kv: str | None, kv_host: bool)
     words = {"compile": compile, "kv": kv}
     given = {name: word for name, word in words.items() if word is not None}
     for name, word in given.items():
-        known = [known for known in get_args(get_type_hints(Engine)[name]) if known not in ("off", "same")]
+        known = [known for known in get_args(get_type_hints(Engine)[name]) if known != "off"]
         if word not in known:
             raise BadInput(f"--{name} {word} was given; {nearest(word, known)}")
     return Engine(offload=offload, kv_host=kv_host, **given)  # type: ignore[arg-type]

@@ -89,7 +89,6 @@ def generate(
 
     hybridstitch generate "a big dog left of a small cat on a meadow" --compare --explain
     """
-    engine = flags.engine_of(compile, offload, kv, kv_host)
     if explain and images_per_call > 1:
         raise BadInput(f"--explain follows one picture at a time; leave --images-per-call {images_per_call} out")
     drawn, below = (None, Layer()) if source is None else picture_layer(source, pair=pair, small=small)
@@ -100,7 +99,9 @@ def generate(
     asked = Asked.of(
         prompts=prompts or (), below=below, negative=negative, pair=pair, small=small, policy=policy, seed=seed,
         count=n, steps=steps, guidance=guidance, size=size, frames=frames, fps=fps, device=device, dtype=dtype,
+        kv=kv,
     )  # fmt: skip
+    engine = flags.engine_of(compile, offload, asked.kv, kv_host)
     say.hush()
     from .pairs import Pair
 

@@ -162,6 +162,8 @@ class Pair:
             known = outline(str(self.folder), self.small, element_bytes=4 if asked.dtype == "float32" else 2)
         except (PairError, KeyError, OSError):
             return  # other weight files, a small model elsewhere, or a class nobody counted
+        if not known.facts.masks:
+            return
         limits = self.limits()
         assert limits is not None
         branches = 2 if asked.guidance > 1 else 1

@@ -76,7 +76,7 @@ class ServeOpener:
 
         asked = Asked.of(
             prompts=("-",), pair=self.pair, small=self.small, policy=self.policy, steps=self.steps, size=self.size,
-            device=device, dtype=self.dtype,
+            device=device, dtype=self.dtype, kv=self.engine.kv,
         )  # fmt: skip
         named = Pair.of(asked.pair, asked.small)
         limits = named.limits()
@@ -262,6 +262,7 @@ class Studio:
                 models=self._models, policy=take.trace.policy, seed=seed, steps=order.steps, width=order.size[0],
                 height=order.size[1], guidance=order.guidance, device=self._asked.device, dtype=self._asked.dtype,
                 versions=self._versions, trace=trace, pixels=pixels, shift=order.shift, levels=order.levels,
+                kv=self._asked.kv,
             )  # fmt: skip
         steps = take.trace.of(0)
         return Picture(

@@ -8,6 +8,7 @@ import diffusers
 from ..errors import PairError
 
 Kind = Literal["Img2Img", "Inpaint"]  # as diffusers calls <name>Img2ImgPipeline beside <name>Pipeline
+BROKEN = {"ChromaInpaintPipeline"}  # diffusers 0.42.1: asks the transformer for what its configuration does not have
 KNOWN = "Stable Diffusion 3, FLUX.1 or Qwen-Image"
 
 
@@ -37,6 +38,8 @@ def beside(pipe: Any, kind: Kind) -> Any:
 def _named(pipe: Any, kind: Kind) -> Any:
     """The class of that name, of the pipeline's own module or of diffusers; None where there is none."""
     name = f"{type(pipe).__name__.removesuffix('Pipeline')}{kind}Pipeline"
+    if name in BROKEN:
+        return None
     return getattr(sys.modules[type(pipe).__module__], name, None) or getattr(diffusers, name, None)
 
 

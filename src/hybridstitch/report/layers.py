@@ -31,6 +31,7 @@ class Layer:
         device, dtype: where and in what precision.
         frames, fps: of a video, and how many a second.
         shift, levels: of the noise (`policies.levels`); they belong to the layer's policy and steps.
+        kv: dtype that masks keep keys and values in, "same" for that of the models.
     """
 
     prompts: tuple[str, ...] | None = None
@@ -48,6 +49,7 @@ class Layer:
     dtype: str | None = None
     shift: float | None = None
     levels: tuple[float, ...] | None = None
+    kv: str | None = None
 
     def over(self, lower: Self) -> Self:
         """This layer's settings, and where it says nothing the lower one's.
@@ -111,6 +113,7 @@ def recorded(metadata: Metadata) -> Layer:
         dtype=metadata.dtype,
         shift=metadata.shift,
         levels=metadata.levels,
+        kv=metadata.kv,
     )
 
 

@@ -13,20 +13,22 @@ from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args, get_type_hints
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..disk import files as disk
+from ..drawing.engine import Engine
 from ..errors import HybridStitchError, SchedulerError
 from ..policies.levels import check_levels
 from ..policies.trace import Trace
 from .clip import CLIPS
 
 CHUNK = "hybridstitch"
-LATER = ("levels", "frames", "fps", "clip")  # fields that are left out where they say nothing
+LATER = ("levels", "frames", "fps", "clip", "kv")  # fields that are left out where they say nothing
 VERSION = 1
+KEPT = get_args(get_type_hints(Engine)["kv"])
 PACKAGES = ("hybridstitch", "diffusers", "torch", "transformers")
 MOST_PIXELS = 1 << 26  # of a picture that is read: 8192 × 8192
 MOST_TEXT = 1 << 20  # characters of its text chunk
@@ -58,6 +60,7 @@ class Metadata:
         shift, levels: of the noise, one for all or each step's σ (`policies.levels`); None left them to the pipeline.
         frames, fps, clip: of a video, whose middle frame this is: how many, how many a second, and the SHA-256 of the
             video's file; `pixels` is then of all frames. None for a picture.
+        kv: dtype that masks kept keys and values in (`Engine.kv`); None for that of the models.
     """
 
     prompt: str
@@ -81,6 +84,7 @@ class Metadata:
     frames: int | None = None
     fps: float | None = None
     clip: str | None = None
+    kv: str | None = None
 
     @property
     def parameters(self) -> str:
@@ -267,6 +271,8 @@ def _can_be(name: str, value: Any) -> bool:
             return value is None or (_is_number(value, 0, MOST) and value > 0)
         case "clip":
             return value is None or _is_text(value)
+        case "kv":
+            return value is None or value in KEPT
         case "guidance":
             return _is_number(value, -MOST, MOST)
         case "shift":

@@ -40,6 +40,7 @@ $(DRAWS): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (a few minutes the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PINS) constraints.txt > $(VENV)/constraints.txt
+	@$(PIP) install --upgrade pip  # a third quicker than the one of Python 3.11
 	@$(PIP) install "$$(grep '^torch==' constraints.txt)"
 	@$(PIP) install -c $(VENV)/constraints.txt -e .
 	@touch $@

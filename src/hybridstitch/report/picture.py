@@ -259,7 +259,7 @@ def _can_be(name: str, value: Any) -> bool:
     match name:
         case "models" | "versions":
             return isinstance(value, dict) and all(map(_is_text, (*value, *value.values())))
-        case "small":
+        case "small" | "clip":
             return value is None or _is_text(value)
         case "seed":
             return _is_number(value, 0, 2**63 - 1) and isinstance(value, int)
@@ -269,8 +269,6 @@ def _can_be(name: str, value: Any) -> bool:
             return value is None or (_is_number(value, 1, MOST) and isinstance(value, int))
         case "fps":
             return value is None or (_is_number(value, 0, MOST) and value > 0)
-        case "clip":
-            return value is None or _is_text(value)
         case "kv":
             return value is None or value in KEPT
         case "guidance":

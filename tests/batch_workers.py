@@ -104,6 +104,7 @@ class Flat:
 
     def __call__(self, device):
         if device == "nowhere":
+            (self.out / "nowhere").touch()
             raise RuntimeError("no such device")
         if device == "deadly":
             die()
@@ -148,6 +149,10 @@ class Flat:
         if job.prompt == "slow":
             (self.out / f"pid-{os.getpid()}").touch()
             time.sleep(0.2)
+        if job.prompt == "waits for nowhere":
+            while not (self.out / "nowhere").exists():
+                time.sleep(0.02)
+            time.sleep(1)  # until the other's error has travelled
         if job.prompt == "stalls" and self.first(job):
             time.sleep(600)
         if job.prompt in POINTS and self.first(job):

@@ -646,7 +646,7 @@ def test_a_worker_that_does_not_come_up(device, said, tmp_path):
 
 
 def test_a_worker_that_does_not_come_up_leaves_the_work_to_others(tmp_path):
-    jobs = some("a", "b", "c", "d")
+    jobs = some("waits for nowhere", "b", "c", "d")
     with pytest.warns(StitchWarning, match="the worker on nowhere cannot open the pair: .*the others go on"):
         _, drawn = run(tmp_path, jobs, processes_at(desks(tmp_path, "nowhere", "cpu")))
     assert set(drawn.done) == set(jobs)

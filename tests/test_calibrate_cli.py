@@ -89,7 +89,7 @@ def test_policies_lists_what_a_recipe_serves(calibrated, here, capsys):
 
 
 def test_no_name_and_no_number_is_cut(capsys):
-    path = RESULTS / "recipe-1.json"
+    path = RESULTS / "recipe.json"
     assert max(len(point.name) for point in Recipe.load(path).points) > 40
     assert main(["policies", "--recipe", str(path)]) == 0
     out = capsys.readouterr().out

@@ -20,7 +20,7 @@ from hybridstitch.measure.start import prepare
 from hybridstitch.policies.levels import at_levels
 from hybridstitch.policies.methods import LargeOnly, Schedule, SmallOnly
 from hybridstitch.policies.parse import parse
-from hybridstitch.policies.skip import Skip
+from hybridstitch.policies.skip import Skip, drawn_steps
 from hybridstitch.recipe import kind_of
 from hybridstitch.recipe.between import variants
 from small_models import stitched, worded
@@ -134,6 +134,17 @@ def test_without_given_levels_plans_keep_the_pipeline_s(pipe):
 
 
 # --- speeds between winners ---
+
+
+def test_a_variant_of_skip_draws_as_late_a_step_as_its_source():
+    found = dict.fromkeys(policy for policy, _ in variants(Skip(28), 50))
+    assert [str(policy) for policy in found if policy.large_steps in (20, 24, 25)] == [
+        "skip:large-steps=20", "skip:large-steps=24,early=1.2", "skip:large-steps=25"
+    ]  # fmt: skip
+    assert [policy.large_steps for policy in found] == [*range(2, 50)]
+    late = [policy for policy in found if policy.large_steps > 22]
+    assert {max(drawn_steps(policy, 50)) for policy in late} == {48, 49}
+    assert max(drawn_steps(Skip(24), 50)) == 47
 
 
 def test_a_gap_is_filled_where_its_ends_are_too_far_apart():

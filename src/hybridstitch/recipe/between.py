@@ -16,11 +16,12 @@ from ..policies.methods import LargeOnly, Schedule, SmallOnly
 from ..policies.parse import parse
 from ..policies.policy import Policy
 from ..policies.program import fill, segments
-from ..policies.skip import Skip
+from ..policies.skip import Skip, drawn_steps
 from .point import Point, kind_of
 
 SMALLEST, LARGEST = 0.05, 0.9  # masks
 REACH = 1.25  # how many times as fast, or slow, as a point its variants may be
+EARLIER = (0.0, 0.05, 0.1)  # by which `Skip.early` is lowered for a late last step
 FACTORS = tuple(exp(place / 50) for place in range(-35, 36))  # of masks: half as large to twice
 Make = tuple[Policy, int | None]  # a policy with every count 1, and its step count where the counts do not give it
 
@@ -103,11 +104,21 @@ def variants(policy: Policy, steps: int) -> Iterator[tuple[Policy, int]]:
         steps: T′.
     """
     if isinstance(policy, Skip):
-        yield from ((replace(policy, large_steps=count), steps) for count in range(2, steps))
+        yield from ((_skipping(policy, count, steps), steps) for count in range(2, steps))
     if isinstance(policy, Schedule) and any(s.ratio is not None for s in segments(policy.program)):
         counts = fill(policy.program, steps)
         for factor in FACTORS:
             yield replace(policy, program=_words(policy.program, counts, factor)), steps
+
+
+def _skipping(policy: Skip, count: int, steps: int) -> Skip:
+    """With another count, and a last drawn step that is no earlier, where closeness would fall at once."""
+    last = max(drawn_steps(policy, steps))
+    for lower in EARLIER:
+        found = replace(policy, large_steps=count, early=max(round(policy.early - lower, 2), 1.0))
+        if max(drawn_steps(found, steps)) >= last:
+            return found
+    return replace(policy, large_steps=count)
 
 
 def make_of(policy: Policy, steps: int) -> tuple[Make, tuple[int, ...]] | None:

@@ -145,6 +145,7 @@ def test_a_variant_of_skip_draws_as_late_a_step_as_its_source():
     late = [policy for policy in found if policy.large_steps > 22]
     assert {max(drawn_steps(policy, 50)) for policy in late} == {48, 49}
     assert max(drawn_steps(Skip(24), 50)) == 47
+    assert Skip(25, 1.234) in [policy for policy, _ in variants(Skip(28, 1.234), 50)]
 
 
 def test_a_gap_is_filled_where_its_ends_are_too_far_apart():

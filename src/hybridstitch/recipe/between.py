@@ -114,11 +114,8 @@ def variants(policy: Policy, steps: int) -> Iterator[tuple[Policy, int]]:
 def _skipping(policy: Skip, count: int, steps: int) -> Skip:
     """With another count, and a last drawn step that is no earlier, where closeness would fall at once."""
     last = max(drawn_steps(policy, steps))
-    for lower in EARLIER:
-        found = replace(policy, large_steps=count, early=max(round(policy.early - lower, 2), 1.0))
-        if max(drawn_steps(found, steps)) >= last:
-            return found
-    return replace(policy, large_steps=count)
+    options = [replace(policy, large_steps=count, early=max(round(policy.early - lower, 6), 1.0)) for lower in EARLIER]
+    return next((one for one in options if max(drawn_steps(one, steps)) >= last), options[0])
 
 
 def make_of(policy: Policy, steps: int) -> tuple[Make, tuple[int, ...]] | None:

@@ -18,8 +18,8 @@ SSIM and in PSNR, is settled; every other draws all of them. A row says of how m
     python -m benchmarks.calibration --prompts 24 --speeds 1.5 2 3 --steps 8 --shift 5 --out docs/results/calibration/8
 
 writes recipe.json, raw.csv, table.json and table.md. What was drawn is kept in `--state`, so that a run goes on where
-it was stopped. Times want a machine that does nothing else, pictures do not: `--only calibrate` and `--only draw` stop
-early.
+it was stopped. Times want a machine that does nothing else, pictures do not: `--only calibrate` ends before calls are
+timed, `--only time` before pictures are drawn.
 """
 
 import argparse
@@ -68,6 +68,7 @@ class Bench:
     def __init__(self, args: argparse.Namespace) -> None:
         """Open the miniature pair, calibrate it, and go on with what a state file holds."""
         keep_freed_memory()
+        self.kept: Path = args.state
         self.pipe: Any = hybridstitch.open_pair("mini", "large")
         self.pipe.set_progress_bar_config(disable=True)
         if args.shift is not None:
@@ -141,7 +142,10 @@ class Bench:
         return {one: median(large[p] / taken[one][p] for p in range(count)) for one in candidates}
 
     def cached(self, count: int) -> dict[str, Any]:
-        """cache-dit on the first prompts: its speed and scores."""
+        """cache-dit on the first prompts: its speed and scores; of an earlier run, if it was timed there."""
+        known = self.kept.with_suffix(".cached.json")
+        if known.is_file():
+            return json.loads(known.read_text(encoding="utf-8"))
         speeds, closeness, psnr = [], [], []
         for prompt in range(count):
             setting = {"steps": self.conditions.steps, "guidance": self.conditions.guidance, "seed": prompt}
@@ -151,7 +155,9 @@ class Bench:
             mine, reference = np.asarray(taken.image), np.asarray(large.image)
             closeness.append(ssim(mine, reference))
             psnr.append(capped_psnr(mine, reference))
-        return {"speed": median(speeds), "closeness": closeness, "psnr": psnr}
+        found = {"speed": median(speeds), "closeness": closeness, "psnr": psnr}
+        known.write_text(json.dumps(found), encoding="utf-8")
+        return found
 
 
 def candidate(point: Point) -> Candidate:
@@ -190,7 +196,7 @@ def main() -> None:
     """Calibrate, draw, time, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, default=64, help="held-out prompts")
-    parser.add_argument("--timed", type=int, default=8, help="of them, how many are drawn by timed calls")
+    parser.add_argument("--timed", type=int, default=16, help="of them, how many are drawn by timed calls")
     parser.add_argument("--speeds", type=float, nargs="+", default=SPEEDS)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--guidance", type=float, default=4.0)
@@ -198,7 +204,7 @@ def main() -> None:
     parser.add_argument("--shift", type=float, help="of the scheduler; default: the pair's own")
     parser.add_argument("--out", type=Path, default=Path("docs/results/calibration"))
     parser.add_argument("--state", type=Path, help="default: beside the results, out/NAME.state")
-    parser.add_argument("--only", choices=("calibrate", "draw"), help="end after this, and time nothing more")
+    parser.add_argument("--only", choices=("calibrate", "time"), help="end after this")
     args = parser.parse_args()
     args.state = args.state or Path("out") / f"{args.out.name}.state"
     for folder in (args.out, args.state.parent):
@@ -213,7 +219,7 @@ def main() -> None:
     refused: dict[str, str] = {}
     wanted = {f"{speed:g}": speed for speed in args.speeds}
     wanted |= {name: reference / bench.cost(one) for name, one in own.items()}
-    stock = bench.cached(args.timed) if caches.installed() and args.steps >= 10 and not args.only else None
+    stock = bench.cached(args.timed) if caches.installed() and args.steps >= 10 else None
     if stock is not None:
         wanted["cache-dit"] = stock["speed"]
     for name, speed in wanted.items():
@@ -221,9 +227,13 @@ def main() -> None:
             served[name] = (speed, candidate(recipe.at(speed=speed)))
         except RecipeError as error:
             refused[name] = str(error)
+    requested = {name: served[name][1] for name in map("{:g}".format, args.speeds) if name in served}
+    delivered = bench.time(list(dict.fromkeys(requested.values())), args.timed)
+    if args.only:
+        return
     close = {wanted: candidate(recipe.at(closeness=wanted)) for wanted in CLOSENESS if _reaches(recipe, wanted)}
     brackets: dict[tuple[str, str], Bracket] = {}
-    for name in filter(served.__contains__, map("{:g}".format, args.speeds)):
+    for name in requested:
         for rival, of in options.items():
             found = around(of, bench.cost(served[name][1]), bench.cost)
             if found is not None:
@@ -233,10 +243,6 @@ def main() -> None:
     bench.draw(list(dict.fromkeys([*mine, *own.values(), *close.values()])), every)
     bench.draw(ends(brackets.values()), first)
     bench.draw(ends(b for (of, _), b in brackets.items() if not settled(bench.scores(served[of][1]), b, bench)), every)
-    if args.only:
-        return
-    requested = {name: served[name][1] for name in map("{:g}".format, args.speeds) if name in served}
-    delivered = bench.time(list(dict.fromkeys(requested.values())), args.timed)
     lines = []
     for name, (speed, one) in served.items():
         scores = bench.scores(one)

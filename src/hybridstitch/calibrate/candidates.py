@@ -87,8 +87,7 @@ def explored(steps: int, prices: Prices) -> list[Candidate]:
     }
     for speed in SPEEDS:
         for policy, count in near(speed, steps, prices, wide=False):
-            whole = isinstance(policy, LargeOnly) and steps > FEW  # with that many steps `Skip` is ahead of it
-            if not whole and (speed in STITCHED or not isinstance(policy, Schedule)):
+            if speed in STITCHED or not isinstance(policy, Schedule):
                 found.setdefault((str(policy), count), (policy, count))
     return list(found.values())
 

@@ -128,7 +128,7 @@ def first(steps: int) -> Iterator[Candidate]:
     assert isinstance(STACKED.policy, Schedule)
     yield from _at(spelled(STACKED.policy.program), [None])
     for count in range(2, min(steps, 2 * FEW_BLOCKS) + 1):
-        yield from _at(["L"] * count, (3.0, 5.0))
+        yield from _at(["L"] * count, (None, 3.0, 5.0))
     for blocks in range(1, MANY):
         for head in HEADS if blocks <= FEW_BLOCKS else HEADS[:1]:
             for block in BLOCKS if blocks <= FEW_BLOCKS else BLOCKS[:1]:

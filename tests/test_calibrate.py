@@ -303,6 +303,14 @@ def test_the_pace_of_a_call_is_that_of_its_dense_steps_whatever_its_masks_take()
     assert pace(replace(trace, records=records), PRICES) == pytest.approx(1.25)
 
 
+def test_a_slow_step_counts_in_the_pace_as_it_does_in_the_call():
+    policy = Schedule("L4")
+    trace = Clockwork({str(policy): [1.0]}).draw(None, "", policy, 4, 0, shift=None, levels=None).trace
+    first, *rest = trace.records
+    records = (replace(first, seconds=3 * first.seconds), *rest)
+    assert pace(replace(trace, records=records), PRICES) == pytest.approx(1.5)
+
+
 def test_a_wanted_speed_is_searched_for(pipe):
     recipe = calibrate(pipe, PROMPTS, speed=1.5, prices=PRICES, **SETTING)
     assert recipe.asked == {"speed": 1.5}

@@ -1,8 +1,9 @@
 """How fast the winners really are: whole calls of them and of the reference, in turn.
 
 Machines change their pace from one second to the next, by more than a speed may be off. So a call's seconds are told at
-the pace of the prices: divided by how much longer than priced its median dense step of the large model took. (The price
-of a mask may itself be off, which a whole call is to show.)
+the pace of the prices: divided by how much longer than priced its dense steps of the large model took. (The price of a
+mask may itself be off, which a whole call is to show.) All of them together, not the median one: a call is a sum, and
+the longer it is, the more of the slow steps it has, that a median leaves out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,10 +53,11 @@ def measured_speed(board: Board, winner: Standing, before: int = TURNS) -> float
 
 
 def pace(trace: Trace, prices: Prices) -> float:
-    """How much longer than priced the median step of a call took: of the large model's dense ones, if it drew any."""
+    """How much longer than priced the steps of a call took: the large model's dense ones, if it drew any."""
     drawn = [step for step in trace.of(0) if step.drawn.strokes]
     dense = [step for step in drawn if all(stroke.model == "L" and not stroke.masked for stroke in step.drawn.strokes)]
-    return median(step.seconds / sum(map(prices.stroke, step.drawn.strokes)) for step in dense or drawn)
+    priced = sum(prices.stroke(stroke) for step in dense or drawn for stroke in step.drawn.strokes)
+    return sum(step.seconds for step in dense or drawn) / priced
 
 
 def _strays(board: Board, winner: Standing, turn: int) -> bool:

@@ -78,6 +78,14 @@ def test_a_speed_is_served_within_its_tolerance(speed):
     assert abs(50 / seconds / speed - 1) <= 0.04
 
 
+def test_of_points_near_a_speed_the_closest_serves_but_a_much_nearer_one_goes_before():
+    slower, nearer = replace(POINTS[2], measured=1.93), replace(point("large", 24, 0.955), measured=2.01)
+    recipe = replace(RECIPE, points=(*POINTS[:2], slower, nearer, *POINTS[3:]))
+    assert recipe.at(speed=2.0) == nearer
+    assert recipe.at(speed=1.96) == slower  # both are as near: the closest
+    assert replace(recipe, points=(*POINTS[:2], slower, *POINTS[3:])).at(speed=2.0) == slower
+
+
 def test_between_two_points_of_a_make_its_programs_serve_as_close_as_the_faster_one():
     found = RECIPE.at(speed=1.5)
     assert (found.policy, found.steps, found.closeness.mean, found.measured) == ("large", 33, 0.96, None)

@@ -20,6 +20,7 @@ from .recall import Recall
 VERSION = 3
 DELIVERED = 0.05  # how far, in shares, a delivered speed may be from the one asked for
 NEAR = 0.04  # how far a predicted one may be
+NEARER = NEAR / 2  # points as near as this are served before all others, however close those are
 DEFAULT_CLOSENESS = 0.9  # of the policy that serves when nothing was asked for
 
 
@@ -103,7 +104,7 @@ class Recipe:
                 f"speed={speed:g} cannot be reached: the fastest policy of this recipe is {fastest.speed:.2f} times as "
                 f"fast as the large model ({fastest.name}); ask for at most {fastest.speed:.2f}"
             )
-        serving = _near(self.points, speed)
+        serving = _near(self.points, speed, NEARER) or _near(self.points, speed)
         serving = serving or _near(points_between(self.points, self.prices, self.home.steps, speed), speed)
         if not serving:
             slower = [p for p in self.points if p.speed < speed]
@@ -240,8 +241,8 @@ class Recipe:
             raise RecipeError(f"the recipe {path} cannot be used: {error}") from error
 
 
-def _near(points: Iterable[Point], speed: float) -> list[Point]:
-    return [p for p in points if abs(p.speed / speed - 1) <= NEAR]
+def _near(points: Iterable[Point], speed: float, near: float = NEAR) -> list[Point]:
+    return [p for p in points if abs(p.speed / speed - 1) <= near]
 
 
 def check_request(*, speed: float | None, closeness: float | None) -> None:

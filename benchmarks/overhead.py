@@ -1,6 +1,6 @@
 """What the facade costs: a large step plain and stitched, deciding with selecting, and a batch in mixed stages.
 
-Two copies of one random transformer, one plain and one stitched, draw the same 200 steps in turn (A B, B A, …); a
+One random transformer, plain and stitched, its weights shared, draws the same 200 steps in turn (A B, B A, …); a
 hybrid run is timed from inside; a batch of three images in three different stages is drawn in turn with the three
 images drawn apart. Medians, in one process; raw seconds in `docs/results/overhead.json`.
 
@@ -100,7 +100,8 @@ def timed(method: Callable[..., Any], seconds: list[float]) -> Callable[..., Any
 def measure(steps: int) -> dict[str, list[float]]:
     """Seconds of each step: plain, stitched with the large model only, and of deciding in a hybrid run."""
     large = transformer(WIDTH, LAYERS)
-    plain = Walk(copy.deepcopy(large), FlowMatchEulerDiscreteScheduler(shift=3.0), steps)
+    weights: dict[int, Any] = {id(parameter): parameter for parameter in large.parameters()}
+    plain = Walk(copy.deepcopy(large, weights), FlowMatchEulerDiscreteScheduler(shift=3.0), steps)
     pipe = stitched(large, "large")
     ours = Walk(pipe.transformer, pipe.scheduler, steps)
     raw: dict[str, list[float]] = {"plain": [], "stitched": [], "deciding": [], "observing": []}

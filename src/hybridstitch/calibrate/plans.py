@@ -127,8 +127,8 @@ def first(steps: int) -> Iterator[Candidate]:
         yield from _at(spelled(preset.policy.program), [preset.shift])
     assert isinstance(STACKED.policy, Schedule)
     yield from _at(spelled(STACKED.policy.program), [None])
-    for count in range(2, min(steps, 2 * FEW_BLOCKS) + 1):
-        yield from _at(["L"] * count, (None, 3.0, 5.0))
+    for count in range(2, steps):
+        yield from _at(["L"] * count, (None, 3.0, 5.0) if count <= 2 * FEW_BLOCKS else (None,))
     for blocks in range(1, MANY):
         for head in HEADS if blocks <= FEW_BLOCKS else HEADS[:1]:
             for block in BLOCKS if blocks <= FEW_BLOCKS else BLOCKS[:1]:

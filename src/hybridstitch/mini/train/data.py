@@ -9,7 +9,6 @@ worded anew each time.
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTokenizer
 
+from ...disk.files import keep
 from ..scenes import SIDE, Scene
 from ..words import OBJECTS
 
@@ -108,8 +108,6 @@ def make_pool(folder: Path, vae: AutoencoderKL, scenes: int, device: torch.devic
         with open(folder / "keys.txt", "a") as file:
             file.write("".join(scene.key + "\n" for scene in batch_scenes))
         done += batch
-        fresh = folder / "done.json.new"
-        fresh.write_text(json.dumps({"scenes": done}))
-        os.replace(fresh, record)
+        keep(record, json.dumps({"scenes": done}).encode())
         if done % (batch * 20) == 0:
             print(f"{done} scenes, {(done - before) / (time.monotonic() - start):.0f} scenes/s", flush=True)

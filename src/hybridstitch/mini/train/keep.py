@@ -1,20 +1,20 @@
-"""Checkpoints that survive a kill: written beside, then renamed over; so there is always one whole file."""
+"""Checkpoints that survive a kill: there is always one whole file."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ...disk.files import being_kept
+
 
 def save(state: dict[str, Any], path: Path) -> None:
     """Write `state` to `path` at once or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".new")
-    torch.save(state, fresh)
-    os.replace(fresh, path)
+    with being_kept(path) as file:
+        torch.save(state, file)
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any] | None:

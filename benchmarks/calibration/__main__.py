@@ -18,8 +18,9 @@ SSIM and in PSNR, is settled; every other draws all of them. A row says of how m
     python -m benchmarks.calibration --prompts 24 --speeds 1.5 2 3 --steps 8 --shift 5 --out docs/results/calibration/8
 
 writes recipe.json, raw.csv, table.json and table.md. What was drawn is kept in `--state`, so that a run goes on where
-it was stopped. Times want a machine that does nothing else, pictures do not: `--only calibrate` ends before calls are
-timed, `--only time` before pictures are drawn.
+it was stopped. `--known raw.csv` takes scores of an earlier run of the same prompts in the same setting: they do not
+depend on the clock. Times want a machine that does nothing else, pictures do not: `--only calibrate` ends before calls
+are timed, `--only time` before pictures are drawn.
 """
 
 import argparse
@@ -35,6 +36,7 @@ import numpy as np
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 import hybridstitch
+from benchmarks.calibration.known import known
 from benchmarks.calibration.page import markdown
 from benchmarks.calibration.rivals import Bracket, around, fixed, rivals
 from benchmarks.machine import machine
@@ -88,6 +90,10 @@ class Bench:
         models = home_of(self.pipe, self.conditions).models
         of = {"prompts": self.prompts, "models": dict(models), "setting": str(self.conditions), "shift": args.shift}
         self.board = Board(comparer, State(args.state, of), lambda share, doing: print(f"\r{share:4.0%} ", end=""))
+        if args.known is not None:
+            drawn = self.board.state.scores
+            found = known(args.known, range(args.prompts), self.cost)
+            self.board.state.add_scores([s for s in found if (s.prompt, s.steps, s.text) not in drawn], None)
 
     def _recipe(self, out: Path, size: tuple[int, int]) -> tuple[Recipe, float | None]:
         """From the folder, or measured now; and the seconds that measuring took."""
@@ -204,6 +210,7 @@ def main() -> None:
     parser.add_argument("--shift", type=float, help="of the scheduler; default: the pair's own")
     parser.add_argument("--out", type=Path, default=Path("docs/results/calibration"))
     parser.add_argument("--state", type=Path, help="default: beside the results, out/NAME.state")
+    parser.add_argument("--known", type=Path, help="raw.csv of an earlier run of these prompts in this setting")
     parser.add_argument("--only", choices=("calibrate", "time"), help="end after this")
     args = parser.parse_args()
     args.state = args.state or Path("out") / f"{args.out.name}.state"
@@ -274,7 +281,7 @@ def main() -> None:
         )
     report = {
         "machine": machine(),
-        "setting": vars(args) | {"out": str(args.out), "state": str(args.state)},
+        "setting": {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()},
         "calibration_seconds": bench.seconds,
         "verdict": recipe.verdict,
         "speeds": lines,

@@ -171,6 +171,14 @@ def test_masks_are_resized_together_and_move_the_price():
     assert not list(variants(Schedule("L S"), 2))
 
 
+def test_between_two_counts_of_large_steps_the_last_one_is_masked():
+    costs = [PRICES.seconds(*one) for one in variants(LargeOnly(), 10)]
+    assert costs == sorted(costs)
+    assert PRICES.seconds(LargeOnly(), 9) < costs[0] < costs[-1] < PRICES.seconds(LargeOnly(), 10)
+    assert all(policy.program.startswith("L9 R@") for policy, _ in variants(LargeOnly(), 10))
+    assert not list(variants(LargeOnly(), 2))
+
+
 def test_fillers_have_the_wanted_speed():
     slower = row(planned(["S", "L", "R@0.45", "L", "R@0.45", "L"], 5.0))
     faster = row(planned(["S", "L", "R@0.3", "L"], 5.0))

@@ -103,6 +103,17 @@ def test_between_two_points_that_skip_lie_other_numbers_of_large_steps():
     assert kind_of(Skip(30, 1.25), 50, 50) == "fewer steps"
 
 
+def test_between_neighbouring_counts_of_large_steps_a_masked_last_step_serves_where_the_pair_can_mask():
+    ten, nine = point("large", 10, 0.9), point("large", 9, 0.89)
+    recipe = replace(RECIPE, points=(POINTS[0], ten, nine))
+    speed = (ten.predicted * nine.predicted) ** 0.5
+    found = recipe.at(speed=speed)
+    assert found.policy.startswith("schedule:text=cached,program=L9 R@")
+    assert found.predicted == pytest.approx(speed, rel=0.04)
+    with pytest.raises(RecipeError, match="within 5 %"):
+        replace(recipe, prices=replace(PRICES, masked={})).at(speed=speed)
+
+
 def test_a_measured_speed_goes_before_a_predicted_one():
     slow = replace(POINTS[2], measured=1.9)
     recipe = replace(RECIPE, points=(*POINTS[:2], slow, *POINTS[3:]))

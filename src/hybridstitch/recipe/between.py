@@ -2,7 +2,7 @@
 
 Whole words make prices that lie apart. `points_between` are the points of a speed, of two kinds: `between` mixes the
 counts of two programs of one make; `variants` are one policy with another number of large steps, or with all its masks
-smaller or larger, whose price moves with the tokens.
+smaller or larger, whose price moves with the tokens. Of large steps alone the last, which moves least, is masked.
 """
 
 from collections.abc import Iterator, Sequence
@@ -43,6 +43,8 @@ def points_between(points: Sequence[Point], prices: Prices, steps: int, speed: f
     right = mean(p.speed / p.predicted for p in near)
     reference = prices.seconds(LargeOnly(), steps)
     for source, policy, count in _options(ordered, near, speed):
+        if policy.can_mask and not prices.masked:  # of a pair whose steps are drawn whole
+            continue
         yield replace(
             faster[0],
             policy=str(policy),
@@ -97,7 +99,7 @@ def between(slower: tuple[Policy, int], faster: tuple[Policy, int]) -> list[tupl
 
 
 def variants(policy: Policy, steps: int) -> Iterator[tuple[Policy, int]]:
-    """The policy with more or fewer large steps, or with its masks resized together; none of one that has neither.
+    """The policy with more or fewer large steps, or its masks resized together; large steps alone, the last one masked.
 
     Args:
         policy: of a point.
@@ -105,6 +107,9 @@ def variants(policy: Policy, steps: int) -> Iterator[tuple[Policy, int]]:
     """
     if isinstance(policy, Skip):
         yield from ((_skipping(policy, count, steps), steps) for count in range(2, steps))
+    if isinstance(policy, LargeOnly) and steps > 2:
+        masks = (_mask(LARGEST / 2, factor) for factor in FACTORS)
+        yield from ((Schedule(f"L{steps - 1} R@{mask}", text="cached"), steps) for mask in masks)
     if isinstance(policy, Schedule) and any(s.ratio is not None for s in segments(policy.program)):
         counts = fill(policy.program, steps)
         for factor in FACTORS:

@@ -10,14 +10,14 @@ from typing import Any
 
 from ..families.known import shape_of
 from ..measure.price import Prices
-from ..measure.timing import measure
+from ..measure.timing import RATIOS, hybrid, masked, measure
 from ..pair.stitched import StitchedTransformer
 from ..policies.methods import LargeOnly, SmallOnly
 from ..policies.policy import Policy
 from ..recipe import Point, Recipe, RecipeError, Trial, check_request
 from .board import Board, CrewOf, OnProgress
 from .compare import Comparer
-from .conditions import Conditions, conditions_of, digest, home_of
+from .conditions import Conditions, conditions_of, digest, draws, home_of
 from .prompts import PROMPTS
 from .search import BEFORE, Search
 from .state import state_of
@@ -158,7 +158,7 @@ def _measured(pipe: Any, conditions: Conditions, prompt: str, on_progress: OnPro
     """Prices of this machine, timed by drawing one prompt."""
     return measure(
         lambda policy, steps: conditions.draw(pipe, prompt, policy, steps, seed=0),
-        conditions.kinds,
+        [kind for kind in conditions.kinds if draws(pipe, hybrid([masked(kind, RATIOS[0])]))],
         rounds=ROUNDS,
         on_round=lambda count: on_progress(0.05 * (count + 1) / (ROUNDS + 1), "what steps cost"),
     )

@@ -14,9 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..errors import HybridStitchError
 from ..families.family import Size
 from ..measure.calls import TracedCall, call
 from ..measure.timing import GUIDED, UNGUIDED
+from ..pair.current import check_policy
+from ..pair.expert import second
 from ..pair.limits import limits_of
 from ..policies.levels import at_levels
 from ..policies.policy import Policy
@@ -83,6 +86,20 @@ class Conditions:
         """
         noise = at_levels(pipe.scheduler, steps, shift, levels)
         return call(pipe, prompt, policy, steps=steps, guidance=self.guidance, seed=seed, **self.size, **noise)
+
+
+def draws(pipe: Any, policy: Policy) -> bool:
+    """Whether a pair can draw by a policy: masks are refused where steps are drawn whole, for one.
+
+    Args:
+        pipe: stitched.
+        policy: who draws what.
+    """
+    try:
+        check_policy(policy, pipe.transformer.family, pipe.scheduler, experts=second(pipe) is not None)
+    except HybridStitchError:
+        return False
+    return True
 
 
 def home_of(pipe: Any, conditions: Conditions, records: Mapping[str, str] = MappingProxyType({})) -> Home:

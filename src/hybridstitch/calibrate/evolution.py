@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..errors import HybridStitchError, SchedulerError
+from ..errors import SchedulerError
 from ..measure.price import Prices
-from ..pair.current import check_policy
-from ..pair.expert import second
 from ..policies.levels import own_shift
 from ..recipe.file import NEAR
 from .candidates import FEW
+from .conditions import draws
 from .plans import TRIES, Candidate, changed, first
 from .table import PLAIN, WIDE, Standing, span_of
 
@@ -55,13 +54,7 @@ class Room:
             if plan.levels is not None:
                 return None
             plan = replace(plan, shift=None)
-        try:
-            check_policy(
-                plan.policy, self.pipe.transformer.family, self.pipe.scheduler, experts=second(self.pipe) is not None
-            )
-        except HybridStitchError:
-            return None
-        return plan
+        return plan if draws(self.pipe, plan.policy) else None
 
     def cost(self, plan: Candidate) -> float:
         """Seconds of a picture, predicted."""

@@ -13,6 +13,7 @@ from time import perf_counter
 from ..recipe.file import NEAR
 from .board import Board, Span
 from .candidates import adaptive, explored, near
+from .conditions import draws
 from .evolution import Evolution, Room
 from .gaps import fillers, of_one_make, speeds_between
 from .plans import Candidate
@@ -110,7 +111,10 @@ class Search:
         pairs = explored(steps, self.board.prices) if speed is None else near(speed, steps, self.board.prices)
         spans = self.room.spans_of(speed)
         plans = [plan for plan in self.room.first() if self.room.span(plan) in spans]
-        return list(dict.fromkeys([*(Candidate(*pair) for pair in (*pairs, *adaptive(steps))), *plans]))
+        others = [
+            Candidate(policy, count) for policy, count in (*pairs, *adaptive(steps)) if draws(self.room.pipe, policy)
+        ]
+        return list(dict.fromkeys([*others, *plans]))
 
     def _evolved(
         self, rows: Sequence[Standing], prompts: Sequence[int], speed: float | None, closeness: float | None

@@ -62,6 +62,8 @@ def verdict(
 def numbers(prices: Prices, shares: Mapping[str, float]) -> str:
     """f, h and s, and what follows from them for a hybrid step against whole large steps."""
     s, f = prices.small_ratio, shares[MASK]
+    if not prices.masked:
+        return f"A small step costs s = {s:.2f} of a large one. Steps of this pair are drawn whole: there are no masks."
     found = []
     for kind, text in (("fresh", "fresh text"), ("cached", "cached text")):
         h = prices.masked_ratio(float(MASK), kind)

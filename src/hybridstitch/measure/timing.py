@@ -52,9 +52,7 @@ class Stopwatch:
         large, small = (mean(step.seconds for step in part) for part in (records[1:4], records[5:10]))
         seconds = {LARGE: large, SMALL: small}
         for run in self._runs.values():
-            words = " ".join(f"H@{stroke.region.ratio:g}" for stroke in run)
-            policy = Schedule(f"L2 {words}", text=run[0].text, branches=run[0].branches)
-            calls.append(self._draw(policy, 2 + len(run)))
+            calls.append(self._draw(hybrid(run), 2 + len(run)))
             records = calls[-1].trace.records[2:]
             seconds |= {s: max(step.seconds - small, 0.0) for s, step in zip(run, records, strict=True)}
         step = (whole.denoising_seconds - whole.trace.seconds) / whole.trace.steps
@@ -95,6 +93,12 @@ def masked(kind: str, ratio: float) -> Stroke:
     if kind == "cond":
         return Stroke("L", Region(ratio), branches="cond")
     return Stroke("L", Region(ratio), text="cached" if kind == "cached" else "fresh")
+
+
+def hybrid(strokes: Sequence[Stroke]) -> Schedule:
+    """Two large steps, then a hybrid one for each masked stroke of one kind."""
+    words = " ".join(f"H@{stroke.region.ratio:g}" for stroke in strokes)
+    return Schedule(f"L2 {words}", text=strokes[0].text, branches=strokes[0].branches)
 
 
 def trimmed(values: Iterable[float]) -> float:

@@ -97,7 +97,7 @@ def row(plan):
     return Standing(plan.policy, plan.steps, kind(plan), speed, (), plan.shift, plan.levels)
 
 
-def test_a_generation_spends_the_same_on_every_span_and_repeats_itself(pipe, monkeypatch):
+def test_generations_spend_the_same_on_every_span_and_repeat_themselves(pipe, monkeypatch):
     room = Room(pipe, PRICES, 50, REFERENCE)
     spans = room.spans_of(None)
     plans = [plan for plan in room.first() if room.span(plan) in spans]
@@ -105,7 +105,8 @@ def test_a_generation_spends_the_same_on_every_span_and_repeats_itself(pipe, mon
     rows = [row(plan) for plan in plans]
     for late in (False, True):
         evolutions = [Evolution(room, spans, "0") for _ in range(2)]
-        one, other = (e.children(rows, 3, late=late, most=8 * REFERENCE) for e in evolutions)
+        each = [[e.children(rows, n, late=late, most=8 * REFERENCE) for n in (3, 4, 5)] for e in evolutions]
+        one, other = ([child for generation in generations for child in generation] for generations in each)
         assert one == other
         assert len({*one}) == len(one) > 20
         assert not {*one} & {*plans}

@@ -40,5 +40,5 @@ if __name__ == "__main__":
     small = Flux2KleinPipeline.from_pretrained(SMALL, dtype=torch.bfloat16)
     pipe = stitched(large.to("cuda"), small.to("cuda"))
     prompt = sys.argv[1] if len(sys.argv) > 1 else "a lighthouse in a storm"
-    pipe(prompt, num_inference_steps=50, guidance_scale=4.0).images[0].save("flux2.png")
+    pipe(prompt=prompt, num_inference_steps=50, guidance_scale=4.0).images[0].save("flux2.png")
     print(pipe.transformer.trace.summary())

@@ -182,6 +182,19 @@ def wan_vae() -> dict[str, Any]:
     return {"vae": made.eval()}
 
 
+def clip_vae() -> dict[str, Any]:
+    """A tiny one of CogVideoX, 4 channels, factor 4 × 8 × 8."""
+    made = diffusers.AutoencoderKLCogVideoX(
+        down_block_types=("CogVideoXDownBlock3D",) * 4,
+        up_block_types=("CogVideoXUpBlock3D",) * 4,
+        block_out_channels=(8, 8, 8, 8),
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=2,
+    )
+    return {"vae": made.eval()}
+
+
 def sight() -> dict[str, Any]:
     """A tiny encoder of pictures, 20 wide."""
     config = CLIPVisionConfig(
@@ -351,7 +364,7 @@ PIPELINES: dict[str, Piped] = {
         parts=ltx_vae,
         absent="text_encoder tokenizer",
         inputs=lambda n: ltx(n, image=picture(), frame_index=0, strength=0.9),
-        grid=(192,),
+        grid=(3, 8, 8),
     ),
     "qwen-image": Piped(
         pipeline="QwenImagePipeline",

@@ -281,6 +281,33 @@ def test_blocks_that_nobody_names_are_not_compiled_one_by_one():
         piped.draw(pipe)
 
 
+def test_dit_under_dpm_solver_forgets_as_if_each_image_were_drawn_alone():
+    """Its scheduler steps both branches, of which the second is thrown away."""
+    row = PIPELINES["dit"]
+    piped = replace(row, scheduler=lambda: diffusers.DPMSolverMultistepScheduler(algorithm_type="dpmsolver++"))
+    plain = piped.draw(piped.build(), 2, steps=6)
+    pipe = piped.stitched("large")
+    assert torch.equal(piped.draw(pipe, 2, steps=6), plain)
+    large, tiny = (Plan((Stroke(model),)) for model in "LS")
+    every = Plan((Stroke("S"), Stroke("L", Region(1.0, tokens=tuple(range(16))))))
+    pipe.transformer.policy = Replay(((large, large, *(every,) * 4),) * 2)
+    assert torch.equal(piped.draw(pipe, 2, steps=6), plain)
+    plans = ((large,) * 2 + (tiny,) * 4, (large,) * 4 + (tiny,) * 2)
+    together, alone = [], []
+    for history in ("forget", "keep"):
+        pipe.transformer.engine = Engine(history=history)
+        pipe.transformer.policy = Replay(plans)
+        together.append(drawn(pipe, {**asked("dit", 2), "num_inference_steps": 6}))
+        for image in range(2):
+            call = {**asked("dit", 2), "num_inference_steps": 6}
+            one = {name: call[name][image : image + 1] for name in ("class_labels", "generator")}
+            pipe.transformer.policy = Replay((plans[image],))
+            alone.append(drawn(pipe, {**call, **one}))
+    for place, one in enumerate(alone):
+        same(one[0], together[place // 2][place % 2], 1e-4)
+    assert not torch.equal(*together)
+
+
 INTO = {
     "qwen-image": ("QwenImageImg2ImgPipeline", {"strength": 0.9, "image": picture(1, 64, 48)}),
     "flux2-klein": (

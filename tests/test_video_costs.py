@@ -144,19 +144,49 @@ FILMED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize(("kind", "config", "given", "more"), FILMED)
-@torch.no_grad()
-def test_activations_are_what_a_dense_step_holds(kind, config, given, more, dtype, flash):
+LARGE = {"LTXVideoTransformer3DModel": {"attention_head_dim": 128, "cross_attention_dim": 4096}}
+SMALL = {"CosmosTransformer3DModel": {"num_attention_heads": 16}}
+
+
+def called(kind, config, given, more, dtype=torch.float32):
+    """An attached family without weights, and what a call gives it."""
     with torch.device("meta"):
         transformer = getattr(diffusers, kind)(**config).eval().to(dtype)
         shaped = {**given, **{name: size for name, size in more.items() if isinstance(size, tuple)}}
         inputs = {**more, **{name: torch.empty(size, dtype=dtype) for name, size in shaped.items()}}
-        family = family_of(transformer)
-        family.attach()
+    family = family_of(transformer)
+    family.attach()
+    return family, inputs
+
+
+@pytest.mark.parametrize("which", ["large", "small"])
+@pytest.mark.parametrize("share", [None, 0.3], ids=["dense", "masked"])
+@pytest.mark.parametrize(("kind", "config", "given", "more"), FILMED[2:])
+@torch.no_grad()
+def test_operations_of_published_widths_are_those_counted(kind, config, given, more, share, which):
+    changes = (LARGE if which == "large" else SMALL).get(kind, {})
+    family, inputs = called(kind, {**config, **changes}, given, more)
+    memory, tokens = family.room(inputs), family.layout.count(inputs["hidden_states"])
+    drawn = None if share is None else round(share * tokens)
+    with FlopCounterMode(display=False) as counter:
+        if drawn is None:
+            family.dense(inputs, memory=memory)
+        else:
+            family.masked(inputs, torch.arange(drawn, device="meta").expand(2, -1), memory, None, text="fresh")
+    told = shape_of(family.module(), tokens, given["encoder_hidden_states"][1])
+    assert 2 * told.flops(drawn) == pytest.approx(counter.get_total_flops(), rel=0.02)
+    assert told.kv_bytes(element_bytes=4) == sum(tensor.nbytes for pair in memory for tensor in pair)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("kind", "config", "given", "more"), FILMED)
+@torch.no_grad()
+def test_activations_are_what_a_dense_step_holds(kind, config, given, more, dtype, flash):
+    family, inputs = called(kind, config, given, more, dtype)
+    with torch.device("meta"):
         memory = family.room(inputs)
         with Live() as live:
             family.dense(inputs, memory=memory)
     tokens, text = family.layout.count(inputs["hidden_states"]), given["encoder_hidden_states"][1]
-    predicted = shape_of(transformer, tokens, text).activation_bytes(element_bytes=dtype.itemsize)
+    predicted = shape_of(family.module(), tokens, text).activation_bytes(element_bytes=dtype.itemsize)
     assert predicted == pytest.approx(live.peak, rel=0.05)

@@ -1,6 +1,7 @@
 """Parts of LTX and Cosmos videos: any tokens bit for bit, a mask for each video, times of tokens and frames."""
 
 import copy
+from dataclasses import replace
 from importlib.util import find_spec
 
 import pytest
@@ -9,6 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hybridstitch import Replay, open_pair, stitch, unstitch
 from hybridstitch.families.known import family_of, shape_of
+from hybridstitch.measure.lockstep import draw_together
+from hybridstitch.measure.start import prepare
+from hybridstitch.policies.parse import parse
 from hybridstitch.policies.plan import Plan, Region, Stroke
 from pipelines import LTX, PIPELINES, Piped, words
 from replayed import ROWS, check, equal
@@ -29,7 +33,7 @@ KINDS = [
     "ltx, coordinates",
     *(pytest.param(kind, marks=COSMOS) for kind in ("cosmos", "cosmos, times of frames", "cosmos, learnt places")),
 ]
-DRAWN = ["ltx", "ltx-i2v", "ltx-condition", pytest.param("cosmos", marks=COSMOS)]
+DRAWN = ["wan", "wan-i2v", "ltx", "ltx-i2v", "ltx-condition", pytest.param("cosmos", marks=COSMOS)]
 
 
 def prepared(kind, dtype):
@@ -127,12 +131,22 @@ def attending(pipe):
     return [module.processor for module in pipe.transformer.modules() if hasattr(module, "processor")]
 
 
+def told_in(dtype, piped):
+    """The same call with embeddings of a dtype."""
+
+    def inputs(images):
+        return {k: v.to(dtype) if k.endswith("embeds") else v for k, v in piped.inputs(images).items()}
+
+    return replace(piped, inputs=inputs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", DRAWN)
-def test_large_only_is_the_plain_pipeline_and_unstitching_restores_it(name):
-    piped = PIPELINES[name]
-    pipe = piped.build()
+def test_large_only_is_the_plain_pipeline_and_unstitching_restores_it(name, dtype):
+    piped = told_in(dtype, PIPELINES[name])
+    pipe = piped.build().to(dtype)
     plain, processors = piped.draw(pipe, 2), attending(pipe)
-    stitch(pipe, piped.transformer(1), "large")
+    stitch(pipe, piped.transformer(1).to(dtype), "large")
     assert torch.equal(piped.draw(pipe, 2), plain)
     pipe.transformer.policy = MASKED
     assert not torch.equal(piped.draw(pipe, 2), plain)
@@ -162,7 +176,7 @@ def test_each_video_has_a_mask_of_its_own_and_a_batch_is_its_videos(name):
         """The first videos, each from noise of its own."""
         first = {k: v[:count] if isinstance(v, torch.Tensor) and len(v) == 2 else v for k, v in both.items()}
         noise = [torch.Generator().manual_seed(7 + image) for image in range(count)]
-        return Piped(**{**vars(piped), "inputs": lambda n: {**first, "generator": noise}}).draw(pipe)
+        return replace(piped, inputs=lambda n: {**first, "generator": noise}).draw(pipe)
 
     together = drawn(2)
     trace = pipe.transformer.trace
@@ -174,11 +188,61 @@ def test_each_video_has_a_mask_of_its_own_and_a_batch_is_its_videos(name):
     same(drawn(1)[0], together[0], 1e-4)
 
 
-def test_a_saved_pair_opens_and_a_copy_draws_alone(tmp_path):
-    piped, pipe = stitched("ltx", MASKED)
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_saved_pair_opens_and_a_copy_draws_alone(name, tmp_path):
+    piped, pipe = stitched(name, MASKED)
     drawn = piped.draw(pipe)
     assert torch.equal(piped.draw(copy.deepcopy(pipe)), drawn)
     pipe.save_pretrained(tmp_path)
-    opened = open_pair(tmp_path, text_encoder=None, tokenizer=None)
+    absent = {part: None for part, found in pipe.components.items() if found is None}
+    if "safety_checker" in pipe.components:
+        absent["safety_checker"] = pipe.safety_checker
+    opened = open_pair(tmp_path, **absent)
+    if getattr(pipe, "vae", None) is not None:
+        opened.vae = pipe.vae  # what a test set on it is not saved
     opened.set_progress_bar_config(disable=True)
     same(piped.draw(opened), drawn, 1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", ["wan", "ltx", "ltx-condition", DRAWN[-1]])
+def test_policies_drawn_together_are_what_the_pipeline_draws(name, dtype):
+    """Cosmos' latent goes in scaled, and comes out as what is left of it; LTX with conditions has a time a token."""
+    told = told_in(dtype, PIPELINES["ltx" if "ltx" in name else name]).inputs(1)
+    piped = replace(PIPELINES[name], inputs=lambda n: {**told, "guidance_scale": 3.0})
+    pipe = piped.build().to(dtype)
+    stitch(pipe, piped.transformer(1).to(dtype), "large")
+    start = prepare(pipe, None, steps=4, guidance=3.0, seed=7, **piped.inputs(1))
+    policies = {text: parse(text) for text in ("large", MASKED, "L2 S*")}
+    for text, found in draw_together(pipe, start, policies).items():
+        pipe.transformer.policy = policies[text]
+        expected, latent = piped.draw(pipe), found.latent
+        if name == "ltx-condition":  # whose latents are unpacked
+            latent = pipe._unpack_latents(latent, *piped.grid, 1, 1)
+        assert torch.equal(latent.reshape(expected.shape).to(expected), expected)
+        assert found.trace.plans(masks=True) == pipe.transformer.trace.plans(masks=True)
+
+
+@pytest.mark.parametrize("begins", [False, True], ids=["from noise", "from a picture"])
+def test_a_time_for_each_token_under_unipc(begins):
+    """As Wan 2.2 TI2V: every token has its time, and those of a given first frame none, which are never masked."""
+    row = PIPELINES["wan-i2v" if begins else "wan"]
+    picture = {"image": row.inputs(1)["image"]} if begins else {}
+    parts = dict.fromkeys(("image_encoder", "image_processor")) if begins else {}
+    config, settings = PIPELINES["wan"].config, {"expand_timesteps": True}
+    kinds = {"parts": lambda: {**row.parts(), **parts}, "config": config, "settings": settings}
+    piped = replace(row, **kinds, inputs=lambda n: {**PIPELINES["wan"].inputs(n), **picture})
+    plain = piped.draw(piped.build(), 2, steps=4)
+    pipe = piped.stitched("large")
+    assert torch.equal(piped.draw(pipe, 2, steps=4), plain)
+    tokens = pipe.transformer.trace.tokens
+    large, every = Plan((Stroke("L"),)), Plan((Stroke("S"), Stroke("L", Region(1.0, tokens=tuple(range(tokens))))))
+    pipe.transformer.policy = Replay(((large, large, every, every),) * 2)
+    assert torch.equal(piped.draw(pipe, 2, steps=4), plain)
+    pipe.transformer.policy = "L2 H1@0.5 S*"
+    assert piped.draw(pipe, 2, steps=4).isfinite().all()
+    steps = pipe.transformer.trace.of(0)
+    assert all(step.distance for step in steps[1:])
+    assert steps[2].mask
+    if begins:
+        assert min(steps[2].mask) >= tokens // pipe.transformer.trace.grid[0]

@@ -13,6 +13,7 @@ from hybridstitch import Replay, open_pair, stitch, unstitch
 from hybridstitch.errors import PairError, StitchError, StitchWarning
 from hybridstitch.families.known import facts_of, shape_of
 from hybridstitch.measure.profile import follow
+from hybridstitch.pair.memory import outline
 from hybridstitch.policies.plan import Plan, Region, Stroke
 from pipelines import PIPELINES, words
 from seen import same
@@ -119,6 +120,38 @@ def test_words_of_its_own_come_with_a_pipeline_and_stay_with_it(tmp_path):
     large.transformer.words.guidance = None
     assert (draw(large) - drawn).abs().max() > 1e-3
     assert small.transformer is large.transformer.small
+
+
+def test_a_folder_with_words_of_its_own_is_opened_with_them(tmp_path):
+    """And what they weigh is known before, of two folders and of the saved pair."""
+    large, small = pair()
+    drawn = draw(small)
+    large.save_pretrained(tmp_path / "large")
+    small.save_pretrained(tmp_path / "small")
+    stitch(large, tmp_path / "small", "small")
+    same(draw(large), drawn, 1e-5)
+    assert large.transformer.words.guidance is None
+    large.save_pretrained(tmp_path / "pair")
+    own = [large.transformer.words.small.text_encoder, large.transformer.words.small.text_encoder_2]
+    modules = [part for part in large.components.values() if isinstance(part, torch.nn.Module)]
+    tensors = [tensor for part in (*modules, *own) for tensor in part.state_dict().values()]
+    held = sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())  # some are tied
+    for folders in (("large", "small"), ("pair",)):
+        known = outline(*(str(tmp_path / name) for name in folders), element_bytes=4)
+        assert sum(known.weights.values()) == held
+        assert {"small, text_encoder", "small, text_encoder_2"} <= known.weights.keys()
+    opened = open_pair(tmp_path / "large", tmp_path / "small", "small")
+    opened.set_progress_bar_config(disable=True)
+    same(draw(opened), drawn, 1e-5)
+
+
+@pytest.mark.parametrize(("distilled", "guidance"), [(True, None), (False, 4.0)])
+def test_klein_guides_itself_under_dev_unless_it_was_distilled(distilled, guidance):
+    dev, klein = PIPELINES["flux2"].here(), PIPELINES["flux2-klein"].here()
+    large = dev.build()
+    small = replace(klein, config={**klein.config, "joint_attention_dim": 16})
+    stitch(large, small.build(vae=large.vae, is_distilled=distilled), "L2 S*")
+    assert large.transformer.words.guidance == guidance
 
 
 def latents(pipe, embeds, **call):

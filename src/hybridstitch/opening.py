@@ -61,7 +61,7 @@ def stitch(
         prompts: of that calibration: 4 to 16, of the kind that will be drawn; default: eight of ours.
         steps: of the large model's picture that everything is compared with; default 50.
         guidance: guidance scale; default 4.
-        size: height and width in pixels; default: the pipeline's own.
+        size: width and height in pixels; default: the pipeline's own.
         frames: of a video; default: the pipeline's own.
         guard: let the large model draw steps that come out broken or unlike those of the calibration.
         options: for `from_pretrained`, where `small` is loaded.

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..families.known import shape_of
 from ..measure.price import Prices
+from ..measure.start import seat_of
 from ..measure.timing import RATIOS, hybrid, masked, measure
 from ..pair.stitched import StitchedTransformer
 from ..policies.methods import LargeOnly, SmallOnly
@@ -99,7 +100,8 @@ def calibrate(
             _check_reach(board, speed)
         winners, tried = Search(board, searched, checked, 60 * minutes).run(speed=speed, closeness=closeness)
         time_winners(board, winners, TURNS if asked else 1)
-    shares = {mask: median(one[mask] for one in done.shares.values()) for mask in next(iter(done.shares.values()))}
+    measured = list(done.shares.values())  # nothing where no mask can be drawn
+    shares = {mask: median(one[mask] for one in measured) for mask in (measured[0] if measured else ())}
     on_progress(1.0, "done")
     return Recipe(
         home=home,
@@ -133,6 +135,7 @@ def _check(pipe: Any, prompts: Sequence[str], steps: int, speed: float | None, c
     check_request(speed=speed, closeness=closeness)
     if not isinstance(getattr(pipe, "transformer", None), StitchedTransformer):
         raise RecipeError("this pipeline is not stitched; `hybridstitch.stitch(pipe, small=…)` first")
+    seat_of(pipe)
     if not FEWEST <= len(prompts) <= MOST:
         raise RecipeError(
             f"{len(prompts)} prompt(s) were given to calibrate with; give {FEWEST} to {MOST}: fewer say nothing about "
@@ -196,7 +199,8 @@ def memory_mib(pipe: Any, policy: Policy, conditions: Conditions) -> float:
     models += [] if isinstance(policy, LargeOnly) else [stitched.small]
     taken = sum(p.numel() * p.element_size() for model in models for p in model.parameters())
     if policy.can_mask:
-        branches, large = 2 if conditions.guidance > 1 else 1, stitched.large
+        large = stitched.large
+        branches = stitched.family.facts.guided(large.config)[0] if conditions.guidance > 1 else 1
         facts, kept = stitched.family.facts, stitched.engine.kv_bytes or next(large.parameters()).element_size()
         assert facts.tokens is not None
         vae = getattr(pipe, "vae", None)

@@ -10,7 +10,7 @@ from ..measure.lockstep import draw_together
 from ..measure.price import Prices
 from ..measure.profile import follow
 from ..measure.start import decode, prepare
-from ..policies.levels import at_levels
+from ..pair.asking import levelled
 from ..policies.parse import parse
 from .conditions import Conditions, Picture
 from .plans import noise_text
@@ -152,5 +152,5 @@ class Comparer:
             guidance=self.conditions.guidance,
             seed=self.seed + of.prompt,
             **self.conditions.size,
-            **at_levels(self.pipe.scheduler, of.steps, of.shift, of.levels),
+            **levelled(self.pipe, of.steps, of.shift, of.levels),
         )

@@ -18,10 +18,10 @@ from ..errors import HybridStitchError
 from ..families.family import Size
 from ..measure.calls import TracedCall, call
 from ..measure.timing import GUIDED, UNGUIDED
+from ..pair.asking import levelled
 from ..pair.current import check_policy
 from ..pair.expert import second
 from ..pair.limits import limits_of
-from ..policies.levels import at_levels
 from ..policies.policy import Policy
 from ..recipe import Home, RecipeError
 from ..report.identity import known_as
@@ -84,7 +84,7 @@ class Conditions:
             seed: of the noise.
             shift, levels: its levels; None leaves them to the pipeline.
         """
-        noise = at_levels(pipe.scheduler, steps, shift, levels)
+        noise = levelled(pipe, steps, shift, levels)
         return call(pipe, prompt, policy, steps=steps, guidance=self.guidance, seed=seed, **self.size, **noise)
 
 
@@ -158,15 +158,16 @@ def conditions_of(
 
     Raises:
         RecipeError: frames of a pair that draws pictures, or a pair without a size of its own.
+        SizeError: a size that it cannot draw.
     """
     limits = limits_of(pipe)
     if frames is not None and not limits.video:
         raise RecipeError(f"frames={frames} was given; {type(pipe).__name__} draws pictures: leave frames out")
     whole = size is not None and (frames is not None or not limits.video)
-    native: Size = (0, 0, 0) if whole else native_size(pipe)
-    width, height = size or (native[-1], native[-2])
-    kept = (native[0] if frames is None else frames) if limits.video else None
-    return Conditions(width=width, height=height, frames=kept, steps=steps, guidance=guidance)
+    if not whole:
+        native_size(pipe)
+    *count, height, width = limits.check(size, frames)
+    return Conditions(width=width, height=height, frames=count[0] if count else None, steps=steps, guidance=guidance)
 
 
 def native_size(pipe: Any) -> Size:

@@ -10,7 +10,9 @@ from typing import Any
 
 from ..errors import SchedulerError
 from ..measure.price import Prices
+from ..pair.asking import takes_levels
 from ..policies.levels import own_shift
+from ..policies.methods import Schedule
 from ..recipe.file import NEAR
 from .candidates import FEW
 from .conditions import draws
@@ -38,6 +40,20 @@ class Room:
     seconds: float
 
     @property
+    def masks(self) -> bool:
+        """Whether parts of a picture can be drawn."""
+        return draws(self.pipe, Schedule("L H@0.3"))
+
+    @property
+    def levels(self) -> bool:
+        """Whether noise levels can be given."""
+        try:
+            own_shift(self.pipe.scheduler)
+        except SchedulerError:
+            return False
+        return takes_levels(self.pipe)
+
+    @property
     def slowest(self) -> float:
         """Speed from which plans are looked for: below, `skip` has a count for every speed, but not of few steps."""
         return WIDE if self.steps > FEW else SLOWEST
@@ -47,10 +63,8 @@ class Room:
         return [plan for plan in map(self.fitted, first(self.steps)) if plan is not None]
 
     def fitted(self, plan: Candidate) -> Candidate | None:
-        """The plan at levels that the scheduler can be given; None where the pair cannot draw it."""
-        try:
-            own_shift(self.pipe.scheduler)
-        except SchedulerError:
+        """The plan at levels that pipeline and scheduler can be given; None where the pair cannot draw it."""
+        if not self.levels:
             if plan.levels is not None:
                 return None
             plan = replace(plan, shift=None)

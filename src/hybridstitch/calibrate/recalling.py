@@ -23,6 +23,7 @@ from ..evaluate.towers import TextTower
 from ..measure.calls import call
 from ..mini.opened import is_mini
 from ..mini.scenes import Scene, heldout_prompts
+from ..pair.asking import asked
 from ..pair.beside import beside, strength_of
 from ..policies.levels import levels_of
 from ..policies.methods import LargeOnly, SmallOnly
@@ -145,9 +146,9 @@ class _Drawer:
         seed = self._seed + MOST * (1 + pair.picture) + pair.prompt
         try:
             drawn = self._other(
-                prompt, image=picture, strength=strength_of(steps, start), num_inference_steps=steps,
-                guidance_scale=self._conditions.guidance, generator=torch.Generator("cpu").manual_seed(seed),
-                output_type="pil", **self._conditions.size,
+                **asked(self._other, prompt, guidance=self._conditions.guidance), **self._conditions.size,
+                image=picture, strength=strength_of(steps, start), num_inference_steps=steps,
+                generator=torch.Generator("cpu").manual_seed(seed), output_type="pil",
             )  # fmt: skip
         finally:
             stitched.policy = before

@@ -13,7 +13,6 @@ from time import perf_counter
 from ..recipe.file import NEAR
 from .board import Board, Span
 from .candidates import adaptive, explored, near
-from .conditions import draws
 from .evolution import Evolution, Room
 from .gaps import fillers, of_one_make, speeds_between
 from .plans import Candidate
@@ -74,7 +73,8 @@ class Search:
         with self.board.crew():
             first, half = self.searched[:FIRST], self.searched[: self._half]
             with self._clock("first"):
-                self.board.shares(first)
+                if self.room.masks:
+                    self.board.shares(first)
                 begun = self._screened([self.board.reference, *self._first(speed)], (), first, (0.1, 0.4), speed)
             rows = self._evolved(begun, first, speed, closeness)
             for prompts, each, span in ((half, HALF, (0.7, 0.8)), (self.searched, 1, (0.8, 0.88))):
@@ -109,12 +109,9 @@ class Search:
         """What every search begins with."""
         steps = self.board.comparer.conditions.steps
         pairs = explored(steps, self.board.prices) if speed is None else near(speed, steps, self.board.prices)
+        known = [plan for pair in (*pairs, *adaptive(steps)) if (plan := self.room.fitted(Candidate(*pair)))]
         spans = self.room.spans_of(speed)
-        plans = [plan for plan in self.room.first() if self.room.span(plan) in spans]
-        others = [
-            Candidate(policy, count) for policy, count in (*pairs, *adaptive(steps)) if draws(self.room.pipe, policy)
-        ]
-        return list(dict.fromkeys([*others, *plans]))
+        return list(dict.fromkeys([*known, *(plan for plan in self.room.first() if self.room.span(plan) in spans)]))
 
     def _evolved(
         self, rows: Sequence[Standing], prompts: Sequence[int], speed: float | None, closeness: float | None

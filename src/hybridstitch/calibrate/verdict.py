@@ -34,7 +34,7 @@ def verdict(
         winners: the front.
         tried: everything, each over the prompts it drew.
         prices: of the machine.
-        shares: f(M) by M.
+        shares: f(M) by M; nothing where no mask can be drawn.
         speed, closeness: what was asked for.
     """
     said = []
@@ -43,7 +43,7 @@ def verdict(
     else:
         said += _stretches(winners, tried)
         masks = [row for row in winners if row.kind == "region mask"]
-        if not masks:
+        if not masks and shares:
             said.append("A region mask is nowhere on the front.")
         behind = [row for row in tried if row.kind == "region mask" and row.speed < 3]
         if behind:
@@ -61,10 +61,10 @@ def verdict(
 
 def numbers(prices: Prices, shares: Mapping[str, float]) -> str:
     """f, h and s, and what follows from them for a hybrid step against whole large steps."""
-    s, f = prices.small_ratio, shares[MASK]
-    if not prices.masked:
-        return f"A small step costs s = {s:.2f} of a large one. Steps of this pair are drawn whole: there are no masks."
-    found = []
+    s = prices.small_ratio
+    if not shares:
+        return f"A small step costs s = {s:.2f} of a large one. This pair draws whole steps only, no masks."
+    f, found = shares[MASK], []
     for kind, text in (("fresh", "fresh text"), ("cached", "cached text")):
         h = prices.masked_ratio(float(MASK), kind)
         needed = break_even(h, s)

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from ..pair.asking import asked, levelled, listening
 from ..pair.decoding import pictures_of
-from ..policies.levels import at_levels
 from ..policies.methods import HybridStitch, LargeOnly, Schedule
 from ..policies.policy import MaskedPolicy, Policy
 from ..policies.program import segments
@@ -82,7 +82,7 @@ class Artist:
         stitched = self.pipe.transformer
         stitched.policy = policy or self.policy
         whole = self.start.get("num_inference_steps", self.steps)
-        levels = {} if steps else at_levels(self.pipe.scheduler, whole, self.shift, self.levels)
+        levels = {} if steps else levelled(self.pipe, whole, self.shift, self.levels)
         steps = steps or self.steps
         film = Frames(steps) if frames else None
         if film is not None:
@@ -95,7 +95,6 @@ class Artist:
         avoided = [self.negative] * len(prompts) if negatives is None else list(negatives)
         call: dict[str, Any] = {
             "num_inference_steps": steps,
-            "guidance_scale": self.guidance,
             "width": self.size[0],
             "height": self.size[1],
             **levels,
@@ -103,17 +102,18 @@ class Artist:
         }
         if self.frames is not None:
             call |= {"num_frames": self.frames, "output_type": "pil"}
+        told = {"guidance": self.guidance, "begins": bool(self.start)}
         start = perf_counter()
         drawn = self.pipe(
-            list(prompts),
-            negative_prompt=avoided if any(avoided) else None,
+            **asked(self.pipe, prompts, negative=avoided, **told),
             generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-            callback_on_step_end=tell,
+            **listening(self.pipe, tell),
             **call,
         )
         seconds = (perf_counter() - start) / len(prompts)
         trace = stitched.trace
-        kept = () if film is None else film.decode(self.pipe, prompt=prompts[0], **call)
+        once = {} if film is None else asked(self.pipe, prompts[0], negative=avoided[0], **told)
+        kept = () if film is None else film.decode(self.pipe, **once, **call)
         takes = []
         for place in range(len(prompts)):
             pictures = pictures_of(drawn, place)

@@ -46,7 +46,7 @@ def engine_for(devices: Sequence[str], engine: Engine) -> Engine:
 
 def limits_of(named: "Pair") -> "Limits":
     """What a pair can draw; of hub ids the configurations are fetched, which also settles their revisions."""
-    from ..pair.limits import Limits
+    from ..pair.limits import Limits, pipeline_named
 
     limits = named.limits()
     if limits is not None:
@@ -66,13 +66,14 @@ def limits_of(named: "Pair") -> "Limits":
         raise BadInput(
             f"--pair {named.large} {named.small}: not all of it is in the cache or on the hub ({first})"
         ) from error
-    return Limits.of(index["_class_name"], transformer["_class_name"], transformer, vae)
+    return Limits.of(pipeline_named(index["_class_name"]), transformer["_class_name"], transformer, vae)
 
 
 def check(jobs: Sequence[Job], named: "Pair", limits: "Limits") -> None:
     """Refuse sizes and texts that the pair cannot draw."""
     from ..pair.limits import SizeError
 
+    named.check_asked({job.policy for job in jobs}, negative=any(job.negative for job in jobs))
     for width, height, frames in dict.fromkeys((job.width, job.height, job.frames) for job in jobs):
         try:
             limits.check((width, height), frames)

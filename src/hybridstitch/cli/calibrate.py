@@ -111,6 +111,7 @@ def calibrate(
     from .pairs import Pair
 
     named = Pair.of(asked.pair, asked.small)
+    named.check_asked(())
     named.check_size(asked.size, asked.frames)
     if not place.ray:
         named.check_fits(asked, HybridStitch(), engine)  # masks are tried

@@ -108,6 +108,7 @@ def generate(
     named = Pair.of(asked.pair, asked.small)
     named.check_size(asked.size, asked.frames, fps)
     chosen = asked.policy or named.policy
+    named.check_asked([chosen], negative=bool(asked.negative))
     chosen.check(asked.steps)
     named.check_fits(asked, chosen, engine, images=images_per_call)
     writable(out)

@@ -69,12 +69,8 @@ def memory_of(asked: Asked, images: int) -> tuple[memory.Need, int, list[str]]:
     known = memory.outline(str(pair.folder or pair.large), pair.small, element_bytes=element)
     need = known.need(size, images=images, text_tokens=TEXT_TOKENS if pair.mini else None)
     there = memory.capacity(asked.device)
-    short = fits.lasting(need) > there >= sum(need.weights.values())
-    ways = (
-        fits.advice(known, asked.device, size or known.native, images=images, kv_bytes=None, branches=2)
-        if short
-        else ()
-    )
+    size, short = size or known.native, fits.lasting(need) > there >= sum(need.weights.values())
+    ways = fits.advice(known, asked.device, size, images=images, kv_bytes=None, branches=2) if short and size else ()
     return need, there, [in_flags(way) for way in ways]
 
 

@@ -4,7 +4,7 @@ Folders are looked at before anything is loaded; of a hub id nothing is known be
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,20 @@ from typing import Any
 from ..batch.heap import keep_freed_memory
 from ..drawing.engine import PLAIN, Engine
 from ..errors import PairError
+from ..families.known import facts_of
 from ..mini import mini_folder
 from ..mini.opened import MINI_POLICY, is_mini, open_mini
+from ..pair.asking import check_asked
+from ..pair.current import check_masks
 from ..pair.fits import check_fits
-from ..pair.limits import Limits, limits_of
+from ..pair.limits import Limits, limits_of, pipeline_named
 from ..pair.memory import outline
 from ..pair.stitching import DEFAULT, open_pair
 from ..policies.parse import parse
 from ..policies.policy import Policy
 from .asked import Asked, BadInput
 from .flags import in_flags
-
-T5_TOKENS = 256  # the stock pipeline's `max_sequence_length`
+from .texts import T5_TOKENS, check_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,11 +114,28 @@ class Pair:
         """What it can draw; None for a hub id."""
         if self.folder is None:
             return None
-        inside = self.folder / "transformer"
-        transformer = _config(inside / "large" if (inside / "large").is_dir() else inside)
-        pipeline = _config(self.folder, "model_index.json")["_class_name"]
-        vae = self.folder / "vae"
+        pipeline = pipeline_named(_config(self.folder, "model_index.json")["_class_name"])
+        transformer, vae = _large(self.folder), self.folder / "vae"
         return Limits.of(pipeline, transformer["_class_name"], transformer, _config(vae) if vae.is_dir() else {})
+
+    def check_asked(self, policies: Iterable[Policy], *, negative: bool = False) -> None:
+        """Refuse what a folder's pair cannot be asked for.
+
+        Args:
+            policies: who draws what.
+            negative: whether it is told what not to draw.
+
+        Raises:
+            PairError: as `asking.check_asked`.
+            StitchError: masks of a class, or of two experts, that draw whole steps.
+        """
+        if self.folder is None:
+            return
+        index, facts = _config(self.folder, "model_index.json"), facts_of(_large(self.folder)["_class_name"])
+        check_asked(pipeline_named(index["_class_name"]), negative=negative)
+        experts = (index.get("transformer_2") or [None])[0] is not None
+        for policy in policies if facts is not None else ():
+            check_masks(policy, facts, experts=experts)
 
     def check_size(self, size: tuple[int, int] | None, frames: int | None = None, fps: float | None = None) -> None:
         """Refuse a size that a folder's pair cannot draw.
@@ -248,25 +267,10 @@ class Pair:
         return pipe
 
 
-def check_tokens(tokenizer: Any, texts: Mapping[str, str], most: int) -> None:
-    """Refuse texts of more than `most` tokens, end marks included.
-
-    Args:
-        tokenizer: a transformers tokenizer.
-        texts: what each text is ("prompt 1"), and the text.
-        most: tokens the encoder takes.
-
-    Raises:
-        BadInput: says how many tokens there are and how many fit.
-    """
-    marks = len(tokenizer("", truncation=False).input_ids)
-    for name, text in texts.items():
-        tokens = len(tokenizer(text, truncation=False, verbose=False).input_ids) - marks
-        if tokens > most - marks:
-            raise BadInput(
-                f"{name} has {tokens} tokens and the text encoder takes {most - marks}; "
-                f"leave out {tokens - most + marks}: {text[:60]!r}…"
-            )
+def _large(folder: Path) -> dict[str, Any]:
+    """The large transformer's configuration."""
+    inside = folder / "transformer"
+    return _config(inside / "large" if (inside / "large").is_dir() else inside)
 
 
 def _config(folder: Path, name: str = "config.json") -> dict[str, Any]:

@@ -20,7 +20,8 @@ from ..serve.sizes import Sizes
 from .artist import Artist, warm_up_program
 from .asked import Asked
 from .health import memory_of
-from .pairs import T5_TOKENS, Pair
+from .pairs import Pair
+from .texts import T5_TOKENS
 
 WARM_UP = "a big dog on a meadow"
 ANY = 1 << 14  # pixels a side, and tokens, where the pair sets no limit

@@ -84,6 +84,7 @@ class ServeOpener:
             raise BadInput(f"--pair {asked.pair} draws videos; the server draws pictures")
         named.check_size(asked.size)
         policy = asked.policy or named.policy
+        named.check_asked([policy])
         with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always", StitchWarning)
             pipe = named.open(policy, device=asked.device, dtype=asked.dtype, engine=self.engine)

@@ -7,6 +7,7 @@ observe   the scheduler made its step: guided prediction, both latents and what 
 
 import copy
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 from torch import Tensor
@@ -186,6 +187,8 @@ class Run:
         """
         record.read(self.drawn)
         grid = tuple(self._grid.tolist()) if isinstance(self._grid, Tensor) else self._grid
+        if self.drawn and prod(grid) != self._masks.tokens:  # conditions came along
+            grid = (self._masks.tokens,)
         records = record.recorded(self.drawn, self._masks.tokens)
         return Trace(policy=policy, steps=self.steps, images=self.images, grid=grid, records=records)
 

@@ -55,11 +55,14 @@ def by_ids(inputs: Inputs) -> Tensor:
     return ((ids[:, :1] == 0) * ids[:, 1:3]).amax(0).long() + 1
 
 
-def by_size(inputs: Inputs) -> tuple[int, ...]:
-    """Frames, rows and columns; N of a call that tells only coordinates, or brings conditions along."""
+def by_size(inputs: Inputs) -> tuple[int, ...] | Tensor:
+    """Frames, rows and columns; of a call that tells coordinates, (R, 3, N), how many there are along each axis."""
     size = tuple(inputs.get(name) or 0 for name in ("num_frames", "height", "width"))
-    count = inputs["hidden_states"].shape[1]
-    return size if prod(size) == count else (count,)
+    count, places = inputs["hidden_states"].shape[1], inputs.get("video_coords")
+    if prod(size) == count or places is None:
+        return size if prod(size) == count else (count,)
+    ordered = places[0].sort(-1).values
+    return (ordered[:, 1:] != ordered[:, :-1]).sum(-1) + 1
 
 
 def packing(inputs: Inputs, config: Config) -> Callable[[Tensor], Tensor]:
@@ -100,7 +103,10 @@ def _controls(*names: str) -> dict[str, str]:
     return dict.fromkeys(names, CONTROLNET)
 
 
-KANDINSKY = {"in_visual_dim": "latent channels", "out_visual_dim": "predicted channels", "patch_size": "patch size"}
+KANDINSKY = {
+    "in_visual_dim": "latent channels", "out_visual_dim": "predicted channels", "patch_size": "patch size",
+    "visual_cond": "room for a picture",
+}  # fmt: skip
 
 CLASSES: tuple[Facts, ...] = (
     _row("AuraFlowTransformer2DModel", square, PATCH, "joint_attention_dim", "attention_kwargs"),
@@ -109,7 +115,8 @@ CLASSES: tuple[Facts, ...] = (
         grid=by_ids, refused=_controls("controlnet_block_samples", "controlnet_single_block_samples"),
     ),
     _row(
-        "CogVideoXTransformer3DModel", frames_first, PATCH, "text_embed_dim", "image_rotary_emb attention_kwargs ofs",
+        "CogVideoXTransformer3DModel", frames_first, {**PATCH, "use_rotary_positional_embeddings": "rotary positions"},
+        "text_embed_dim", "image_rotary_emb attention_kwargs ofs",
     ),
     _row(
         "HunyuanImageTransformer2DModel", oblong, PATCH, "text_embed_dim text_embed_2_dim", "attention_kwargs",
@@ -125,7 +132,8 @@ CLASSES: tuple[Facts, ...] = (
     _row("Lumina2Transformer2DModel", square, PATCH, "cap_feat_dim", "attention_kwargs"),
     _row("PixArtTransformer2DModel", square, PATCH, "caption_channels", "cross_attention_kwargs"),
     _row(
-        "SanaTransformer2DModel", square, PATCH, "caption_channels", "attention_kwargs",
+        "SanaTransformer2DModel", square, {**PATCH, "guidance_embeds": "guidance as an input"}, "caption_channels",
+        "attention_kwargs",
         refused=_controls("controlnet_block_samples"),
     ),
     _row(

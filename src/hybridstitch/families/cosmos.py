@@ -14,7 +14,7 @@ from diffusers.models.transformers.transformer_cosmos import CosmosAttnProcessor
 from torch import Tensor, nn
 
 from .classes import PATCH, video
-from .family import CONTROLNET, Config, Facts, Inputs, Size
+from .family import CONTROLNET, Config, Facts, Inputs, Size, two_calls
 from .hooked import Hooked
 from .lent import Lent
 from .packed import gathered
@@ -68,6 +68,7 @@ class CosmosFamily(Hooked):
         native=lambda config, vae: (93, 704, 1280),
         multiple=wan_multiple,
         largest=largest,
+        guided=two_calls,
         scaled=True,
     )
 

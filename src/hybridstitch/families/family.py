@@ -46,6 +46,8 @@ class Facts:
         stepped: by the first call of a run, how what the scheduler steps becomes what the model draws; None where it is
             that already.
         fit: a call's arguments as a model of another configuration takes them; None where it takes the same.
+        guided: by the configuration, branches of guidance that there are, and rows of an image in one call of them:
+            (2, 2) where one call draws both, (2, 1) where there are two calls, (1, 1) where guidance is an input.
         conditional_first: whether a call with both branches of guidance has the conditional one first.
         scaled: whether the model sees its latent multiplied by a number of the step.
     """
@@ -67,8 +69,23 @@ class Facts:
     grid: Callable[[Inputs], tuple[int, ...] | Tensor] | None = None
     stepped: Callable[[Inputs, Config], Callable[[Tensor], Tensor] | None] | None = None
     fit: Callable[[Inputs, Config], Inputs] | None = None
+    guided: Callable[[Config], tuple[int, int]] = lambda config: (2, 2)
     conditional_first: bool = False
     scaled: bool = False
+
+    def own_words(self, large: Config, small: Config) -> bool:
+        """Whether a small model needs words of its own, and can be told them: not of both branches in one tensor.
+
+        Args:
+            large, small: configurations; what the small one's leaves unsaid is taken to be alike.
+        """
+        apart = any(small.get(key, large.get(key)) != large.get(key) for key in self.words)
+        return apart and self.guided(large)[1] == 1
+
+
+def two_calls(config: Config) -> tuple[int, int]:
+    """See `Facts.guided`."""
+    return 2, 1
 
 
 def bare(returned: Tensor | tuple[Tensor, ...]) -> Tensor:

@@ -77,6 +77,7 @@ class FluxFamily(Packed):
         same={
             **LATENT,
             "axes_dims_rope": "position axes",
+            "guidance_embeds": "guidance as an input",
             "joint_attention_dim": "text width",
             "pooled_projection_dim": "pooled text width",
         },
@@ -91,6 +92,7 @@ class FluxFamily(Packed):
         native=lambda config, vae: (1024, 1024),
         multiple=multiple,
         grid=by_ids,
+        guided=lambda config: (1, 1),
     )
 
     def processor(self, attention: Any) -> Lent:

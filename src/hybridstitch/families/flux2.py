@@ -77,6 +77,7 @@ class Flux2Family(Packed):
         native=lambda config, vae: (1024, 1024),
         multiple=multiple,
         grid=by_ids,
+        guided=lambda config: (1, 1) if config.get("guidance_embeds", True) else (2, 1),  # of dev, of klein
     )
 
     def processor(self, attention: Any) -> Lent:

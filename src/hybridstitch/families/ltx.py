@@ -83,10 +83,6 @@ class LTXFamily(Attached):
         self._chosen: Tensor | None = None  # of a masked call, which tokens each row draws, (R, K)
         yield self.transformer.rope.register_forward_hook(self._place)
 
-    def grid(self, inputs: Inputs) -> tuple[int, ...]:
-        """See `family.Family`."""
-        return by_size(inputs)
-
     def keys(self, inputs: Inputs) -> int:
         """The video's tokens, those of conditions included."""
         return inputs["hidden_states"].shape[1]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..policies.latency import Shape
 from .classes import LATENT, packed
-from .family import CONTROLNET, Config, Facts, Inputs
+from .family import CONTROLNET, Config, Facts, Inputs, two_calls
 from .lent import Lent
 from .packed import Packed
 from .rotary import spun
@@ -91,6 +91,7 @@ class QwenFamily(Packed):
         native=lambda config, vae: (1328, 1328),
         multiple=lambda config, vae: (side(vae),) * 2,
         grid=grid,
+        guided=two_calls,
     )
 
     def processor(self, attention: Any) -> Lent:

@@ -27,7 +27,8 @@ def counted(multiple: Sides) -> Callable[[Config, Config, Size], int]:
 
     def tokens(config: Config, vae: Config, size: Size) -> int:
         frames, rows, columns = multiple(config, vae)
-        return (1 + (size[0] - 1) // frames) * (size[1] // rows) * (size[2] // columns)
+        count, height, width = (1, *size)[-3:]  # a picture is one frame
+        return (1 + (count - 1) // frames) * (height // rows) * (width // columns)
 
     return tokens
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..policies.latency import Shape
 from .classes import PATCH, video
-from .family import Config, Facts, Inputs
+from .family import Config, Facts, Inputs, two_calls
 from .hooked import Hooked
 from .lent import Lent
 from .rotary import Table
@@ -53,7 +53,7 @@ class WanFamily(Hooked):
     facts = Facts(
         name="WanTransformer3DModel",
         layout=video,
-        same={**PATCH, "text_dim": "text width"},
+        same={**PATCH, "image_dim": "width of what a picture is seen as", "text_dim": "text width"},
         words=frozenset({"text_dim"}),
         shared=frozenset({"attention_kwargs"}),
         blocks=("WanTransformerBlock",),
@@ -64,6 +64,7 @@ class WanFamily(Hooked):
         native=lambda config, vae: (81, 480, 832),
         multiple=wan_multiple,
         largest=wan_largest,
+        guided=two_calls,
     )
 
     def attentions(self) -> Mapping[str, Any]:

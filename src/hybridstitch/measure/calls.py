@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from ..drawing.clock import wait
+from ..pair.asking import asked, listening
 from ..pair.decoding import in_one, pictures_of
 from ..policies.policy import Policy
 from ..policies.trace import Trace
@@ -72,6 +73,9 @@ def clocked(
         seed: of the noise, on the CPU.
         width, height: in pixels.
         more: arguments of the pipeline's call: `num_frames`, levels of the noise (see `levels.at_levels`).
+
+    Raises:
+        PairError, StitchError: it cannot be asked by a prompt, or tells nobody of its steps, see `pair.asking`.
     """
     device = next(pipe.transformer.parameters()).device
     marks: list[float] = []
@@ -91,13 +95,12 @@ def clocked(
     try:
         start = _now(device)
         drawn = pipe(
-            prompt,
+            **asked(pipe, prompt, guidance=guidance),
             num_inference_steps=steps,
-            guidance_scale=guidance,
             width=width,
             height=height,
             generator=torch.Generator("cpu").manual_seed(seed),
-            callback_on_step_end=ends,
+            **listening(pipe, ends, needed=True),
             output_type="pil",
             **more,
         )

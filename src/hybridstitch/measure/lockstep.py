@@ -153,7 +153,8 @@ class _Path:
 
     def _step(self) -> None:
         """Predict, guide, and let the scheduler step, as the pipeline does."""
-        time = self.scheduler.timesteps[len(self.run.drawn)]
-        predictions = [self.run.draw(inputs, self) for inputs in self.start.inputs(self.latent, time)]
-        prediction = self.start.guide(predictions)
-        self.latent = self.scheduler.step(prediction, time, self.latent, return_dict=False)[0]
+        step = len(self.run.drawn)
+        predictions = [self.run.draw(inputs, self) for inputs in self.start.inputs(self.latent, step)]
+        prediction, time = self.start.guide(predictions, self.latent, step), self.scheduler.timesteps[step]
+        told = self.start.way.tells(time)
+        self.latent = self.scheduler.step(prediction, time, self.latent, return_dict=False, **told)[0]

@@ -126,14 +126,14 @@ def follow(pipe: Any, prompt: str, *, steps: int, guidance: float, seed: int, **
     models: Models = seat_of(pipe).models
     scheduler, latent = copy.deepcopy(start.scheduler), start.latent
     latents, large, small, sigmas = [latent.float()], [], [], []
-    for time in scheduler.timesteps:
-        calls = [models.call(inputs, 1) for inputs in start.inputs(latent, time)]
-        drawn = start.guide([models.large.dense(one.inputs)[0] for one in calls])
-        other = start.guide([bare(models.small(**one.small, return_dict=False)) for one in calls])
-        latent = scheduler.step(drawn, time, latent, return_dict=False)[0]
+    for step, time in enumerate(scheduler.timesteps):
+        calls = [models.call(inputs, 1) for inputs in start.inputs(latent, step)]
+        drawn = start.guide([models.large.dense(one.inputs)[0] for one in calls], latent, step)
+        other = start.guide([bare(models.small(**one.small, return_dict=False)) for one in calls], latent, step)
+        latent = scheduler.step(drawn, time, latent, return_dict=False, **start.way.tells(time))[0]
         latents.append(latent.float())
-        large.append(drawn.float())
-        small.append(other.float())
+        large.append(start.way.sign * drawn.float())
+        small.append(start.way.sign * other.float())
         sigmas.append(float(scheduler.sigmas[len(sigmas)]))
     layout = models.large.layout
     return Trajectory(torch.cat(latents), torch.tensor(sigmas), torch.cat(large), torch.cat(small), layout)

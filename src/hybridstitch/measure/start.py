@@ -5,7 +5,7 @@ noise, and what reaches the scheduler says by which formula the pipeline put the
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,20 +18,18 @@ from ..compat import is_offloaded
 from ..drawing.stepped import Stepped
 from ..errors import StitchError
 from ..families.family import Inputs
+from ..pair.asking import asked
 from ..pair.decoding import in_one, pictures
 from ..pair.expert import second
 from ..pair.observer import Listener, unwatch, watch
 from ..pair.stitched import StitchedTransformer
+from .ways import Time, Way, ways_of
 
 Guide = Callable[[Sequence[Tensor]], Tensor]
-Time = Callable[[Tensor, int, torch.dtype], Tensor]
 FORMULAS: tuple[Callable[[Tensor, Tensor, float], Tensor], ...] = (
     lambda negative, positive, scale: negative + scale * (positive - negative),
     lambda negative, positive, scale: positive + scale * (positive - negative),
-)
-TIMES: tuple[Time, ...] = (
-    lambda time, rows, dtype: time.expand(rows),
-    lambda time, rows, dtype: time.expand(rows).to(dtype) / 1000,
+    lambda negative, positive, scale: _as_long(negative + scale * (positive - negative), positive),  # Qwen-Image
 )
 
 
@@ -44,8 +42,10 @@ class Start:
         calls: arguments of each of a step's calls of the transformer, without latent and time.
         rows: R of each call.
         dtype: of the latent as the transformer is given it.
-        timed, time_dtype: its time by the scheduler's, R and the dtype it is given in.
-        guide: a step's predictions put together.
+        timed, time_dtype: its time by the scheduler's, and the dtype it is given in.
+        way: what else stands between the two.
+        kind: the dtype that the scheduler is given.
+        formula: predictions, as they leave by the way, put together.
         scheduler: the pipeline's, its timesteps set; copied for every path.
         call: what the pipeline was called with.
     """
@@ -56,7 +56,9 @@ class Start:
     dtype: torch.dtype
     timed: Time
     time_dtype: torch.dtype
-    guide: Guide
+    way: Way
+    kind: torch.dtype
+    formula: Guide
     scheduler: Any
     call: dict[str, Any]
 
@@ -65,17 +67,28 @@ class Start:
         """T."""
         return len(self.scheduler.timesteps)
 
-    def inputs(self, latent: Tensor, time: Tensor) -> list[Inputs]:
+    def inputs(self, latent: Tensor, step: int) -> list[Inputs]:
         """The transformer's arguments in a step's calls.
 
         Args:
             latent: x_i.
-            time: the scheduler's.
+            step: i.
         """
-        given = latent.to(self.dtype)
+        sigma = sigma_of(self.scheduler, step)
+        given = self.way.enters(latent, sigma).to(self.dtype)
         given = torch.cat([given] * self.rows) if self.rows > 1 else given
-        timestep = self.timed(time, self.rows, self.time_dtype)
+        timestep = self.timed(self.scheduler.timesteps[step], sigma, self.rows, self.time_dtype)
         return [{"hidden_states": given, "timestep": timestep, **inputs} for inputs in self.calls]
+
+    def guide(self, predictions: Sequence[Tensor], latent: Tensor, step: int) -> Tensor:
+        """What the scheduler is given for a step's predictions.
+
+        Args:
+            predictions: of the step's calls.
+            latent: x_i.
+            step: i.
+        """
+        return put_together(self.way, self.formula, predictions, latent, sigma_of(self.scheduler, step), self.kind)
 
 
 class _Captured(Exception):
@@ -125,7 +138,7 @@ def prepare(pipe: Any, prompt: str | None, *, steps: int, guidance: float, seed:
             its scheduler than is known here.
     """
     stitched = seat_of(pipe)
-    call = {"prompt": prompt, "num_inference_steps": steps, "guidance_scale": guidance, **call}
+    call = {**asked(pipe, prompt, guidance=guidance), "num_inference_steps": steps, **call}
     capture = _Capture(pipe)
     quiet = getattr(pipe, "_progress_bar_config", {})
     pipe.set_progress_bar_config(**{**quiet, "disable": True})
@@ -143,21 +156,29 @@ def prepare(pipe: Any, prompt: str | None, *, steps: int, guidance: float, seed:
     assert step is not None
     given, rows = capture.calls[0]["hidden_states"], len(capture.calls[0]["hidden_states"])
     latent = step.latent.clone()
-    if given.shape[1:] != latent.shape[1:] or not torch.equal(given, latent.to(given).expand_as(given)):
+    sigma = sigma_of(capture.scheduler, 0)
+    ways = list(ways_of(given, latent, sigma))
+    if not ways:
         raise _strange(pipe, "gives its transformer more than the scheduler's latent")
-    scale = float(call.get("true_cfg_scale") or guidance)
-    guide = _guide(capture.answers, step.prediction, scale)
-    if guide is None or any(len(one["hidden_states"]) != rows for one in capture.calls):
+    scale, kind = float(call.get("true_cfg_scale") or guidance), step.prediction.dtype
+    found = [
+        (way, formula)
+        for way in ways
+        for formula in _formulas(capture.answers, scale)
+        if torch.equal(put_together(way, formula, capture.answers, latent, sigma, kind), step.prediction)
+    ]
+    if not found or any(len(one["hidden_states"]) != rows for one in capture.calls):
         calls = f"calls its transformer {len(capture.calls)} times a step and " if len(capture.calls) > 1 else ""
         raise _strange(pipe, f"{calls}guides in a way of its own")
     now = capture.calls[0]["timestep"]
-    times = [timed for timed in TIMES if _alike(timed(capture.scheduler.timesteps[0], rows, now.dtype), now)]
+    (way, formula), first = found[0], capture.scheduler.timesteps[0]
+    times = [timed for timed in way.times if _alike(timed(first, sigma, rows, now.dtype), now)]
     if not times:
         raise _strange(pipe, "tells its transformer times of its own")
     told = [{k: v for k, v in one.items() if k not in ("hidden_states", "timestep")} for one in capture.calls]
     return Start(
         latent=latent, calls=tuple(told), rows=rows, dtype=given.dtype, time_dtype=now.dtype, timed=times[0],
-        guide=guide, scheduler=capture.scheduler, call=call,
+        way=way, kind=kind, formula=formula, scheduler=capture.scheduler, call=call,
     )  # fmt: skip
 
 
@@ -194,23 +215,32 @@ def seat_of(pipe: Any) -> StitchedTransformer:
     return transformer
 
 
-def _guide(answers: Sequence[Tensor], guided: Tensor, scale: float) -> Guide | None:
-    """How a step's predictions become what the scheduler is given; None where nobody knows."""
-    kind = guided.dtype
-    if len(answers) == 1 and torch.equal(answers[0].to(kind), guided):
-        return lambda predictions: predictions[0].to(kind)
-    if len(answers) > 2 or (len(answers) == 1 and len(answers[0]) != 2):
-        return None
-    for formula in FORMULAS:
-        for first, other in ((0, 1), (1, 0)):
+def sigma_of(scheduler: Any, step: int) -> Tensor | None:
+    """σ_i; None where a scheduler's steps have none."""
+    return scheduler.sigmas[step] if hasattr(scheduler, "sigmas") else None
 
-            def guide(predictions: Sequence[Tensor], formula: Any = formula, at: Any = (first, other)) -> Tensor:
-                parts = predictions if len(predictions) == 2 else predictions[0].chunk(2)
-                return formula(parts[at[0]].to(kind), parts[at[1]].to(kind), scale)
 
-            if torch.equal(guide(answers), guided):
-                return guide
-    return None
+def put_together(
+    way: Way, formula: Guide, predictions: Sequence[Tensor], latent: Tensor, sigma: Tensor | None, kind: torch.dtype
+) -> Tensor:
+    """Predictions put together as `Start.guide` does."""
+    parts = predictions[0].chunk(2) if len(predictions) == 1 < len(predictions[0]) else predictions
+    return way.ends(formula([way.leaves(part, latent, sigma, kind) for part in parts]), latent, sigma)
+
+
+def _formulas(answers: Sequence[Tensor], scale: float) -> Iterator[Guide]:
+    """How a step's predictions might become one."""
+    if len(answers) == 1 == len(answers[0]):
+        yield lambda parts: parts[0]
+    elif len(answers) == 2 or (len(answers) == 1 and len(answers[0]) == 2):
+        for formula in FORMULAS:
+            yield lambda parts, formula=formula: formula(parts[0], parts[1], scale)
+            yield lambda parts, formula=formula: formula(parts[1], parts[0], scale)
+
+
+def _as_long(guided: Tensor, like: Tensor) -> Tensor:
+    """Each token as long as another's."""
+    return guided * (torch.norm(like, dim=-1, keepdim=True) / torch.norm(guided, dim=-1, keepdim=True))
 
 
 def _alike(made: Tensor, found: Tensor) -> bool:

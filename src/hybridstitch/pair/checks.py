@@ -20,6 +20,9 @@ SAME_VAE = {
     "latents_mean": "VAE means",
     "latents_std": "VAE deviations",
 }
+SAME_GRID = dict.fromkeys(  # of VAEs that say it: releases of diffusers differ in that
+    ("spatio_temporal_scaling", "temperal_downsample", "scale_factor_spatial", "scale_factor_temporal"), "VAE grid"
+)
 SAME_SCHEDULER = {
     "prediction_type": "prediction type",
     "num_train_timesteps": "training timesteps",
@@ -95,12 +98,11 @@ def check_pair(pipe: Any, large: Any, small: Any, parts: Parts, *, words: bool =
         )
     if is_lent(small):
         raise PairError("the small model is the large one of another stitched pipeline; load it once more for this one")
-    facts = facts_of(known_name(large))
-    assert facts is not None
-    same = {key: name for key, name in facts.same.items() if not (words and key in facts.words)}
-    _compare(large.config, small.config, same)
+    _check_same(large, small.config, words=words)
     if "vae" in parts and pipe.vae is not None:
         _compare(pipe.vae.config, parts["vae"], SAME_VAE)
+        both = {key: name for key, name in SAME_GRID.items() if key in pipe.vae.config and key in parts["vae"]}
+        _compare(pipe.vae.config, parts["vae"], both)
     if "scheduler" in parts:
         mine = {"_class_name": type(pipe.scheduler).__name__, **pipe.scheduler.config}
         _compare(_predicting(mine), _predicting(parts["scheduler"]), SAME_SCHEDULER)
@@ -117,6 +119,23 @@ def check_pair(pipe: Any, large: Any, small: Any, parts: Parts, *, words: bool =
         )
 
 
+def check_kind(large: Any, config: Mapping[str, Any], *, words: bool = False) -> None:
+    """Refuse a small model by its configuration, before its weights are read.
+
+    Args:
+        large: the large model.
+        config: of the small one, as its file says it.
+        words: whether the small model is told by text encoders of its own.
+
+    Raises:
+        PairError: names the property and both values.
+    """
+    kind = config.get("_class_name")
+    if kind is not None and kind not in {base.__name__ for base in type(large).__mro__}:
+        raise PairError(f"the small model is {kind}, the large one {type(large).__name__}; give two of a kind")
+    _check_same(large, {**large.config, **config}, words=words)
+
+
 def is_lent(model: Any) -> bool:
     """Whether processors of ours are on a model."""
     return any(isinstance(getattr(module, "processor", None), Lent) for module in model.modules())
@@ -128,11 +147,23 @@ def _predicting(scheduler: Mapping[str, Any]) -> dict[str, Any]:
     return {**scheduler, "prediction_type": "flow_prediction" if flow else scheduler.get("prediction_type", "epsilon")}
 
 
-def _compare(large: Mapping[str, Any], small: Mapping[str, Any], names: Mapping[str, str]) -> None:
+def _check_same(large: Any, small: Mapping[str, Any], *, words: bool) -> None:
+    """What the configurations of transformers must share; those of text only where both are told the same."""
+    facts = facts_of(known_name(large))
+    assert facts is not None
+    _compare(large.config, small, {key: name for key, name in facts.same.items() if key not in facts.words})
+    advice = ", or give the small one's pipeline (small=…), whose text encoders then tell it every prompt"
+    if not words:
+        texts = {key: name for key, name in facts.same.items() if key in facts.words}
+        _compare(large.config, small, texts, advice if facts.own_words(large.config, small) else "")
+
+
+def _compare(large: Mapping[str, Any], small: Mapping[str, Any], names: Mapping[str, str], or_else: str = "") -> None:
     for key, name in names.items():
-        if large.get(key) != small.get(key):
+        mine, theirs = (list(of[key]) if isinstance(of.get(key), tuple) else of.get(key) for of in (large, small))
+        if mine != theirs:
             raise PairError(
                 f"the two models do not match: {name} ({key}) is {large.get(key)} in the large one and "
                 f"{small.get(key)} in the small one; a pair must share latent space, text encoders and "
-                "what they predict: choose a small model trained with those of the large one"
+                f"what they predict: choose a small model trained with those of the large one{or_else}"
             )

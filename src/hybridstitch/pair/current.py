@@ -9,7 +9,7 @@ from ..drawing.decide import ByPolicy
 from ..drawing.run import Run
 from ..drawing.stepped import Stepped
 from ..errors import StitchError
-from ..families.family import Family
+from ..families.family import Facts, Family
 from ..policies.policy import MaskedPolicy, Policy
 from ..policies.trace import Trace
 from .observer import check_scheduler
@@ -100,20 +100,34 @@ def check_policy(policy: Policy, family: Family, scheduler: Any, *, experts: boo
             the conditional branch alone, where it is not the last of a call.
         SchedulerError: see `observer.check_scheduler`.
     """
-    if policy.can_mask and not family.facts.masks:
-        raise StitchError(
-            f"{policy.name} asks for parts of a picture, and {family.facts.name} draws whole steps only; use a program "
-            "of L, S and -, t-stitch, sr-diffusion or skip"
-        )
+    check_masks(policy, family.facts, experts=experts)
     if isinstance(policy, MaskedPolicy) and policy.branches == "cond" and family.facts.conditional_first:
         raise StitchError(
             f"branches=cond asks for the conditional branch alone, which pipelines of {family.facts.name} give before "
             "the other in one call, and which is not found there yet; use branches=both"
+        )
+    if scheduler is not None:
+        check_scheduler(scheduler, policy)
+
+
+def check_masks(policy: Policy, facts: Facts, *, experts: bool = False) -> None:
+    """Refuse masks where steps are drawn whole.
+
+    Args:
+        policy: who draws what.
+        facts: of the large model's class.
+        experts: whether the pipeline has a second large model.
+
+    Raises:
+        StitchError: see above.
+    """
+    if policy.can_mask and not facts.masks:
+        raise StitchError(
+            f"{policy.name} asks for parts of a picture, and {facts.name} draws whole steps only; use a program of L, "
+            "S and -, t-stitch, sr-diffusion or skip"
         )
     if policy.can_mask and experts:
         raise StitchError(
             f"{policy.name} asks for parts of a picture, and this pipeline draws with two large models, whose keys and "
             "values are not each other's; use a program of L, S and -, t-stitch, sr-diffusion or skip"
         )
-    if scheduler is not None:
-        check_scheduler(scheduler, policy)

@@ -36,8 +36,8 @@ def check_fits(
     """
     check_weights(outline.weights, device)
     need, there = outline.need(size, images=images, kv_bytes=kv_bytes, branches=branches), capacity(device)
-    if lasting(need) > there:
-        asked = size or outline.native
+    asked = size or outline.native
+    if lasting(need) > there and asked is not None:
         ways = list(advice(outline, device, asked, images=images, kv_bytes=kv_bytes, branches=branches))
         raise PairError(
             f"masks at {pixels(asked)} keep {gibibytes(need.keys_values)} of keys and values beside "

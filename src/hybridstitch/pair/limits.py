@@ -1,6 +1,5 @@
 """Sizes that a pair can draw, in pixels and frames, read from its configurations."""
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ import diffusers
 from ..errors import PairError, StitchError
 from ..families.family import Size
 from ..families.known import facts_of, known_name
+from .asking import takes
 
 
 class SizeError(PairError):
@@ -36,15 +36,18 @@ class Limits:
     largest: Size | None = None
 
     @classmethod
-    def of(cls, pipeline: str, kind: str, transformer: Mapping[str, Any], vae: Mapping[str, Any]) -> "Limits":
+    def of(cls, pipeline: type, kind: str, transformer: Mapping[str, Any], vae: Mapping[str, Any]) -> "Limits":
         """From what decides.
 
         Args:
-            pipeline: name of its class, whose call has frames or not, and sizes of its own.
+            pipeline: its class, whose call has frames or not, and sizes of its own.
             kind: name of the transformer's class.
             transformer, vae: configurations.
+
+        Raises:
+            StitchError: no family knows the transformer.
         """
-        asks = inspect.signature(getattr(diffusers, pipeline).__call__).parameters
+        asks = takes(pipeline)
         sides = SIDES if SIDES[0] in asks else SIDES[1:]
         defaults = tuple(asks[side].default for side in sides if side in asks)
         facts = facts_of(kind)
@@ -89,10 +92,9 @@ class Limits:
         return asked
 
     def _check_multiples(self, asked: Size, multiple: Size) -> None:
-        near = tuple(
-            min(max(round(side / grain), 1) * grain, most)
-            for side, grain, most in zip(asked[-2:], multiple[-2:], (self.largest or asked)[-2:], strict=True)
-        )
+        near = [max(round(side / grain), 1) * grain for side, grain in zip(asked[-2:], multiple[-2:], strict=True)]
+        if self.largest is not None:
+            near = [min(sides) for sides in zip(near, self.largest[-2:], strict=True)]
         if any(side % grain for side, grain in zip(asked[-2:], multiple[-2:], strict=True)):
             each = str(multiple[-1]) if multiple[-1] == multiple[-2] else f"{multiple[-1]}x{multiple[-2]}"
             raise SizeError(
@@ -107,10 +109,22 @@ class Limits:
             )
 
 
+def pipeline_named(name: str) -> type:
+    """A pipeline's class.
+
+    Raises:
+        StitchError: diffusers has none of this name.
+    """
+    found = getattr(diffusers, name, None)
+    if found is None:
+        raise StitchError(f"diffusers {diffusers.__version__} has no {name}; another release of it may")
+    return found
+
+
 def limits_of(pipe: Any) -> Limits:
     """What a stitched pipeline can draw."""
     large, vae = pipe.transformer.large, getattr(pipe, "vae", None)
-    return Limits.of(type(pipe).__name__, known_name(large), large.config, {} if vae is None else vae.config)
+    return Limits.of(type(pipe), known_name(large), large.config, {} if vae is None else vae.config)
 
 
 def _told(size: Size) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SIZES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}  # else 1
 FLOATS = ("F64", "F32", "F16", "BF16")  # what a dtype asked for applies to
 WEIGHTS = r"(diffusion_pytorch_model|model){variant}(-\d+-of-\d+)?\.safetensors"
-INDEX = "model_index.json"
+INDEX, WORDS = "model_index.json", "words"  # as `facade` saves text encoders of the small model's own
 MODELS = ("vae", "text_encoder", "text_encoder_2", "text_encoder_3", "transformer_2", "image_encoder")
 
 
@@ -38,19 +38,19 @@ class Need:
     Attributes:
         weights: of each part.
         keys_values: of the large model, while masking.
-        step: activations of its dense step.
+        step: activations of its dense step; None where nobody counted them, as of classes that draw whole steps.
         decoding: activations of the VAE; None where nobody counted them, as those of VAEs of videos.
     """
 
     weights: Mapping[str, int]
     keys_values: int
-    step: int
+    step: int | None
     decoding: int | None
 
     @property
     def total(self) -> int:
         """The most that is needed at once."""
-        return sum(self.weights.values()) + max(self.keys_values + self.step, self.decoding or 0)
+        return sum(self.weights.values()) + max(self.keys_values + (self.step or 0), self.decoding or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +137,7 @@ class Outline:
         weights: bytes of each part.
         transformer, vae: configurations.
         facts: of the transformer's class.
+        native: the size in pixels that is drawn where none is asked for; None where the pair does not say.
         element_bytes: of the models' dtype.
     """
 
@@ -144,13 +145,8 @@ class Outline:
     transformer: Mapping[str, Any]
     vae: Mapping[str, Any]
     facts: "Facts"
+    native: "Size | None"
     element_bytes: int
-
-    @property
-    def native(self) -> "Size":
-        """The size in pixels it was made for."""
-        assert self.facts.native is not None  # `outline` saw to it
-        return self.facts.native(self.transformer, self.vae)
 
     def need(
         self,
@@ -164,23 +160,25 @@ class Outline:
         """What drawing will need.
 
         Args:
-            size: (height, width) or (frames, height, width) in pixels; default: the large model's own.
+            size: (height, width) or (frames, height, width) in pixels; default: the pair's own.
             images: B, drawn at once.
             kv_bytes: of an element of the keys and values; default: as the models'; 0 where none are kept.
             text_tokens: T; default: of the class's pipelines.
-            branches: 2 with guidance.
+            branches: 2 with guidance, 1 without; what its class makes of that, see `Facts.guided`.
         """
-        assert self.facts.shape is not None
-        assert self.facts.tokens is not None
         size = size or self.native
+        decoding = None if size is None else self._decoding(size, images)
+        if size is None or self.facts.shape is None or self.facts.tokens is None:
+            return Need(weights=self.weights, keys_values=0, step=None, decoding=decoding)
         text = self.facts.text if text_tokens is None else text_tokens
         shape = self.facts.shape(self.transformer, self.facts.tokens(self.transformer, self.vae, size), text)
         kept = self.element_bytes if kv_bytes is None else kv_bytes
+        most, at_once = (min(branches, count) for count in self.facts.guided(self.transformer))
         return Need(
             weights=self.weights,
-            keys_values=shape.kv_bytes(images=images, branches=branches, element_bytes=kept),
-            step=shape.activation_bytes(images=images, branches=branches, element_bytes=self.element_bytes),
-            decoding=self._decoding(size, images),
+            keys_values=shape.kv_bytes(images=images, branches=most, element_bytes=kept),
+            step=shape.activation_bytes(images=images, branches=at_once, element_bytes=self.element_bytes),
+            decoding=decoding,
         )
 
     def _decoding(self, size: "Size", images: int) -> int | None:
@@ -209,31 +207,50 @@ def outline(
         variant: of the weight files.
 
     Raises:
-        PairError: a part has no safetensors files, there is no pair, or nobody counted its class.
+        PairError: a part has no safetensors files, there is no pair, or no family knows its class.
+        StitchError: this release of diffusers lacks the pipeline.
     """
     from ..families.known import facts_of
+    from .limits import Limits, pipeline_named
 
     source = Source(large)
     index = source.config(INDEX)
     if index is None:
         raise PairError(f"{large} is no diffusers pipeline: it has no {INDEX}")
-    seat = "transformer/large" if source.config("transformer/large/config.json") else "transformer"
+    saved = source.config("transformer/large/config.json") is not None
+    seat = "transformer/large" if saved else "transformer"
+    transformer, vae = source.config(f"{seat}/config.json"), source.config("vae/config.json")
     parts = {"large": (source, seat)}
     if small is None:
-        parts["small"] = (source, "transformer/small" if seat != "transformer" else "small")
+        parts["small"] = (source, "transformer/small" if saved else "small")
+        parts |= _told(source, f"transformer/{WORDS}/")
     else:
         other = Source(str(small))
+        theirs = other.config("transformer/config.json")
         parts["small"] = (other, "transformer" if other.config(INDEX) else "")
+        facts = facts_of((transformer or {}).get("_class_name", ""))
+        if facts is not None and theirs and facts.own_words(transformer or {}, theirs):
+            parts |= _told(other)
     parts |= {n: (source, n) for n in MODELS if n not in without and (index.get(n) or [None])[0] is not None}
     weights = {name: where.weights(part, element_bytes, variant) for name, (where, part) in parts.items()}
-    transformer, vae = source.config(f"{seat}/config.json"), source.config("vae/config.json")
     if transformer is None or vae is None:
         raise PairError(f"{large} lacks the configuration of its transformer or VAE; its needs are known once loaded")
     name = transformer.get("_class_name", "")
     facts = facts_of(name)
-    if facts is None or not (facts.shape and facts.tokens and facts.native):
-        raise PairError(f"what a {name} needs beside its weights was not counted yet; it is known once drawn with")
-    return Outline(weights=weights, transformer=transformer, vae=vae, facts=facts, element_bytes=element_bytes)
+    if facts is None:
+        raise PairError(f"{name} belongs to no family this release can stitch")
+    native = Limits.of(pipeline_named(index["_class_name"]), name, transformer, vae).native
+    native = native or (facts.native(transformer, vae) if facts.native else None)
+    return Outline(
+        weights=weights, transformer=transformer, vae=vae, facts=facts, native=native, element_bytes=element_bytes
+    )
+
+
+def _told(source: Source, under: str = "") -> dict[str, tuple[Source, str]]:
+    """Text encoders of the small model's own, where there are any."""
+    index = source.config(f"{under}{INDEX}") or {}
+    names = [name for name in MODELS if name.startswith("text_encoder") and (index.get(name) or [None])[0] is not None]
+    return {f"small, {name}": (source, f"{under}{name}") for name in names}
 
 
 def capacity(device: str) -> int:

@@ -22,10 +22,11 @@ from torch import nn
 from ..compat import ModelMixin, is_offloaded, set_component
 from ..drawing.engine import PLAIN, Engine
 from ..errors import PairError, StitchError, StitchWarning
+from ..families.known import facts_of, known_name
 from ..policies.methods import HybridStitch
 from ..policies.policy import Policy
 from ..policies.presets import Preset, as_preset
-from .checks import Parts, check_pair, check_pipeline
+from .checks import Parts, check_kind, check_pair, check_pipeline
 from .dear import dear_mask
 from .expert import second
 from .fits import check_weights
@@ -69,8 +70,8 @@ def stitch(
     large = check_pipeline(pipe)
     check_scheduler(pipe.scheduler, policy)
     check_installed(engine)
-    module, parts = _small(small, large, options)
-    words = words_of(large, module, small)
+    module, parts, given = _small(small, large, options)
+    words = words_of(large, module, given)
     for expert in (large, second(pipe)):
         if expert is not None:
             check_pair(pipe, expert, module, parts, words=words is not None)
@@ -163,7 +164,7 @@ def _check_memory(large: str | Path, small: Any, options: Mapping[str, Any]) -> 
     absent = tuple(name for name, value in options.items() if value is None)
     try:
         known = outline(*map(str, folders), element_bytes=size, without=absent, variant=options.get("variant"))
-    except (PairError, KeyError, OSError):
+    except (PairError, StitchError, KeyError, OSError):
         return
     check_weights(known.weights, target if isinstance(target, str) and target.startswith("cuda") else "cpu")
 
@@ -184,22 +185,28 @@ def _saved_variant(folder: Path, *, variant: str, **options: Any) -> Any:
     return DiffusionPipeline.from_pretrained(folder, **{**options, **parts})
 
 
-def _small(small: Any, large: Any, options: Mapping[str, Any]) -> tuple[Any, Parts]:
-    """The small transformer, and the configurations of the parts it came with (VAE, scheduler), for the check."""
+def _small(small: Any, large: Any, options: Mapping[str, Any]) -> tuple[Any, Parts, Any]:
+    """The small transformer, the configurations of the parts it came with (VAE, scheduler), and its pipeline, if any.
+
+    Of a folder or hub id the pipeline is opened where its text encoders are others than the large one's.
+    """
     if isinstance(small, DiffusionPipeline):
         given: Any = small
         found = {name: getattr(given, name, None) for name in READERS}
-        return given.transformer, {
-            name: {"_class_name": type(part).__name__, **part.config}
-            for name, part in found.items()
-            if part is not None
+        known = {
+            n: {"_class_name": type(part).__name__, **part.config} for n, part in found.items() if part is not None
         }
+        return given.transformer, known, small
     if isinstance(small, nn.Module):
-        return small, {}
+        return small, {}, None
     shared = {k: v for k, v in options.items() if k in SMALL_OPTIONS}
     reading = {k: v for k, v in shared.items() if k in HUB_OPTIONS}
-    inside = {"subfolder": "transformer"} if _config(type(large), small, "transformer", reading) else {}
-    parts = {name: _config(reader, small, name, reading) for name, reader in READERS.items()}
+    config = _config(type(large), small, "transformer", reading)
+    inside = {"subfolder": "transformer"} if config else {}
+    parts = {name: found for name, reader in READERS.items() if (found := _config(reader, small, name, reading))}
+    facts = facts_of(known_name(large))
+    own = facts is not None and facts.own_words(large.config, config)
+    check_kind(large, config or _config(type(large), small, "", reading), words=own)
     try:
         module: Any = type(large).from_pretrained(small, dtype=large.dtype, **inside, **shared)
     except (OSError, ValueError) as error:
@@ -207,7 +214,11 @@ def _small(small: Any, large: Any, options: Mapping[str, Any]) -> tuple[Any, Par
             f"no transformer was found in {small}; give a folder or hub id of a diffusers pipeline, or of an "
             f"{type(large).__name__} ({error})"
         ) from error
-    return module.to(large.device), {name: config for name, config in parts.items() if config}
+    module = module.to(large.device)
+    if not own:
+        return module, parts, None
+    encoding = {"transformer": module, "vae": None, "dtype": large.dtype, **shared}
+    return module, parts, DiffusionPipeline.from_pretrained(small, **encoding).to(large.device)
 
 
 def _config(reader: type[ConfigMixin], source: str | Path, part: str, options: Mapping[str, Any]) -> dict[str, Any]:

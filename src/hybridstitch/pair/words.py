@@ -25,6 +25,7 @@ from ..compat import WeakTensorKeyDictionary
 from ..errors import StitchError
 from ..families.family import Inputs, bare
 from ..families.known import facts_of, known_name
+from .asking import takes
 
 DRAWING = ("transformer", "vae")  # parts of a pipeline that do not encode
 TEXTS = ("encoder_hidden_states", "pooled_projections")  # arguments that nothing else may stand for
@@ -162,10 +163,18 @@ class Guided:
 def words_of(large: Any, small: Any, given: Any) -> OwnWords | None:
     """What a small model is told with; None where both are told the same, as far as widths show.
 
+    Under a large one whose guidance is an input it guides itself, by its pipeline's own scale, unless it was distilled.
+
     Args:
         large, small: the transformers.
         given: what `stitch` was given as the small one; words of its own come with a pipeline.
     """
     facts = facts_of(known_name(large))
     names = () if facts is None or not hasattr(given, "encode_prompt") else facts.words
-    return OwnWords(given) if any(large.config.get(key) != small.config.get(key) for key in names) else None
+    if facts is None or all(large.config.get(key) == small.config.get(key) for key in names):
+        return None
+    words = OwnWords(given)
+    by_itself = facts.guided(large.config)[0] < facts.guided(small.config)[0]
+    if by_itself and not given.config.get("is_distilled"):
+        words.guidance = takes(type(given))["guidance_scale"].default
+    return words

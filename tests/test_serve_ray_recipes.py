@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from hybridstitch.cli import main
 from serving import recipe, serving_on_ray
 
 pytest.importorskip("ray", reason="ray is not installed")
@@ -46,3 +47,9 @@ def test_a_model_that_nobody_has_is_refused(several):
     refused = several.draw(model="fsat")
     assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")
     assert "did you mean 'fast'?" in refused.json()["error"]["message"]
+
+
+def test_two_recipes_of_one_name_are_refused(tmp_path, capsys):
+    words = ("--recipe", str(tmp_path / "one.json"), "--recipe", str(tmp_path / "other" / "one.json"))
+    assert main(["serve", "--on", "ray", *words]) == 2
+    assert "two recipes are called one, by which requests ask for them" in " ".join(capsys.readouterr().err.split())

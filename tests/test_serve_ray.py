@@ -130,6 +130,29 @@ def test_what_a_killed_replica_had_in_hand_is_drawn_by_another(two):
     both(two)
 
 
+def test_kill_after_kill_under_load_loses_nothing(two):
+    lost = '"event": "a replica was lost"'
+    end, before = time.monotonic() + 30, two.log.read_text().count(lost)
+
+    def client(seed):
+        answers = []
+        while time.monotonic() < end:
+            answers.append(two.draw(seed=seed, num_inference_steps=30))
+        return answers
+
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(client, seed) for seed in range(4)]
+        while time.monotonic() < end - 10:
+            time.sleep(8)
+            os.kill(two.log.processes(REPLICA)[0], signal.SIGKILL)
+        answers = [answer for each in asked for answer in each.result()]
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert len(refused) <= two.log.read_text().count(lost) - before  # at most what was in hand
+    assert {answer.json()["error"]["code"] for answer in refused} <= {"died"}
+    assert len(answers) > 20
+    both(two)
+
+
 def test_a_request_that_two_replicas_died_over_is_refused(two):
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(ask, two, "killer-of-two")

@@ -3,12 +3,14 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -119,10 +121,10 @@ def serving(
         process = subprocess.Popen([*called, "--port", "0", *words], stdout=out, stderr=log, env=variables)
     try:
         running = Running("", process, folder / "log")
-        said = folder / "out"
-        running.until(lambda: " answers\n" in said.read_text() or process.poll() is not None, 60)
+        said, told = folder / "out", re.compile(r"(http://\S+)( answers)?\n")  # a cluster says it once it draws
+        running.until(lambda: told.search(said.read_text()) or process.poll() is not None, 120)
         assert process.poll() is None, running.log.read_text()
-        running.url = said.read_text().split()[-2]
+        running.url = told.search(said.read_text())[1]
         running.early = {path: running.get(path).status_code for path in ("/", "/health/live", "/health/ready")}
         with ThreadPoolExecutor(1) as pool:
             running.first = None if first is None else pool.submit(running.draw, **first)
@@ -132,6 +134,45 @@ def serving(
     finally:
         process.kill()
         process.wait()
+
+
+@dataclass
+class ClusterLog:
+    """What processes of a Ray cluster wrote down, instead of a file; `parent` is the server's own folder."""
+
+    cluster: Path
+    parent: Path
+
+    def read_text(self) -> str:
+        """All of it."""
+        files = sorted(self.cluster.glob("ray/session_2*/logs/worker-*.err"))
+        return "".join(file.read_text(errors="replace") for file in [self.parent / "log", *files])
+
+    def processes(self, title: str) -> list[int]:
+        """Ids of the processes of the cluster whose titles begin so."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                parent = (path / "stat").read_text().rpartition(")")[2].split()[1]
+                ours = str(self.cluster) in Path(f"/proc/{parent}/cmdline").read_text(errors="replace")
+                if ours and (path / "cmdline").read_text(errors="replace").startswith(title):
+                    found.append(int(path.name))
+        return sorted(found)
+
+
+@contextmanager
+def serving_on_ray(folder: Path, mini: Path, *words: str, **options):
+    """A server on a cluster of its own, which ends with it."""
+    with tempfile.TemporaryDirectory(prefix="r") as cluster:  # its sockets' names must be short
+        variables = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": cluster}
+        with serving(folder, mini, *words, "--on", "ray", "--address", "local", **variables, **options) as running:
+            running.log = ClusterLog(Path(cluster), folder)
+            try:
+                yield running
+            finally:
+                running.process.send_signal(signal.SIGTERM)
+                with suppress(subprocess.TimeoutExpired):
+                    running.process.wait(60)
 
 
 # --- a worker that fails as it is told to ---

@@ -6,7 +6,9 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from io import BytesIO
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from PIL import Image
 from hybridstitch.disk import files
 from hybridstitch.errors import ServeError
 from hybridstitch.serve.album import Album, Page
+from hybridstitch.serve.shared_album import SharedAlbum, door
 
 SIZE = (32, 16)
 
@@ -33,9 +36,18 @@ def page(angle=0.0, setting="here", request="one"):
     return Page(request=request, setting=setting, embedding=vector(angle), policy="large", steps=4, seed=1)
 
 
-@pytest.fixture
-def album(tmp_path):
-    return Album.begin(tmp_path / "album", most=5)
+@pytest.fixture(params=["alone", "shared"])
+def album(tmp_path, request):
+    """An album, and the same asked from another process."""
+    own = Album.begin(tmp_path / "album", most=5)
+    if request.param == "alone":
+        yield own
+        return
+    asked = SharedAlbum(album=own, host="127.0.0.1", port=0, key="a key")
+    with door(asked) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield replace(asked, port=server.server_port)
+        server.shutdown()
 
 
 def near(album, least=-1.0):
@@ -186,6 +198,21 @@ def test_files_without_a_row_go_once_nobody_can_be_writing_one(album):
         os.utime(path, (time.time() - age,) * 2)
     Album.begin(album.folder, most=5)
     assert kept(album) == ["b" * 32 + ".png", "notes.txt"]
+
+
+def test_nobody_asks_without_the_key_and_one_that_is_gone_is_an_error_of_the_system(tmp_path):
+    asked = SharedAlbum(album=Album.begin(tmp_path / "album", most=5), host="127.0.0.1", port=0, key="a key")
+    with door(asked) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        here = replace(asked, port=server.server_port)
+        assert here.count() == (0, 0)
+        with pytest.raises(ConnectionError, match="answered 403"):
+            replace(here, key="another").count()
+        with pytest.raises(ConnectionError, match="answered 404"):
+            here._ask("__init__", tmp_path, 5)
+        server.shutdown()
+    with pytest.raises(OSError, match="refused"):
+        here.count()
 
 
 KILLED = """

@@ -399,6 +399,8 @@ def test_a_page_of_another_site_cannot_call_this_machine(here):
     [
         (("--speed", "2"), "--speed 2 was given without a recipe"),
         (("--target-seconds", "2"), "--target-seconds 2 was given without a recipe"),
+        (("--recipe", "a.json", "--recipe", "b.json"), "--recipe was given 2 times, and a server on one machine"),
+        (("--pairs-per-replica", "2"), "--pairs-per-replica 2 was given; it is of several recipes"),
         (("--port", "99999"), "port=99999 was given"),
         (("--host", "203.0.113.7", "--port", "0"), "cannot be listened to"),
     ],

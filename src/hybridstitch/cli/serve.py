@@ -1,6 +1,7 @@
 """`hybridstitch serve`: a pair behind an address."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,6 +28,18 @@ Devices = Annotated[
 ]
 Replicas = Annotated[
     int | None, Option("--num-workers", min=1, help="Replicas in the cluster, at most.", show_default="1")
+]
+Recipes = Annotated[
+    list[Path] | None,
+    Option(
+        "--recipe",
+        metavar="FILE",
+        help="Draw by what `hybridstitch calibrate` found; --on ray several, which requests choose by `model`.",
+    ),
+]
+PairsPerReplica = Annotated[
+    int | None,
+    Option("--pairs-per-replica", metavar="N", min=1, help="Of several recipes, pairs open at once.", show_default="1"),
 ]
 Together = Annotated[
     int,
@@ -61,7 +74,7 @@ def serve(
     pair: flags.PairName = None,
     small: flags.Small = None,
     policy: flags.PolicyName = None,
-    recipe_file: flags.RecipeFile = None,
+    recipe: Recipes = None,
     speed: flags.Speed = None,
     closeness: flags.Closeness = None,
     steps: flags.Steps = None,
@@ -73,6 +86,7 @@ def serve(
     address: Address = None,
     num_workers: Replicas = None,
     gpus_per_worker: GpusPerWorker = None,
+    pairs_per_replica: PairsPerReplica = None,
     device: Devices = None,
     dtype: flags.Dtype = None,
     compile: flags.Compile = None,
@@ -96,49 +110,94 @@ def serve(
     hybridstitch serve
     """
     place = WorkPlace.of(on, device, address=address, num_workers=num_workers, gpus_per_worker=gpus_per_worker)
-    served = Served.of(recipe_file, speed=speed, closeness=closeness, policy=policy, source=None, pair=pair)
-    if served is not None:
-        served.warn_of(pair=pair, steps=steps, guidance=guidance, size=size)
-    told = Layer(
-        pair=pair, small=small, steps=steps, guidance=guidance, size=None if size is None else to_size(size)
-    ).over(named(policy))
-    below = Layer() if served is None else served.layer
+    files = _files(recipe, place, pairs_per_replica)
     settings = _settings(
         host=host, port=port, max_wait_seconds=max_wait, timeout_seconds=timeout, target_seconds=target_seconds,
         floor=floor, remember=None if remember is None else str(remember), remember_most=remember_most,
         log_prompts=log_prompts or None, metadata=None if metadata else False,
     )  # fmt: skip
-    recipe = brought(pair) if served is None else served.recipe
-    if served is None and settings.target_seconds is not None:
-        raise BadInput(
-            f"--target-seconds {settings.target_seconds:g} was given without a recipe, whose points it chooses from; "
-            "`hybridstitch calibrate --out recipe.json` measures the pair, then add --recipe recipe.json"
-        )
-    recall = _recall(settings, recipe, remember_clip)
+    told = Layer(
+        pair=pair, small=small, steps=steps, guidance=guidance, size=None if size is None else to_size(size)
+    ).over(named(policy))
+    engine = flags.engine_of(compile, offload, kv, kv_host)
+    devices = (None,) if device is None else tuple(name.strip() for name in device.split(","))
     from ..serve.album import Album
-    from ..serve.app import Server
     from ..serve.run import run
 
-    names = told.over(below)
-    album = None if recall is None else Album.begin(settings.remember, settings.remember_most)
-    opener = ServeOpener(
-        pair=names.pair, small=names.small, dtype=dtype, policy=policy, steps=steps, size=size,
-        engine=flags.engine_of(compile, offload, kv, kv_host), recipe=None if served is None else served.recipe,
-        together=images_per_call, metadata=settings.metadata, album=album, recall=recall,
-    )  # fmt: skip
-    devices = (None,) if device is None else tuple(name.strip() for name in device.split(","))
-    make = partial(
-        Server, opener, settings, devices=devices, told=told.over(Layer(pair=names.pair)),
-        recipe=recipe, point=None if served is None else served.point, album=album,
-    )  # fmt: skip
+    def made(name: str) -> Callable[..., Any]:
+        """What makes the server of a recipe."""
+        served = Served.of(files[name], speed=speed, closeness=closeness, policy=policy, source=None, pair=pair)
+        if served is not None:
+            served.warn_of(pair=pair, steps=steps, guidance=guidance, size=size)
+        found = brought(pair) if served is None else served.recipe
+        if served is None and settings.target_seconds is not None:
+            raise BadInput(
+                f"--target-seconds {settings.target_seconds:g} was given without a recipe, whose points it chooses "
+                "from; `hybridstitch calibrate --out recipe.json` measures the pair, then add --recipe recipe.json"
+            )
+        names = told.over(Layer() if served is None else served.layer)
+        opener = ServeOpener(
+            pair=names.pair, small=names.small, dtype=dtype, policy=policy, steps=steps, size=size, engine=engine,
+            recipe=None if served is None else served.recipe, together=images_per_call, metadata=settings.metadata,
+            recall=_recall(settings, found, remember_clip),
+        )  # fmt: skip
+        return partial(
+            server_of, opener, settings, devices=devices, told=told.over(Layer(pair=names.pair)),
+            recipe=found, point=None if served is None else served.point,
+            names=(name, *(other for other in files if other != name)) if len(files) > 1 else (),
+        )  # fmt: skip
+
+    makes = {name: made(name) for name in files}
+    album = None if settings.remember is None else Album.begin(settings.remember, settings.remember_most)
     out = say.out()
     on_ready: Callable[[str], None] = lambda address: out.print(f"drawing at {address}")  # noqa: E731
     if place.ray:
         from ..serve.on_ray import run_on_ray
 
-        run_on_ray(make, settings, on_ready, address=address, replicas=num_workers or 1, gpus=place.gpus_per_worker)
+        run_on_ray(
+            makes, settings, on_ready, address=address, replicas=num_workers or 1, gpus=place.gpus_per_worker,
+            pairs=pairs_per_replica or 1, album=album,
+        )  # fmt: skip
         return
-    run(make(), lambda address: out.print(f"opening the pair; {address} answers"), on_ready)
+    (make,) = makes.values()
+    run(make(album=album), lambda address: out.print(f"opening the pair; {address} answers"), on_ready)
+
+
+def server_of(opener: ServeOpener, settings: Any, *, album: Any = None, **told: Any) -> Any:
+    """A server, where it is to be.
+
+    Args:
+        opener: of its pair, which looks for no pictures yet.
+        settings: of the server.
+        album: pictures drawn before; None where none are remembered.
+        told: see `Server`.
+    """
+    from ..serve.app import Server
+
+    return Server(replace(opener, album=album), settings, album=album, **told)
+
+
+def _files(recipes: list[Path] | None, place: WorkPlace, pairs: int | None) -> Mapping[str, Path | None]:
+    """The recipes by the names that requests know them by, of which one that stands alone needs none.
+
+    Raises:
+        BadInput: more than this place serves, two of one name, or an option of several for one.
+    """
+    files = recipes or []
+    if len(files) > 1 and not place.ray:
+        raise BadInput(
+            f"--recipe was given {len(files)} times, and a server on one machine draws by one recipe; give one, or "
+            "add --on ray, where replicas open each as it is asked for"
+        )
+    if pairs is not None and len(files) < 2:
+        raise BadInput(f"--pairs-per-replica {pairs} was given; it is of several recipes: give --recipe once for each")
+    if not files:
+        return {"pair": None}
+    names = [file.stem for file in files]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise BadInput(f"two recipes are called {twice}, by which requests ask for them; rename the file of one")
+    return dict(zip(names, files, strict=True))
 
 
 def _recall(settings: Any, recipe: "Recipe | None", clip: str | None) -> "Recall | None":

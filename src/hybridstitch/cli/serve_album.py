@@ -11,8 +11,9 @@ from ..errors import PolicyError
 from ..policies.levels import levels_of
 from ..policies.parse import parse
 from ..recipe import Recall
-from ..serve.album import Album, Page, Vector
+from ..serve.album import Page, Vector
 from ..serve.orders import Order
+from ..serve.shared_album import AnyAlbum
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -46,7 +47,7 @@ class Keeper:
         pair: names of the models and what they stand for; pictures of another pair are not found.
     """
 
-    album: Album
+    album: AnyAlbum
     recall: Recall
     tower: "TextTower"
     pair: Mapping[str, str | None]

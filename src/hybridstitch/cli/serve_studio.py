@@ -11,10 +11,10 @@ from ..drawing.engine import Engine
 from ..errors import StitchWarning
 from ..policies.parse import parse
 from ..recipe import Recall, Recipe
-from ..serve.album import Album
 from ..serve.easel import OnPartial, OnStep
 from ..serve.forecast import SKETCH_STEPS
 from ..serve.orders import Order, Picture
+from ..serve.shared_album import AnyAlbum
 from . import say
 from .asked import Asked, BadInput
 
@@ -61,7 +61,7 @@ class ServeOpener:
     recipe: Recipe | None
     together: int
     metadata: bool
-    album: Album | None = None
+    album: AnyAlbum | None = None
     recall: Recall | None = None
 
     @property

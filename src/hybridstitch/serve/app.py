@@ -11,7 +11,6 @@ from starlette.responses import JSONResponse
 from .. import __version__
 from ..recipe import Point, Recipe
 from ..report.layers import Layer
-from .album import Album
 from .dispatch import Dispatch
 from .doors import doors
 from .easel import PairOpener
@@ -22,6 +21,7 @@ from .intake import Intake
 from .meters import Meters
 from .remembered import remembered
 from .settings import ServeSettings
+from .shared_album import AnyAlbum
 from .views import views
 
 
@@ -43,7 +43,8 @@ class Server:
         told: Layer = Layer(),  # noqa: B008
         recipe: Recipe | None = None,
         point: Point | None = None,
-        album: Album | None = None,
+        album: AnyAlbum | None = None,
+        names: Sequence[str] = (),
     ) -> None:
         """Put it together; the workers begin with the application's lifespan.
 
@@ -55,11 +56,12 @@ class Server:
             recipe: of the pair.
             point: of it, what serves requests that ask for nothing.
             album: pictures drawn before, where any are remembered.
+            names: of the recipes that requests may ask for by `model`, this one's first; none where any name will do.
         """
         meters = Meters()
         self.settings = settings
         self.dispatch = dispatch = Dispatch(opener, devices, settings, meters, recipe)
-        intake = Intake(dispatch, settings, told, recipe, point)
+        intake = Intake(dispatch, settings, told, recipe, point, names)
 
         @asynccontextmanager
         async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -73,7 +75,7 @@ class Server:
         )  # fmt: skip
         app.include_router(doors(dispatch, intake, settings))
         app.include_router(remembered(album))
-        app.include_router(views(dispatch, intake, meters, (told.pair or "mini").rpartition("/")[2]))
+        app.include_router(views(dispatch, intake, meters, names or [(told.pair or "mini").rpartition("/")[2]]))
         app.add_middleware(Gate, settings=settings, meters=meters)
 
         @app.exception_handler(Refusal)

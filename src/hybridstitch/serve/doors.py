@@ -208,6 +208,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         200: "The pictures; a stream of events where `stream` was asked for.",
         400: "A field that nobody knows, or a body that cannot be read.",
         401: "The API key is missing or wrong.",
+        404: "Of several models there is none of this name.",
         408: "The request's timeout passed.",
         409: "The client's own id is in use.",
         410: "The request was stopped.",

@@ -16,7 +16,7 @@ class PictureRequest(BaseModel):
 
     Attributes:
         prompt: what to draw.
-        model: any name; the server has one pair.
+        model: of several recipes, which; any name where the server has one pair.
         n: pictures; picture k is drawn from seed + k.
         size: width x height; "auto" is the server's own, or that of the picture to edit.
         quality: a documented point, see `points`; "max" is the large model alone.

@@ -51,7 +51,7 @@ class Gate:
         state["id"], state["facts"] = key, {}
         try:
             state["id"] = self._checked(scope, headers, key)
-            limit = self._limit(scope["path"])
+            limit = limit_of(self._settings, scope["path"])
             if int(headers.get("content-length") or 0) > limit:
                 await _drain(receive, DRAINED * limit)
                 raise _too_large(limit)
@@ -84,9 +84,15 @@ class Gate:
             raise Refusal(400, "X-Client-Request-Id has 8 to 64 letters, digits, - or _", "bad_id")
         return own or key
 
-    def _limit(self, path: str) -> int:
-        """Bytes of a body that are read."""
-        return self._settings.max_body_mib << 20 if path.endswith("/edits") else self._settings.max_json_kib << 10
+
+def limit_of(settings: ServeSettings, path: str) -> int:
+    """Bytes of a body that are read.
+
+    Args:
+        settings: of the server.
+        path: that is asked for.
+    """
+    return settings.max_body_mib << 20 if path.endswith("/edits") else settings.max_json_kib << 10
 
 
 def _capped(receive: Receive, limit: int) -> Receive:

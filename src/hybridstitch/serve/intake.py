@@ -1,7 +1,7 @@
 """From a request's fields to a ticket: what it means, whether it can be drawn, and what it will take."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from time import monotonic
@@ -9,6 +9,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from ..errors import nearest
 from ..mini.scenes import unknown_words
 from ..pair.memory import gibibytes
 from ..policies.presets import PRESETS, outside
@@ -54,8 +55,9 @@ class Intake:
     """
 
     def __init__(
-        self, dispatch: Dispatch, settings: ServeSettings, told: Layer, recipe: Recipe | None, point: Point | None
-    ) -> None:
+        self, dispatch: Dispatch, settings: ServeSettings, told: Layer, recipe: Recipe | None, point: Point | None,
+        names: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         """Before a queue.
 
         Args:
@@ -64,9 +66,11 @@ class Intake:
             told: the server's own options.
             recipe: of the pair.
             point: of it, what serves a request that asks for nothing.
+            names: that a request may ask for by `model`; none where any will do.
         """
         self.recipe = recipe
         self._dispatch, self._settings, self._told, self._point = dispatch, settings, told, point
+        self._names = names
 
     @property
     def remembers(self) -> bool:
@@ -94,6 +98,9 @@ class Intake:
             Refusal: it cannot be drawn, or not now.
         """
         about, forecast = self._known()
+        if self._names and asked.model is not None and asked.model not in self._names:
+            said = f"there is no model {asked.model!r:.80}; {nearest(asked.model[:80], self._names)}"
+            raise Refusal(404, said, "model_not_found", param="model")
         most = self._settings.max_images
         if asked.n > most:
             raise Refusal(413, f"n={asked.n} was given; this server draws {most} at most", "too_many", param="n")

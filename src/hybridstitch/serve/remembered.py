@@ -7,11 +7,11 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from .album import Album
 from .errors import Refusal
+from .shared_album import AnyAlbum
 
 
-def remembered(album: Album | None) -> APIRouter:
+def remembered(album: AnyAlbum | None) -> APIRouter:
     """The routes.
 
     Args:
@@ -45,7 +45,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def _of(album: Album | None) -> Album:
+def _of(album: AnyAlbum | None) -> AnyAlbum:
     if album is None:
         raise Refusal(404, "this server remembers no pictures; `hybridstitch serve --remember DIR` does", "no_memory")
     return album

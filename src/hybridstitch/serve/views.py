@@ -1,5 +1,6 @@
 """The routes that tell: models, requests, health, metrics, and the page."""
 
+from collections.abc import Sequence
 from time import monotonic, time
 from typing import Any
 
@@ -16,14 +17,14 @@ from .points import CLOSENESS, QUALITIES
 from .ticket import Ticket
 
 
-def views(dispatch: Dispatch, intake: Intake, meters: Meters, named: str) -> APIRouter:
+def views(dispatch: Dispatch, intake: Intake, meters: Meters, names: Sequence[str]) -> APIRouter:
     """The routes.
 
     Args:
         dispatch: the queue.
         intake: before it.
         meters: of the server.
-        named: the pair, as the server was told.
+        names: the pair, as the server was told, or its recipe and then others.
     """
     router = APIRouter()
     begun, html = int(time()), page()
@@ -34,11 +35,12 @@ def views(dispatch: Dispatch, intake: Intake, meters: Meters, named: str) -> API
 
     @router.get("/v1/models", tags=["server"])
     async def models() -> dict[str, Any]:
-        """The pair, and what requests can choose from."""
-        pair: dict[str, Any] = {"id": named, "object": "model", "created": begun, "owned_by": "hybridstitch"}
+        """The pair, and what requests can choose from; then what else `model` may name."""
+        shared = {"object": "model", "created": begun, "owned_by": "hybridstitch"}
+        pair, *others = ({"id": name, **shared} for name in names)
         if dispatch.about is not None:
             pair["hybridstitch"] = _about(dispatch, intake)
-        return {"object": "list", "data": [pair]}
+        return {"object": "list", "data": [pair, *others]}
 
     @router.get("/v1/requests/{key}", tags=["server"])
     async def request(key: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Other families by the command line: files and what they remember, batches, calibration, memory, refusals."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 
 import family_folders
+from hybridstitch.calibrate import calibrate
 from hybridstitch.cli import main
 from hybridstitch.recipe import Recipe
 from hybridstitch.report import picture
@@ -20,7 +22,6 @@ SHORT = {
     "ltx-condition": ("--size", "32x32", "--frames", "9", "--steps", "4"),
     "cogvideox": ("--size", "48x32", "--frames", "9", "--steps", "4", "--policy", "L2 S*"),
 }
-DRAWN = {"flux": ".png", "ltx": ".mp4", "ltx-condition": ".mp4", "cogvideox": ".mp4"}
 
 
 @pytest.fixture(scope="module")
@@ -42,20 +43,19 @@ def run(folders, monkeypatch, tmp_path, capsys):
     """Run a command of a pair with `--json` in an empty folder: the object."""
     monkeypatch.chdir(tmp_path)
 
-    def command(name, *words, code=0):
-        assert main([*map(str, words), "--pair", str(folders(name)), *SHORT[name], "--json"]) == code
+    def command(name, *words):
+        assert main([*map(str, words), "--pair", str(folders(name)), *SHORT[name], "--json"]) == 0
         return json.loads(capsys.readouterr().out)
 
     return command
 
 
-@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.parametrize("name", ["flux", "ltx-condition", "cogvideox"])
 def test_what_is_drawn_says_how_and_is_drawn_again(run, folders, name, capsys):
-    found = run(name, "generate", PROMPT, "--seed", 3, "--compare", "--explain")
-    (image,) = found["images"]
-    assert image["path"].endswith(DRAWN[name])
-    assert image["strip"]
-    assert image["psnr"] > 0
+    more = [] if name == "cogvideox" else ["--explain"]
+    (image,) = run(name, "generate", PROMPT, "--seed", 3, *more)["images"]
+    assert image["path"].endswith(".png" if name == "flux" else ".mp4")
+    assert ("strip" in image) == bool(more)
     metadata = picture.read(image["path"])
     assert (metadata.prompt, metadata.seed, metadata.frames) == (PROMPT, 3, None if name == "flux" else 9)
     assert main(["generate", "--from", image["path"], "--pair", str(folders(name))]) == 0
@@ -74,7 +74,7 @@ def test_keys_and_values_in_float8_are_remembered(run, folders, name, capsys):
     assert "the same pixels as" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.parametrize("name", ["flux", "ltx"])
 def test_a_batch_is_drawn_several_a_call_and_goes_on(run, name, tmp_path):
     jobs = tmp_path / "jobs.jsonl"
     jobs.write_text("".join(json.dumps({"prompt": f"a {word} dog"}) + "\n" for word in ("big", "small", "cat")))
@@ -93,16 +93,16 @@ def test_a_batch_is_drawn_several_a_call_and_goes_on(run, name, tmp_path):
 
 @pytest.mark.parametrize("name", ["flux", "ltx", "cogvideox"])
 def test_a_recipe_is_found_and_followed(run, folders, name, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("hybridstitch.calibrate.calibrate.ROUNDS", 1)
+    monkeypatch.setattr(sys.modules[calibrate.__module__], "ROUNDS", 1)
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a big dog\na small cat\nthe snow\na dog at night\n")
-    asked = [word for word in SHORT[name] if word not in ("--policy", "L2 S*")]
+    asked = [*SHORT[name][: SHORT[name].index("--steps")], "--steps", "3"]
     words = ["calibrate", "--prompts", str(prompts), "--closeness", "0.01", "--minutes", "0", "--out", "recipe.json"]
     assert main([*words, "--pair", str(folders(name)), *asked]) == 0
     recipe = Recipe.load("recipe.json")
     assert bool(recipe.shares) == (name != "cogvideox")
     assert recipe.shares or not any("@" in trial.policy for trial in recipe.trials)
-    assert (recipe.home.frames, recipe.home.steps) == (None if name == "flux" else 9, 4)
+    assert (recipe.home.frames, recipe.home.steps) == (None if name == "flux" else 9, 3)
     said = " ".join(capsys.readouterr().out.split())
     assert ("This pair draws whole steps only" in said) == (name == "cogvideox")
     words = ["generate", PROMPT, "--recipe", "recipe.json", "--pair", str(folders(name)), "--json"]

@@ -134,8 +134,9 @@ class Pair:
         index, facts = _config(self.folder, "model_index.json"), facts_of(_large(self.folder)["_class_name"])
         check_asked(pipeline_named(index["_class_name"]), negative=negative)
         experts = (index.get("transformer_2") or [None])[0] is not None
-        for policy in policies if facts is not None else ():
-            check_masks(policy, facts, experts=experts)
+        for policy in policies:
+            if facts is not None:
+                check_masks(policy, facts, experts=experts)
 
     def check_size(self, size: tuple[int, int] | None, frames: int | None = None, fps: float | None = None) -> None:
         """Refuse a size that a folder's pair cannot draw.

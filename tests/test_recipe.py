@@ -140,7 +140,7 @@ def test_a_recipe_survives_the_disk(tmp_path):
         ("{", "is no JSON"),
         ("[]", "holds no recipe"),
         ('{"version": "new"}', "holds no recipe"),
-        ('{"version": 0}', "which never was"),
+        ('{"version": 0}', "which does not exist"),
         (
             json.dumps({**RECIPE.to_json(), "version": VERSION + 1}),
             f"version {VERSION + 1} .* up to {VERSION}; upgrade",

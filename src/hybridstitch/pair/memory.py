@@ -228,11 +228,11 @@ def outline(
     weights = {name: where.weights(part, element_bytes, variant) for name, (where, part) in parts.items()}
     transformer, vae = source.config(f"{seat}/config.json"), source.config("vae/config.json")
     if transformer is None or vae is None:
-        raise PairError(f"{large} lacks the configuration of its transformer or VAE; its needs are known once loaded")
+        raise PairError(f"{large} lacks the configuration of its transformer or VAE, so its memory cannot be predicted")
     name = transformer.get("_class_name", "")
     facts = facts_of(name)
     if facts is None or not (facts.shape and facts.tokens and facts.native):
-        raise PairError(f"what a {name} needs beside its weights was not counted yet; it is known once drawn with")
+        raise PairError(f"the memory that a {name} needs beside its weights is not known to this release")
     return Outline(weights=weights, transformer=transformer, vae=vae, facts=facts, element_bytes=element_bytes)
 
 

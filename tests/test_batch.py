@@ -231,7 +231,7 @@ BAD = {
     "levels": ('{"prompt": "a", "levels": 1}', "levels is 1; it must be a list of numbers, one for each step"),
     "levels of text": ('{"prompt": "a", "steps": 1, "levels": ["x"]}', "levels is 'x'; it must be a number"),
     "levels of other steps": ('{"prompt": "a", "steps": 3, "levels": [1, 0.5]}', "2 noise levels were given for 3"),
-    "shift and levels": ('{"prompt": "a", "steps": 1, "shift": 1, "levels": [1]}', "give one"),
+    "shift and levels": ('{"prompt": "a", "steps": 1, "shift": 1, "levels": [1]}', "give one of the two"),
     "policy": (
         '{"prompt": "a", "policy": "lage"}',
         "line 1: there is no preset or policy 'lage'; did you mean 'large'?",

@@ -230,7 +230,7 @@ def _asked(
     if policy is not None and named:
         raise RecipeError(
             f"policy={as_preset(policy).name!r} and {named[0]}={str(requests[named[0]])!r} were given; each "
-            "determines the other: give only one"
+            "determines the other: give one of the two"
         )
     check_request(speed=speed, closeness=closeness)
     if given and (not named or recipe is not None):

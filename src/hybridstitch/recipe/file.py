@@ -252,7 +252,8 @@ def check_request(*, speed: float | None, closeness: float | None) -> None:
     """
     if speed is not None and closeness is not None:
         raise RecipeError(
-            f"speed={speed:g} and closeness={closeness:g} were asked for; each determines the other: ask for only one"
+            f"speed={speed:g} and closeness={closeness:g} were asked for; each determines the other: ask for one of "
+            "the two"
         )
     if speed is not None and not speed > 1:
         raise RecipeError(f"speed={speed:g} was asked for; a speed is above 1, the large model's own, as in speed=1.8")

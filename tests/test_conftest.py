@@ -99,7 +99,7 @@ def test_tests_that_ask_for_no_device_run_without_torch(project):
 
 
 def test_docs_hold_the_same_table_as_the_tests(dropin_table):
-    """A row is "| feature | what holds | `tests/test_x.py::test_y` |"; of a file not in this run, only that it exists."""
+    """A row is "| feature | what holds | `tests/test_x.py::test_y` |"; a file not in this run must only exist."""
     lines = DOCS.read_text().splitlines() if DOCS.exists() else []
     cells = [[cell.strip(" `") for cell in line.strip("| ").split("|")] for line in lines if "::" in line]
     documented = [(feature, test) for feature, *_, test in cells]

@@ -199,6 +199,7 @@ def plot(table: list[dict[str, Any]], args: argparse.Namespace) -> None:
 def name_points(axis: Any, best: Sequence[dict[str, Any]], points: Sequence[tuple[float, float]], key: str) -> None:
     """Write the names of rows beside their points, each at the first place where it covers no point and no name."""
     axis.figure.canvas.draw()
+    renderer = axis.figure.canvas.get_renderer()
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in axis.transData.transform(points)]  # pixels
     for row in best:
         for right, up in sorted(product((True, False), range(-44, 45, 6)), key=lambda place: abs(place[1])):
@@ -212,6 +213,7 @@ def name_points(axis: Any, best: Sequence[dict[str, Any]], points: Sequence[tupl
                 fontsize=8,
                 arrowprops={"arrowstyle": "-", "color": "0.7", "lw": 0.6},
             )
+            text.update_positions(renderer)
             box = Text.get_window_extent(text)  # without the line to its point
             free = all(box.x1 < a or c < box.x0 or box.y1 < b or d < box.y0 for a, b, c, d in taken)
             if free and axis.bbox.x0 < box.x0 and box.x1 < axis.bbox.x1 and axis.bbox.y0 < box.y0:

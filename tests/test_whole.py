@@ -163,5 +163,5 @@ def test_two_experts_of_two_kinds_are_refused():
     assert type(pipe.transformer).__name__ == piped.kind
     other = piped.stitched()
     other.transformer_2 = pipe.transformer_2
-    with pytest.raises(StitchError, match="its transformer_2 WanVACETransformer3DModel; two experts of one kind"):
+    with pytest.raises(StitchError, match="its transformer_2 WanVACETransformer3DModel; both experts must be"):
         other.transformer.follow(other)

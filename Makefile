@@ -24,7 +24,7 @@ STAMP := $(VENV)/.ready
 DRAWS := $(VENV)/.draws
 DOCS  := $(VENV)/.docs
 
-.PHONY: setup demo test check fmt coverage docs docs-serve docs-examples package diffusers-range clean
+.PHONY: setup demo test check fmt coverage docs docs-serve docs-examples package diffusers-range release clean
 
 setup: $(STAMP)
 
@@ -104,6 +104,17 @@ diffusers-range:
 	    echo "== diffusers $$release"; \
 	    $(MAKE) --no-print-directory test DIFFUSERS=$$release || failed="$$failed $$release"; \
 	done; test -z "$$failed" || { echo "failed with diffusers$$failed"; exit 1; }
+
+# Cuts a release: the version in the package (which pyproject.toml reads) and CITATION.cff, and the changelog's heading.
+# Read `git diff`, then commit and tag.
+DATE ?= $(shell date +%F)
+release:
+	@test -n "$(VERSION)" || { echo "which one? make release VERSION=0.2.0"; exit 1; }
+	@grep -q '^## Unreleased$$' CHANGELOG.md || { echo "CHANGELOG.md has no heading '## Unreleased'"; exit 1; }
+	@sed -i.bak 's/^__version__ = .*/__version__ = "$(VERSION)"/' src/hybridstitch/__init__.py
+	@sed -i.bak 's/^version: .*/version: $(VERSION)/' CITATION.cff
+	@sed -i.bak 's/^## Unreleased$$/## $(VERSION) - $(DATE)/' CHANGELOG.md
+	@rm -f src/hybridstitch/__init__.py.bak CITATION.cff.bak CHANGELOG.md.bak
 
 clean:
 	rm -rf .venv .venv-diffusers-* .pytest_cache .ruff_cache .hypothesis .coverage dist site

@@ -15,12 +15,14 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
+from itertools import product
 from statistics import mean
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.text import Text
 
 from benchmarks.equal_time import FEW, GUIDANCE, Studio, skip
 from benchmarks.live import Live
@@ -165,7 +167,7 @@ def front(table: Sequence[dict[str, Any]], value: Callable[[dict[str, Any]], flo
 
 def plot(table: list[dict[str, Any]], args: argparse.Namespace) -> None:
     """PSNR and FD-mini against time; dotted the large model with fewer steps, drawn or repeated; grey the front."""
-    figure, axes = plt.subplots(1, 2, figsize=(12, 4.8))
+    figure, axes = plt.subplots(2, 1, figsize=(9, 11))
     panels = {
         "PSNR value": ("PSNR to the large model's picture, dB", 1),
         "FD-mini value": ("FD-mini (less is better)", -1),
@@ -181,10 +183,6 @@ def plot(table: list[dict[str, Any]], args: argparse.Namespace) -> None:
             axis.plot([r["seconds"] for r in rows], [r[key] for r in rows], mark + line, color=colour, ms=5, label=kind)
         best = front(shown, lambda row, key=key, sign=sign: sign * row[key])
         axis.plot([r["seconds"] for r in best], [r[key] for r in best], "-", color="0.6", zorder=0, label="front")
-        for row in best:
-            axis.annotate(
-                row["method"], (row["seconds"], row[key]), fontsize=5.5, xytext=(4, -8), textcoords="offset points"
-            )
         axis.set(xscale="log", xlabel="seconds from prompt to picture", ylabel=label)
         low, high = axis.get_xlim()
         inside = [tick for tick in TICKS if low <= tick <= high]
@@ -193,8 +191,35 @@ def plot(table: list[dict[str, Any]], args: argparse.Namespace) -> None:
         if sign < 0:
             axis.set_yscale("log")
         axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=8)
+        name_points(axis, best, [(row["seconds"], row[key]) for row in shown], key)
+    axes[0].legend(fontsize=9)
     save(figure, args.out / args.name)
+
+
+def name_points(axis: Any, best: Sequence[dict[str, Any]], points: Sequence[tuple[float, float]], key: str) -> None:
+    """Write the names of rows beside their points, each at the first place where it covers no point and no name."""
+    axis.figure.canvas.draw()
+    renderer = axis.figure.canvas.get_renderer()
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in axis.transData.transform(points)]  # pixels
+    for row in best:
+        for right, up in sorted(product((True, False), range(-44, 45, 6)), key=lambda place: abs(place[1])):
+            text = axis.annotate(
+                row["method"],
+                (row["seconds"], row[key]),
+                xytext=(8 if right else -8, up),
+                textcoords="offset points",
+                ha="left" if right else "right",
+                va="center",
+                fontsize=8,
+                arrowprops={"arrowstyle": "-", "color": "0.7", "lw": 0.6},
+            )
+            text.update_positions(renderer)
+            box = Text.get_window_extent(text)  # without the line to its point
+            free = all(box.x1 < a or c < box.x0 or box.y1 < b or d < box.y0 for a, b, c, d in taken)
+            if free and axis.bbox.x0 < box.x0 and box.x1 < axis.bbox.x1 and axis.bbox.y0 < box.y0:
+                taken.append((box.x0, box.y0, box.x1, box.y1))
+                break
+            text.remove()
 
 
 def main() -> None:

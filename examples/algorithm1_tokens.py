@@ -74,7 +74,7 @@ class LargeModel:
 
 @torch.no_grad()
 def algorithm1(large, small, scheduler, x, words, unit, g, masks, tau, min_large=0.1, patience=1, patch=(1, 2, 2)):
-    """Noise x, what one call is told or two are [cond, uncond], a unit of time → x; stage and mask a step; D from 1."""
+    """Noise x, inputs of one call or two [cond, uncond], a unit of time → x; stage and mask of each step; D from 1."""
     T, stage, D, score, d, decisions = len(scheduler.timesteps), 0, [], torch.empty(0), x, []
     for i, t in enumerate(scheduler.timesteps):
         if stage <= len(masks) and len(D) >= patience and max(D[-patience:]) < tau[stage]:
@@ -85,8 +85,8 @@ def algorithm1(large, small, scheduler, x, words, unit, g, masks, tau, min_large
             mask = torch.zeros_like(score).bool().index_fill(0, score.argsort(descending=True, stable=True)[:K], True)
         decisions.append((stage, mask))
         noise = []
-        for branch, told in enumerate(words):
-            given = {**told, "timestep": t.expand(1) / unit}
+        for branch, inputs in enumerate(words):
+            given = {**inputs, "timestep": t.expand(1) / unit}
             noise.append(large(x, branch, given) if stage == 0 else small(x, return_dict=False, **given)[0])
             if mask is not None:
                 inside = mask[:, None]  # (N, 1), or (F, H, W)

@@ -39,8 +39,8 @@ def draw(pipe: Any, prompt: str, *, steps: int = 50, guidance: float = 4.0, seed
 
     pipe.scheduler.set_timesteps(steps, device=latent.device)
     for time in pipe.scheduler.timesteps:
-        told = {"encoder_hidden_states": text, "pooled_projections": pooled, "timestep": time.expand(2)}
-        both = pipe.transformer(torch.cat([latent] * 2), **told, return_dict=False)[0]
+        inputs = {"encoder_hidden_states": text, "pooled_projections": pooled, "timestep": time.expand(2)}
+        both = pipe.transformer(torch.cat([latent] * 2), **inputs, return_dict=False)[0]
         without, with_prompt = both.chunk(2)
         noise = without + guidance * (with_prompt - without)
         latent = pipe.scheduler.step(noise, time, latent, return_dict=False)[0]

@@ -181,7 +181,7 @@ def test_jobs_asked_for_twice_are_drawn_once(run, tmp_path):
     (tmp_path / "jobs.jsonl").write_text("\n".join((JOBS[0], JOBS[0])))
     code, out, err = run("--json")
     assert (code, json.loads(out)["jobs"]) == (0, 1)
-    assert err == ["note: 1 of 2 jobs ask for a picture that another asks for; it is drawn once"]
+    assert err == ["note: 1 of 2 jobs repeat another job; each picture is drawn once"]
 
 
 def test_a_damaged_picture_is_drawn_again_and_said(run, whole, tmp_path):
@@ -290,7 +290,7 @@ BAD = {
     "compile": (("--compile", "hole"), JOBS[0], "--compile hole was given; did you mean 'whole'?"),
     "offload": (("--offload",), JOBS[0], "offload=True moves the large model off a GPU, the models are on cpu"),
     "kv": (("--kv", "float4"), JOBS[0], "--kv float4 was given; did you mean 'float8'?"),
-    "kv and compile": (("--kv-host", "--compile", "whole"), JOBS[0], "leave compile out, or kv_host"),
+    "kv and compile": (("--kv-host", "--compile", "whole"), JOBS[0], "leave out compile or kv_host"),
     "per call": (("--images-per-call", "0"), JOBS[0], "Invalid value for '--images-per-call'"),
     "folder": (("--out", "jobs.jsonl/x"), JOBS[0], "--out jobs.jsonl/x cannot be written to (Not a directory)"),
 }
@@ -327,7 +327,10 @@ def test_another_dtype_is_another_picture(run, tmp_path):
     run()
     code, out, err = run("--dtype", "bfloat16", "--json")
     assert (code, json.loads(out)["drawn"]) == (0, 3)
-    assert err == ["note: out was drawn in another setting (dtype float32, now bfloat16); its pictures stay, as others"]
+    assert err == [
+        "note: out was drawn in another setting (dtype float32, now bfloat16); its pictures are kept beside the new "
+        "ones"
+    ]
     assert len(list((tmp_path / "out").glob("*.png"))) == 6
 
 

@@ -162,7 +162,7 @@ def test_pictures_are_drawn_by_a_recipe(calibrated, here, capsys):
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["calibrate", "--speed", "1.8", "--closeness", "0.9"], "the one decides the other: ask for one"),
+        (["calibrate", "--speed", "1.8", "--closeness", "0.9"], "each determines the other: ask for one of the two"),
         (["calibrate", "--speed", "0.5"], "a speed is above 1"),
         (["calibrate", "--speed", "5000", *SHORT, "--prompts", "prompts.txt"], "cannot be reached: the small model"),
         (["calibrate", "--prompts", "nowhere.txt"], "cannot be read"),
@@ -175,7 +175,10 @@ def test_pictures_are_drawn_by_a_recipe(calibrated, here, capsys):
         (["generate", "a dog", "--recipe", "nowhere.json"], "`hybridstitch calibrate --out nowhere.json` writes it"),
         (["generate", "a dog", "--recipe", "prompts.txt"], "is no JSON"),
         (["generate", "a dog", "--recipe", "new.json"], "upgrade hybridstitch"),
-        (["generate", "a dog", "--recipe", "RECIPE", "--policy", "large"], "each says who draws what: give one"),
+        (
+            ["generate", "a dog", "--recipe", "RECIPE", "--policy", "large"],
+            "each decides who draws what: give one of the two",
+        ),
         (["generate", "a dog", "--recipe", "RECIPE", "--speed", "999"], "ask for at most"),
         (["generate", "a dog", "--recipe", "other.json", "--closeness", "0.9"], "of another pair"),
         (["generate", "a dog", "--recipe", "unnamed.json", "--closeness", "0.9"], "does not name its pair"),

@@ -99,11 +99,11 @@ def test_tests_that_ask_for_no_device_run_without_torch(project):
 
 
 def test_docs_hold_the_same_table_as_the_tests(dropin_table):
-    """A row is "| feature | `tests/test_x.py::test_y` |"; of a file not in this run, only that it exists."""
+    """A row is "| feature | what holds | `tests/test_x.py::test_y` |"; a file not in this run must only exist."""
     lines = DOCS.read_text().splitlines() if DOCS.exists() else []
     cells = [[cell.strip(" `") for cell in line.strip("| ").split("|")] for line in lines if "::" in line]
-    documented = [(feature, test) for feature, test, *_ in cells]
-    missing = [f"| {row[0]} | `{row[1]}` |" for row in dropin_table if row not in documented]
+    documented = [(feature, test) for feature, *_, test in cells]
+    missing = [f"| {row[0]} | … | `{row[1]}` |" for row in dropin_table if row not in documented]
     assert not missing, "add to docs/drop-in.md:\n" + "\n".join(missing)
 
     files_run = {test.split("::")[0] for _, test in dropin_table}

@@ -142,8 +142,8 @@ def test_a_full_folder_is_not_the_addresss_fault(tmp_path, memory, monkeypatch):
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("s9://bucket/x", "s9://bucket/x is no address that can be reached from here: Protocol not known: s9"),
-        ("dropbox://x", "dropbox://x is no address that can be reached from here: .*install"),
+        ("s9://bucket/x", "s9://bucket/x cannot be reached: Protocol not known: s9"),
+        ("dropbox://x", "dropbox://x cannot be reached: .*install"),
     ],
 )
 def test_addresses_that_nobody_knows(url, said):

@@ -74,6 +74,17 @@ def test_python_that_is_not_run_can_be_read_and_names_what_is_there(page):
         assert not missing, f"{name(page)}, line {block.line}: hybridstitch has no {missing}"
 
 
+def test_all_files_that_name_the_version_name_the_same():
+    """`make release` writes them together."""
+    import hybridstitch
+
+    version = hybridstitch.__version__
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    newest = re.search(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == "Unreleased" or re.fullmatch(rf"{re.escape(version)} - \d{{4}}-\d\d-\d\d", newest[1])
+
+
 @pytest.mark.parametrize("page", pages_of(PAGES))
 def test_links_lead_to_files(page):
     text = CODE.sub("", page.read_text(encoding="utf-8"))

@@ -269,7 +269,7 @@ def test_a_quantised_large_model_draws_nearly_the_same_for_good():
     assert not torch.equal(drawn, expected)
     assert (drawn - expected).norm() < 0.1 * expected.norm()
     assert sum(p.nbytes for p in pipe.transformer.small.parameters()) == size
-    with pytest.raises(EngineError, match="in int8 for good; load the pair again"):
+    with pytest.raises(EngineError, match="quantised to int8, which cannot be undone; load the pair again"):
         pipe.transformer.engine = Engine()
 
 

@@ -209,7 +209,9 @@ def test_the_large_model_as_its_own_small_one():
 def test_a_small_model_of_another_kind():
     pipe = pipeline()
     with refused(
-        PairError, "the small model is Linear, the large one SD3Transformer2DModel; give two of a kind", pipe=pipe
+        PairError,
+        "the small model is Linear, the large one SD3Transformer2DModel; give two models of the same class",
+        pipe=pipe,
     ):
         stitch(pipe, nn.Linear(1, 1))
 
@@ -370,7 +372,7 @@ def test_a_scheduler_swapped_after_stitching():
 
 def test_a_policy_that_the_scheduler_cannot_serve():
     pipe = stitched_pipeline("L2 S*", scheduler=DPMSolverMultistepScheduler(**FLOW, thresholding=True))
-    with refused(SchedulerError, "DPMSolverMultistepScheduler", EULER, "a program of whole steps", pipe=pipe):
+    with refused(SchedulerError, "DPMSolverMultistepScheduler", EULER, "a program without masks", pipe=pipe):
         pipe.transformer.policy = ADAPTIVE
 
 
@@ -398,7 +400,8 @@ def test_processors_replaced_before_stitching(replace):
     pipe = pipeline()
     replace(pipe.transformer)
     says = (
-        "the large transformer does not attend the stock way (transformer_blocks.0.attn.processor has a FusedJointAttn",
+        "the large transformer has attention processors that are not diffusers' own "
+        "(transformer_blocks.0.attn.processor has a FusedJointAttn",
         "`unfuse_qkv_projections()`",
         "`unload_ip_adapter()`",
         "`set_attn_processor(JointAttnProcessor2_0())`",
@@ -598,7 +601,7 @@ def test_a_pipeline_without_a_transformer_this_release_knows():
         StitchError, "has NoneType as its transformer; this release stitches pipelines of SD3Transformer2DModel"
     ):
         stitch(pipe, small())
-    with refused(StitchError, "Linear belongs to no family this release can stitch; it stitches SD3Transformer2DModel"):
+    with refused(StitchError, "Linear is not supported by this release; it stitches SD3Transformer2DModel"):
         family_of(nn.Linear(1, 1))
 
 

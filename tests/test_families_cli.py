@@ -162,9 +162,9 @@ def test_of_a_pair_that_draws_whole_steps_the_weights_are_told(folders, capsys):
         (
             "cogvideox",
             ["--policy", "L2 H1@0.3 S*"],
-            "CogVideoXTransformer3DModel draws whole steps only; use a program",
+            "with CogVideoXTransformer3DModel each step is drawn by one model; use a program",
         ),
-        ("cogvideox", ["--policy", "hybrid-stitch"], "hybrid-stitch asks for parts of a picture, and CogVideoXTransf"),
+        ("cogvideox", ["--policy", "hybrid-stitch"], "hybrid-stitch uses masks, and with CogVideoXTransf"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_before_anything_is_loaded(folders, name, words, said, capsys, monkeypatch):

@@ -140,5 +140,5 @@ def test_a_strangers_file_fetches_no_models(tmp_path, capsys, pair, monkeypatch)
     (tmp_path / "a.png").write_bytes(with_fields(pair=pair, small=f"{pair}-small", policy="large"))
     assert main(["generate", "--from", "a.png"]) == 2
     said = capsys.readouterr().err
-    assert "which this machine does not have; a picture's file fetches no models" in said
-    assert "name them yourself: --pair" in said
+    assert "which this machine does not have; models are never downloaded because a picture names them" in said
+    assert "if you trust them, add --pair" in said

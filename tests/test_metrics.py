@@ -331,7 +331,7 @@ def test_inputs_that_do_not_fit_are_refused(truth):
         metrics["PSNR"](truth, PROMPTS, large_pictures(truth[:7]))
     with pytest.raises(ScoreError, match=r"picture 0 is \(128, 128, 3\), its reference \(64, 128, 3\)"):
         metrics["PSNR"](truth[:1], PROMPTS[:1], large_pictures([truth[0][:64]]))
-    with pytest.raises(ScoreError, match="one picture is none"):
+    with pytest.raises(ScoreError, match="one picture is not enough"):
         metrics["KID-mini"](truth[:1], PROMPTS[:1], large_pictures(truth[:1]))
 
 

@@ -180,7 +180,7 @@ def test_contradictions_are_refused_before_anything_is_done(pipe, recipe, argume
 
 def test_a_request_without_a_recipe_calibrates_now_and_says_so_when_no_mask_serves_best():
     pipe = worded(pipeline())
-    with pytest.warns(StitchWarning, match="serves this request best, no mask does"):
+    with pytest.warns(StitchWarning, match="serves this request better than any plan with masks"):
         stitch(pipe, small(), closeness=1.0, prompts=("abc", "dog", "cab", "bed"), steps=4, size=(32, 32))
     assert str(pipe.transformer.policy) == "large"
     assert pipe("cab", output_type="latent", **pipe.transformer.call).images.shape[-1] == 16

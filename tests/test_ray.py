@@ -320,7 +320,7 @@ FLAGS = {"address": None, "num_workers": None, "gpus_per_worker": None, "collect
     ("on", "device", "flags", "said"),
     [
         ("rey", None, {}, "did you mean 'ray'"),
-        ("here", None, {"num_workers": 2}, "--num-workers was given; it is of a cluster: add --on ray"),
+        ("here", None, {"num_workers": 2}, "--num-workers is for a cluster: add --on ray"),
         ("ray", None, {"dry_run": True}, "leave --on ray out"),
         ("ray", "cuda:1", {}, "all of one kind: cpu or cuda"),
         ("ray", "cpu", {"gpus_per_worker": 1.0}, "leave one of them out"),

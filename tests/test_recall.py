@@ -175,7 +175,7 @@ def test_what_memory_cannot_be_measured_for_is_said_in_one_line(tmp_path, capsys
 
 
 def test_too_few_prompts_are_refused():
-    with pytest.raises(RecipeError, match="give 8 to 64, some of them near to each other"):
+    with pytest.raises(RecipeError, match="give 8 to 64, some of them similar to each other"):
         recalling.recall_of(
             Nobody(), Shades(), "x", ["1"], conditions=Conditions(width=8, height=8, steps=4, guidance=4.0)
         )
@@ -187,12 +187,12 @@ def test_too_few_prompts_are_refused():
 @pytest.mark.parametrize(
     ("recall", "words", "message"),
     [
-        (None, ("--remember", "kept"), "the recipe does not say how near a prompt must be to a picture drawn before; "
+        (None, ("--remember", "kept"), "the recipe does not say how similar an earlier picture must be to a prompt; "
                                        "`hybridstitch calibrate --memory --out recipe.json` measures it"),
         (RECALL, ("--remember", "kept", "--remember-clip", "some/clip"), "was measured with mini, whose"),
         (RECALL, ("--remember-clip", "mini"), "without --remember"),
         (RECALL, ("--remember", "recipe.json"), "pictures cannot be remembered in recipe.json"),
-        (Recall(clip="mini", policy="small", bands=()), ("--remember", "kept"), "is good enough to start from"),
+        (Recall(clip="mini", policy="small", bands=()), ("--remember", "kept"), "of this pair good enough to start"),
         (RECALL, ("--remember", "kept", "--remember-most", "0"), "remember_most=0 was given"),
     ],
 )  # fmt: skip

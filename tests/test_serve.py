@@ -369,7 +369,7 @@ def test_hostile_pictures_are_refused_at_once(here):
     text = httpx.post(
         f"{here.url}/v1/images/edits", data={"prompt": "a dog", "image": "http://x/y.png"}, files={"mask": b""}
     )
-    assert "addresses are not fetched" in text.json()["error"]["message"]
+    assert "URLs are not fetched" in text.json()["error"]["message"]
     plain = httpx.post(f"{here.url}/v1/images/edits", json={"prompt": "a dog"})
     assert plain.status_code == 415
     odd = httpx.post(
@@ -402,7 +402,7 @@ def test_a_page_of_another_site_cannot_call_this_machine(here):
         (("--recipe", "a.json", "--recipe", "b.json"), "--recipe was given 2 times, and a server on one machine"),
         (("--pairs-per-replica", "2"), "--pairs-per-replica 2 was given; it is of several recipes"),
         (("--port", "99999"), "port=99999 was given"),
-        (("--host", "203.0.113.7", "--port", "0"), "cannot be listened to"),
+        (("--host", "203.0.113.7", "--port", "0"), "cannot listen on"),
     ],
 )
 def test_what_cannot_be_served_is_said_in_one_line(words, message, mini):

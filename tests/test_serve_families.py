@@ -136,7 +136,9 @@ def test_what_begins_and_goes_on_alike_is_drawn_in_one_call():
 
 def test_a_pair_that_draws_from_noise_only_says_so():
     row = pipelines.PIPELINES["flux2"].here()
-    with pytest.raises(PairError, match=r"Flux2Pipeline draws from noise only; a pair of Stable Diffusion 3, FLUX"):
+    with pytest.raises(
+        PairError, match=r"Flux2Pipeline has no image-to-image here; use a pair of Stable Diffusion 3, FLUX"
+    ):
         Pipes(row.stitched()).of(Edit(picture=b"", mask=None, strength=0.5))
 
 

@@ -141,7 +141,7 @@ def test_a_picture_is_drawn_seen_on_its_way_explained_and_compared(here, browser
     find("seed").send_keys("3")
     slider = find("speed")
     before = find("point").text
-    assert "as the server was told" in before
+    assert "the server’s default" in before
     slider.send_keys(Keys.END)
     assert "the large model alone" in find("point").text
     prompt.send_keys(Keys.CONTROL + Keys.ENTER)  # draw, by keyboard

@@ -99,7 +99,7 @@ def test_other_steps_than_measured_are_noted(found):
     "asked", [{"speed": 2.0, "closeness": 0.9}, {"speed": 2.0, "quality": "low"}, {"policy": "large", "closeness": 0.9}]
 )
 def test_what_decides_the_same_excludes_each_other(found, asked):
-    with pytest.raises(Refusal, match="the one decides the other") as refused:
+    with pytest.raises(Refusal, match="each determines the others") as refused:
         meant(points(found), **asked)
     assert refused.value.status == 422
 

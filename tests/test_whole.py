@@ -85,11 +85,13 @@ def test_whole_steps(piped, policy):
 def test_masks_are_refused_with_the_reason(piped):
     pipe = piped.build()
     before = pipe.transformer
-    with pytest.raises(StitchError, match=rf"{piped.kind} draws whole steps only; use a program of L, S and -"):
+    with pytest.raises(
+        StitchError, match=rf"with {piped.kind} each step is drawn by one model; use a program of L, S and -"
+    ):
         stitch(pipe, piped.transformer(1), "L2 H1@0.3 S*")
     assert pipe.transformer is before
     stitch(pipe, piped.transformer(1), "L2 S*")
-    with pytest.raises(StitchError, match="draws whole steps only"):
+    with pytest.raises(StitchError, match="each step is drawn by one model"):
         pipe.transformer.policy = "hybrid-stitch"
     assert str(pipe.transformer.policy) == "schedule:program=L2 S*"
 
@@ -143,7 +145,7 @@ def test_two_experts_and_one_small_model_are_one_run():
 
 def test_two_experts_draw_no_masks():
     piped = PIPELINES["wan-2.2"]
-    says = "this pipeline draws with two large models, whose keys and values are not each other's"
+    says = "this pipeline has two large models, which cannot share keys and values"
     with pytest.raises(StitchError, match=says):
         stitch(piped.build(), piped.transformer(1), "L2 H2@0.3 S*")
     pipe = piped.build()
@@ -156,10 +158,10 @@ def test_two_experts_draw_no_masks():
 def test_two_experts_of_two_kinds_are_refused():
     piped = PIPELINES["wan-2.2"]
     pipe = piped.build(transformer_2=PIPELINES["wan-vace"].transformer(0))
-    with pytest.raises(PairError, match="the large one WanVACETransformer3DModel; give two of a kind"):
+    with pytest.raises(PairError, match="the large one WanVACETransformer3DModel; give two models of the same class"):
         stitch(pipe, piped.transformer(1), "large")
     assert type(pipe.transformer).__name__ == piped.kind
     other = piped.stitched()
     other.transformer_2 = pipe.transformer_2
-    with pytest.raises(StitchError, match="its transformer_2 WanVACETransformer3DModel; two experts of one kind"):
+    with pytest.raises(StitchError, match="its transformer_2 WanVACETransformer3DModel; both experts must be"):
         other.transformer.follow(other)

@@ -98,7 +98,7 @@ def test_embeddings_of_the_caller_are_remembered_or_refused():
     stitch(large, small, "small")
     told_large, told_small = (pipe.encode_prompt(PROMPTS, max_sequence_length=TEXT)[:2] for pipe in (pair()[0], small))
     mine = dict(zip(("prompt_embeds", "pooled_prompt_embeds"), told_large, strict=True))
-    with pytest.raises(StitchError, match=r"has no encoding of its own for this encoder_hidden_states.*remember"):
+    with pytest.raises(StitchError, match=r"there is no encoding by them for this encoder_hidden_states.*remember"):
         draw(large, prompt=None, **mine, negative_prompt=None)
     large.transformer.words.remember(told_large, told_small)
     expected = draw(small, negative_prompt=None)

@@ -27,7 +27,7 @@ def commands() -> str:
     lines = [
         "# Commands",
         "",
-        "Every command with every option, as the code has them. How they are used, with outputs: "
+        "Every command with every option; this page is generated from the code. How to use them, with outputs: "
         "[The command line](../cli.md).",
     ]
     for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
@@ -72,9 +72,10 @@ def policies() -> str:
     lines = [
         "# Policies and presets",
         "",
-        "Written from the code. A policy is given as an object (`hybridstitch.HybridStitch(masks=(0.2,))`) or as text: "
-        "`NAME:option=value,option=value`, several numbers of one option separated by `/`. A *program* such as "
-        '`"L10 H15@0.3 S25"` is the policy `schedule`. Which to choose: [Choose a policy](../howto/policy.md).',
+        "This page is generated from the code. Give a policy as an object (`hybridstitch.HybridStitch(masks=(0.2,))`) "
+        "or as text: `NAME:option=value,option=value`, several numbers of one option separated by `/`. A *program* "
+        'such as `"L10 H15@0.3 S25"` is the policy `schedule`. Which one to choose: '
+        "[Choose a policy](../howto/policy.md). D, stages and other words: [Glossary](../glossary.md).",
         "",
         "## Policies",
     ]
@@ -89,9 +90,9 @@ def policies() -> str:
         "",
         "## Presets",
         "",
-        "A preset is a policy by name. The paper's rows carry the paper's figures; their thresholds belong to Stable "
-        "Diffusion 3.5 large with 3 medium at 768², 50 steps. `pipe.transformer.call` has steps and noise levels of "
-        "those that are made for some.",
+        "A preset is a policy with a name. Presets of the paper's methods are shown with the paper's numbers; their "
+        "thresholds were chosen for Stable Diffusion 3.5 large with 3 medium at 768², 50 steps. Some presets are made "
+        "for certain steps and noise levels; `pipe.transformer.call` has these.",
         "",
         "| name | policy | made for | the paper: speed, FID, CLIP, LPIPS |",
         "|---|---|---|---|",

@@ -1,7 +1,7 @@
-"""Everything this library raises on purpose: what was found, what was expected, and the way out.
+"""Every error that this library raises on purpose. The message says what was found, what was expected, and what to do.
 
-All errors derive from `HybridStitchError`; those about a value also from `ValueError`, those about a moment in
-the life of a run also from `RuntimeError`, so that callers who know nothing of this library still catch them.
+All errors derive from `HybridStitchError`. Errors about a value also derive from `ValueError`, those about the state of
+a run from `RuntimeError`, so that callers who know nothing of this library still catch them.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ class PolicyError(HybridStitchError, ValueError):
 
 
 class PairError(HybridStitchError, ValueError):
-    """Two models that do not speak the same language."""
+    """Two models that cannot draw together, or that cannot be found or loaded."""
 
 
 class EngineError(HybridStitchError, ValueError):
@@ -37,11 +37,11 @@ class RunError(HybridStitchError, RuntimeError):
 
 
 class BusyError(HybridStitchError, RuntimeError):
-    """A folder that another process is working in."""
+    """A folder that another process is using."""
 
 
 class ServeError(HybridStitchError, RuntimeError):
-    """A server that cannot begin."""
+    """A server that cannot start."""
 
 
 class TraceError(HybridStitchError, ValueError):

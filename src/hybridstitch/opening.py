@@ -1,4 +1,4 @@
-"""The doors to a pair, `stitch`, `unstitch` and `open_pair`, with a speed, closeness or recipe in place of a policy.
+"""`stitch`, `unstitch` and `open_pair`, which also take a speed, closeness or recipe in place of a policy.
 
     stitch(pipe, small=…, speed=1.8)              measures the pair first (minutes), then serves the request
     open_pair(recipe="recipe.json", speed=1.8)    serves it from what was measured
@@ -58,7 +58,7 @@ def stitch(
         speed: instead of a policy: how many times as fast as the large model, see `recipe.Recipe`.
         closeness: instead of a policy: how close to the large model's picture, 0 to 1.
         recipe: what `calibrate` found, or its file; without one a request calibrates now, which takes minutes.
-        prompts: of that calibration: 4 to 16, of the kind that will be drawn; default: eight of ours.
+        prompts: of that calibration: 4 to 16, of the kind that will be drawn; default: eight built-in ones.
         steps: of the large model's picture that everything is compared with; default 50.
         guidance: guidance scale; default 4.
         size: width and height in pixels; default: the pipeline's own.
@@ -67,8 +67,9 @@ def stitch(
         options: for `from_pretrained`, where `small` is loaded.
 
     Raises:
-        HybridStitchError: the models do not fit, the pipeline is not supported, the policy, engine or recipe cannot be
-            used, or the request not be served; says why, and what would do. The pipeline is then as it was.
+        HybridStitchError: the models do not fit together, the pipeline is not supported, the policy, engine or recipe
+            cannot be used, or the request cannot be served; says why, and what would work. The pipeline is then as it
+            was.
     """
     decided = None if policy is DEFAULT else policy
     asked = _asked(
@@ -115,8 +116,8 @@ def open_pair(
         small: as in `stitch`; not given for a saved pair or "mini".
         policy: which model draws what; default: the saved pair's, or `HybridStitch()`.
         engine: as in `stitch`.
-        speed: as in `stitch`; the miniature pair brings a recipe, and calibrates only where prompts, steps, guidance or
-            size are given.
+        speed: as in `stitch`; the miniature pair comes with a recipe, and calibrates only where prompts, steps,
+            guidance or size are given.
         closeness: as in `stitch`.
         recipe: as in `stitch`.
         prompts: as in `stitch`.
@@ -228,8 +229,8 @@ def _asked(
     given = {name: value for name, value in calibration.items() if value is not None}
     if policy is not None and named:
         raise RecipeError(
-            f"policy={as_preset(policy).name!r} and {named[0]}={str(requests[named[0]])!r} were given; the one decides "
-            "the other: give one"
+            f"policy={as_preset(policy).name!r} and {named[0]}={str(requests[named[0]])!r} were given; each "
+            "determines the other: give one of the two"
         )
     check_request(speed=speed, closeness=closeness)
     if given and (not named or recipe is not None):
@@ -255,7 +256,7 @@ def _calibrated(pipe: Any, asked: dict[str, Any]) -> Recipe:
         found = calibrate(pipe, on_progress=on_progress, **setting)
     point = found.at()
     if point.kind != "region mask":
-        _warn(f"{point.name} serves this request best, no mask does: {found.verdict[0]}")
+        _warn(f"{point.name} serves this request better than any plan with masks: {found.verdict[0]}")
     return found
 
 

@@ -42,7 +42,7 @@ class Copy:
         try:
             fsspec.url_to_fs(url)
         except Exception as error:  # another package's words: of a protocol, of what to install, of credentials
-            raise JobsError(f"{url} is no address that can be reached from here: {in_one_line(error, 300)}") from error
+            raise JobsError(f"{url} cannot be reached: {in_one_line(error, 300)}") from error
         return cls(url)
 
     def sizes(self) -> dict[str, int]:
@@ -129,5 +129,5 @@ class Copy:
         except Exception as error:
             raise WorkError(
                 f"{self.url} cannot be {how} ({type(error).__name__}: {in_one_line(error, 300)}); what is drawn is "
-                "kept: mend that, and run the same command again"
+                "kept: fix that, and run the same command again"
             ) from error

@@ -114,7 +114,7 @@ def read(out: Path) -> tuple[list[ManifestRow], int]:
         try:
             *lines, _torn = shard.read_bytes().split(b"\n")
         except OSError as error:
-            raise JobsError(f"{shard} cannot be read ({error.strerror}); mend its rights, or remove it") from error
+            raise JobsError(f"{shard} cannot be read ({error.strerror}); fix its permissions, or remove it") from error
         for line in filter(None, lines):
             try:
                 row = json.loads(line)

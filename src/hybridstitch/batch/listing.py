@@ -102,7 +102,7 @@ def _job(where: str, row: Mapping[str, Any], defaults: Defaults) -> Job:
     prompt, negative = row.get("prompt", ""), row.get("negative", defaults.negative)
     for name, value in (("prompt", prompt), ("negative", negative)):
         if not isinstance(value, str):
-            raise JobsError(f"{where}: {name} is {value!r}; it is a text")
+            raise JobsError(f"{where}: {name} is {value!r}; it must be text")
     if not prompt.strip():
         raise JobsError(f"{where} has no prompt; say what to draw")
     size = row.get("size")
@@ -159,7 +159,7 @@ def _size(where: str, value: Any) -> tuple[int, int]:
 def _whole(where: str, name: str, value: Any, least: int) -> int:
     text = str(value).strip()
     if isinstance(value, bool) or not re.fullmatch(r"\d{1,19}", text) or not least <= int(text) < 2**63:
-        raise JobsError(f"{where}: {name} is {value!r}; it is a whole number from {least} on")
+        raise JobsError(f"{where}: {name} is {value!r}; it must be a whole number of at least {least}")
     return int(text)
 
 
@@ -169,7 +169,7 @@ def _number(where: str, name: str, value: Any) -> float:
     except (TypeError, ValueError):
         number = float("nan")
     if not isfinite(number):
-        raise JobsError(f"{where}: {name} is {value!r}; it is a number")
+        raise JobsError(f"{where}: {name} is {value!r}; it must be a number")
     return number
 
 
@@ -177,13 +177,13 @@ def _noise(where: str, row: Mapping[str, Any]) -> tuple[float | None, tuple[floa
     """The shift and the free levels that a row gives; levels are a list, or text with spaces in between."""
     shift = _number(where, "shift", row["shift"]) if "shift" in row else None
     if shift is not None and shift <= 0:
-        raise JobsError(f"{where}: shift is {row['shift']!r}; it is a number above 0")
+        raise JobsError(f"{where}: shift is {row['shift']!r}; it must be a number above 0")
     given = row.get("levels")
     if given is None:
         return shift, None
     levels = given.split() if isinstance(given, str) else given
     if not isinstance(levels, list) or not levels:
-        raise JobsError(f"{where}: levels is {given!r}; it is a list of numbers, one a step")
+        raise JobsError(f"{where}: levels is {given!r}; it must be a list of numbers, one for each step")
     return shift, tuple(_number(where, "levels", level) for level in levels)
 
 

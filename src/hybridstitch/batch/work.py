@@ -248,4 +248,4 @@ def check_device(error: Exception) -> None:
 
     said = str(error)
     if (isinstance(error, torch.AcceleratorError) or "CUDA error:" in said) and "out of memory" not in said:
-        raise DeviceLost(f"its device answers nothing any more ({said.splitlines()[0]})") from error
+        raise DeviceLost(f"its device no longer responds ({said.splitlines()[0]})") from error

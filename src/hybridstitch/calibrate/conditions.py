@@ -178,7 +178,7 @@ def native_size(pipe: Any) -> Size:
     """
     native = limits_of(pipe).native
     if native is None:
-        raise RecipeError(f"{type(pipe).__name__} names no size of its own; give one")
+        raise RecipeError(f"{type(pipe).__name__} has no default size; give one")
     return native
 
 

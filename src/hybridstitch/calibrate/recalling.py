@@ -65,8 +65,8 @@ def recall_of(
         pipe: a stitched pipeline that has an image-to-image one beside it.
         tower: a CLIP.
         clip: its name, for the recipe.
-        prompts: 8 to 64, some of them near to each other, as those that will be drawn. Default: scenes of the miniature
-            world for the miniature pair, else everyday ones.
+        prompts: 8 to 64, some of them similar to each other, as those that will be drawn. Default: scenes of the
+            miniature world for the miniature pair, else everyday ones.
         conditions: of the recipe.
         seed: of the noise.
         on_progress: told the share of the work that is done, and what is being done.
@@ -78,8 +78,8 @@ def recall_of(
     prompts = tuple(related_prompts(pipe) if prompts is None else prompts)
     if not FEWEST <= len(prompts) <= MOST:
         raise RecipeError(
-            f"{len(prompts)} prompts were given to measure with what pictures drawn before are good for; give "
-            f"{FEWEST} to {MOST}, some of them near to each other"
+            f"{len(prompts)} prompts were given to measure the reuse of earlier pictures; give "
+            f"{FEWEST} to {MOST}, some of them similar to each other"
         )
     drawer = _Drawer(pipe, beside(pipe, "Img2Img"), conditions, seed)
     pictures = []

@@ -26,7 +26,7 @@ def inspect(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Say how a picture was drawn."""
+    """Show how a picture was drawn."""
     metadata = read(file)
     if as_json:
         print(json.dumps(metadata.to_json()))
@@ -42,12 +42,12 @@ def inspect(
 
 def policies(
     recipe: Annotated[
-        Path | None, typer.Option("--recipe", metavar="FILE", help="Those that a calibration found instead.")
+        Path | None, typer.Option("--recipe", metavar="FILE", help="List what this recipe serves instead.")
     ] = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """List policies with their options, and the paper's methods by name; or what a recipe serves."""
+    """List policies, their options and presets; with --recipe, what a recipe serves."""
     if recipe is not None:
         _served(recipe, as_json)
         return
@@ -93,14 +93,14 @@ def _served(file: Path, as_json: bool) -> None:
 
 
 def scene(
-    caption: Annotated[str | None, typer.Argument(help="A caption of the miniature world.", show_default=False)] = None,
+    caption: Annotated[str | None, typer.Argument(help="A caption for the miniature pair.", show_default=False)] = None,
     out: Out = Path("out"),
-    words: Annotated[bool, typer.Option("--words", help="List every word the world knows.")] = False,
+    words: Annotated[bool, typer.Option("--words", help="List every word that captions may use.")] = False,
     examples: Annotated[int, typer.Option("--examples", metavar="N", min=0, help="List captions to try.")] = 0,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Draw the true picture of a caption of the miniature world, or say which word it does not know."""
+    """Render the true picture of a caption for the miniature pair, or say which word it does not know."""
     from ..mini.scenes import CaptionError, Scene, heldout_prompts
     from ..mini.words import vocabulary
 
@@ -133,7 +133,7 @@ def doctor(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Say what is installed, what is missing, and the command that mends it; with --pair, what memory a pair needs."""
+    """Check what is installed, and say how to fix what is not; with --pair, say how much memory a pair needs."""
     say.hush()
     if pair is not None:
         _memory(pair, small, size, frames, 1 if batch is None else batch, device, dtype, as_json)

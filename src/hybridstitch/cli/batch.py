@@ -34,7 +34,9 @@ Devices = Annotated[
     str | None,
     typer.Option("--device", help="One or several, as cuda:0,cuda:1; one process each.", show_default="all there are"),
 ]
-Verify = Annotated[bool, typer.Option("--verify", help="Hash every picture that is there; draw damaged ones again.")]
+Verify = Annotated[
+    bool, typer.Option("--verify", help="Check the hash of every existing picture; draw damaged ones again.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Predict time and disk; write nothing.")]
 Sampled = Annotated[int | None, typer.Option("--n", help="How many images of a captions file.", show_default="all")]
 CaptionsSeed = Annotated[
@@ -78,7 +80,7 @@ def batch(
     as_json: flags.AsJson = False,
     debug: flags.Debug = False,
 ) -> None:
-    """Draw a list of jobs into a folder; run again, it goes on where it was stopped.
+    """Draw a list of jobs into a folder; the same command resumes it.
 
     hybridstitch batch jobs.jsonl --out pictures
     """
@@ -123,7 +125,7 @@ def batch(
     by_id = {setting.id_of(job): job for job in found.jobs}
     twice = len(found.jobs) - len(by_id)
     if twice:
-        say.line("note", f"{twice} of {len(found.jobs)} jobs ask for a picture that another asks for; it is drawn once")
+        say.line("note", f"{twice} of {len(found.jobs)} jobs repeat another job; each picture is drawn once")
     studio = JobStudio(
         named=named.from_anywhere(), policy=defaults.policy, dtype=asked.dtype, engine=engine, served=served,
         models=setting.models if place.ray else None,

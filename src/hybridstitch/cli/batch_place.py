@@ -37,12 +37,11 @@ GpusPerWorker = Annotated[
     float | None,
     typer.Option("--gpus-per-worker", min=0, help="GPUs of each worker.", show_default="1, or 0 on CPUs"),
 ]
-Collect = Annotated[bool, typer.Option("--collect", help="Workers send pictures back, as they do not see the folder.")]
-COPY_HELP = "Copy the folder there as it grows: s3://…, or any other that fsspec knows."
+Collect = Annotated[bool, typer.Option("--collect", help="Workers send pictures back; they need no shared folder.")]
 CopyTo = Annotated[
     str | None,
     typer.Option(
-        "--copy-to", metavar="URL", help="Copy the folder there as it grows: s3://…, or any other that fsspec knows."
+        "--copy-to", metavar="URL", help="Keep a copy of the folder there: s3://…, or any other store of fsspec's."
     ),
 ]
 
@@ -95,7 +94,7 @@ class WorkPlace:
         if on == "here":
             flag = next((flag for flag, there in given.items() if there), None)
             if flag is not None:
-                raise BadInput(f"{flag} was given; it is of a cluster: add --on ray")
+                raise BadInput(f"{flag} is for a cluster: add --on ray")
             return cls(ray=False, devices=() if device is None else devices_of(device))
         if "ray" in missing("ray"):
             raise BadInput(f"--on ray needs ray, which is not installed: {install('ray')}")

@@ -22,7 +22,10 @@ SHOWN = 5  # failed jobs told of one by one
 def tell_found(found: folder.Found, out: Path, apart: Sequence[str]) -> None:
     """What is amiss in a folder that is resumed."""
     if apart:
-        say.line("note", f"{out} was drawn in another setting ({'; '.join(apart)}); its pictures stay, as others")
+        say.line(
+            "note",
+            f"{out} was drawn in another setting ({'; '.join(apart)}); its pictures are kept beside the new ones",
+        )
     if found.damaged_lines:
         say.warn(f"{found.damaged_lines} lines of {out / ledger.FOLDER} are damaged and were skipped")
     for place, (key, what) in enumerate(found.broken.items()):

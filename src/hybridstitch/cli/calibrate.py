@@ -34,7 +34,9 @@ def calibrate(
     small: flags.Small = None,
     prompts: Annotated[
         Path | None,
-        typer.Option("--prompts", metavar="FILE", help="4 to 16 prompts, one a line.", show_default="eight of ours"),
+        typer.Option(
+            "--prompts", metavar="FILE", help="4 to 16 prompts, one a line.", show_default="eight built-in ones"
+        ),
     ] = None,
     speed: flags.Speed = None,
     closeness: flags.Closeness = None,
@@ -44,12 +46,12 @@ def calibrate(
             "--minutes",
             metavar="M",
             min=0,
-            help="How long to search; ends early once that finds nothing.",
-            show_default="6, or 2 for a request",
+            help="How long to search; ends earlier when nothing better is found.",
+            show_default="6, or 2 with --speed or --closeness",
         ),
     ] = None,
     steps: Annotated[
-        int, typer.Option("--steps", help="Steps of the large model's picture, which all is compared with.")
+        int, typer.Option("--steps", help="Steps of the large model's picture that all others are compared with.")
     ] = STEPS,
     size: flags.Size = None,
     frames: flags.Frames = None,
@@ -59,11 +61,12 @@ def calibrate(
         "recipe.json"
     ),
     card: Annotated[
-        Path | None, typer.Option("--card", metavar="DIR", help="Also write a model card's folder, without weights.")
+        Path | None,
+        typer.Option("--card", metavar="DIR", help="Also write a folder with a model card, without weights."),
     ] = None,
     memory: Annotated[
         bool,
-        typer.Option("--memory", help="Add to the recipe at --out what `serve --remember` needs; its settings hold."),
+        typer.Option("--memory", help="Measure what `serve --remember` needs, and add it to the recipe at --out."),
     ] = False,
     remember_clip: flags.RememberClip = None,
     on: On = "here",
@@ -79,7 +82,7 @@ def calibrate(
     as_json: flags.AsJson = False,
     debug: flags.Debug = False,
 ) -> None:
-    """Measure a pair once; then ask it for a speed or a closeness instead of thresholds.
+    """Measure a pair once, and then ask for a speed, or for a closeness to the large model's pictures.
 
     hybridstitch calibrate --speed 1.8 --out recipe.json
     """
@@ -119,7 +122,7 @@ def calibrate(
     named.check_text(labelled)
     state = out.with_name(f".{out.stem}{STATE}")
     if state.is_file() and not as_json:
-        say.line("note", f"{state} holds an unfinished calibration; it goes on if it is of the same")
+        say.line("note", f"{state} holds an unfinished calibration; it is resumed if it has the same settings")
     recipe = _search(
         named,
         asked,

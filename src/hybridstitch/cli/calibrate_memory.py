@@ -101,7 +101,7 @@ def _tell(recipe: "Recipe", out: Path) -> None:
         )
     if not recipe.recall.bands:
         console.print(
-            "no picture drawn before keeps 95 % of the large model's CLIP score: nothing to remember them for"
+            "no earlier picture keeps 95 % of the large model's CLIP score, so `serve --remember` would not reuse any"
         )
     console.print(f"recipe: {out}")
     console.print(f"serve by it: hybridstitch serve --recipe {out} --remember DIR")

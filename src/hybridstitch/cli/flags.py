@@ -85,11 +85,11 @@ Kv = Annotated[
     Option(
         "--kv",
         metavar="DTYPE",
-        help="What masks keep keys and values in: same (as the models), bfloat16, float16 or float8.",
+        help="Dtype of the keys and values kept for masks: same (as the models), bfloat16, float16 or float8.",
         show_default="same",
     ),
 ]
-KvHost = Annotated[bool, Option("--kv-host", help="Keep keys and values in the host's memory.")]
+KvHost = Annotated[bool, Option("--kv-host", help="Keep these keys and values in the host's memory.")]
 ImagesPerCall = Annotated[
     int,
     Option(
@@ -105,7 +105,7 @@ Source = Annotated[
 Metadata = Annotated[bool, Option("--metadata/--no-metadata", help="Write into the PNG how it was drawn.")]
 RecipeFile = Annotated[
     Path | None,
-    Option("--recipe", metavar="FILE", help="Draw by what `hybridstitch calibrate` found: policy, steps and size."),
+    Option("--recipe", metavar="FILE", help="Use what `hybridstitch calibrate` found: its policy, steps and size."),
 ]
 Speed = Annotated[float | None, Option("--speed", metavar="X", help="How many times as fast as the large model.")]
 Closeness = Annotated[
@@ -116,7 +116,7 @@ RememberClip = Annotated[
     Option(
         "--remember-clip",
         metavar="ID",
-        help="The CLIP that finds pictures drawn before: mini, a folder or a hub id.",
+        help="The CLIP model that finds similar earlier pictures: mini, a folder or a hub id.",
         show_default="mini for the miniature pair",
     ),
 ]

@@ -16,10 +16,12 @@ from . import flags, say
 from .asked import BadInput, writable
 from .batch_place import CopyTo, copy_at
 
-Folder = Annotated[Path, typer.Argument(help="Of `hybridstitch batch`.", show_default=False)]
+Folder = Annotated[Path, typer.Argument(help="A folder of `hybridstitch batch`.", show_default=False)]
 To = Annotated[str, typer.Option("--to", metavar=" | ".join(FORMATS), help="The format.")]
 PerShard = Annotated[int, typer.Option("--per-shard", metavar="N", min=1, help="Pictures in each shard.")]
-WithoutMissing = Annotated[bool, typer.Option("--without-missing", help="Pack what is there, where not all is.")]
+WithoutMissing = Annotated[
+    bool, typer.Option("--without-missing", help="Leave out missing pictures instead of refusing.")
+]
 
 
 def pack(
@@ -32,7 +34,7 @@ def pack(
     as_json: flags.AsJson = False,
     debug: flags.Debug = False,
 ) -> None:
-    """Pack the pictures of a batch into shards; run again, it goes on where it was stopped.
+    """Pack the pictures of a batch into shards; the same command resumes it.
 
     hybridstitch pack pictures --to webdataset --out shards
     """

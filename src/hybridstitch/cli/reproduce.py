@@ -52,10 +52,10 @@ Calibrate = Annotated[
 Real = Annotated[Path | None, typer.Option("--real", metavar="DIR", help="Real pictures, for FID and KID.")]
 Weights = Annotated[
     list[str] | None,
-    typer.Option("--weights", metavar="NAME=PATH", help="Weights of scores: inception, clip or lpips.",
+    typer.Option("--weights", metavar="NAME=PATH", help="Weights file of a score: inception, clip or lpips.",
                  show_default="downloaded"),
 ]  # fmt: skip
-Mixed = Annotated[bool, typer.Option("--mixed", help="Go on in a folder that another commit began.")]
+Mixed = Annotated[bool, typer.Option("--mixed", help="Continue a folder that another commit began.")]
 
 
 def reproduce(
@@ -83,7 +83,7 @@ def reproduce(
     out: flags.Out = Path("reproduction"),
     debug: flags.Debug = False,
 ) -> None:
-    """Draw, time and score the paper's tables and figures; run again, it goes on where it was stopped.
+    """Draw, time and score the paper's tables and figures on any pair; the same command resumes it.
 
     hybridstitch reproduce all --pair mini --n 16 --out reproduction
     """

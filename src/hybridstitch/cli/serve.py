@@ -1,4 +1,4 @@
-"""`hybridstitch serve`: a pair behind an address."""
+"""`hybridstitch serve`: a pair over HTTP."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -43,25 +43,28 @@ PairsPerReplica = Annotated[
 ]
 Together = Annotated[
     int,
-    Option("--images-per-call", metavar="N", min=1, help="Pictures of one kind drawn in one call, if that is quicker."),
+    Option(
+        "--images-per-call", metavar="N", min=1, help="Draw up to N pictures with equal settings at once, if faster."
+    ),
 ]
 MaxWait = Annotated[
     float | None,
     Option("--max-wait", metavar="S", help="Refuse requests that would wait longer.", show_default="60 seconds"),
 ]
 Timeout = Annotated[
-    float | None, Option("--timeout", metavar="S", help="Give up a request after so long.", show_default="600 seconds")
+    float | None, Option("--timeout", metavar="S", help="Cancel a request after this time.", show_default="600 seconds")
 ]
 Target = Annotated[
     float | None,
-    Option("--target-seconds", metavar="S", help="Under load, draw faster to keep this; needs a recipe."),
+    Option("--target-seconds", metavar="S", help="Under load, draw faster to answer in this time; needs a recipe."),
 ]
 Floor = Annotated[
-    float | None, Option("--floor", metavar="Y", help="Never go below this closeness for it.", show_default="0.9")
+    float | None,
+    Option("--floor", metavar="Y", help="Lowest closeness that --target-seconds may choose.", show_default="0.9"),
 ]
 Remember = Annotated[
     Path | None,
-    Option("--remember", metavar="DIR", help="Keep pictures there, and draw on from one that is near to a prompt."),
+    Option("--remember", metavar="DIR", help="Keep pictures there, and start from one that is similar to a prompt."),
 ]
 RememberMost = Annotated[
     int | None,
@@ -105,7 +108,7 @@ def serve(
     log_prompts: LogPrompts = False,
     debug: flags.Debug = False,
 ) -> None:
-    """Serve a pair: OpenAI's image API, a page to draw on, a queue that refuses in time.
+    """Serve a pair over HTTP: OpenAI's image API, a web page, a queue that refuses what would wait too long.
 
     hybridstitch serve
     """
@@ -214,18 +217,18 @@ def _recall(settings: Any, recipe: "Recipe | None", clip: str | None) -> "Recall
     if recipe is None or recipe.recall is None:
         lacks = "there is no recipe" if recipe is None else "the recipe does not say"
         raise BadInput(
-            f"--remember {settings.remember} was given, and {lacks} how near a prompt must be to a picture drawn "
-            f"before; {measure} measures it, then serve with --recipe recipe.json"
+            f"--remember {settings.remember} was given, and {lacks} how similar an earlier picture must "
+            f"be to a prompt; {measure} measures it, then serve with --recipe recipe.json"
         )
     if clip not in (None, recipe.recall.clip):
         raise BadInput(
             f"--remember-clip {clip} was given, and the recipe was measured with {recipe.recall.clip}, whose numbers "
-            f"are its own; leave --remember-clip out, or measure: {measure} --remember-clip {clip}"
+            f"hold for no other; leave --remember-clip out, or measure: {measure} --remember-clip {clip}"
         )
     if not recipe.recall.bands:
         raise BadInput(
-            f"--remember {settings.remember} was given, and of this pair no picture drawn before is good enough to "
-            "start from, as calibration found; leave --remember out"
+            f"--remember {settings.remember} was given, and calibration found no earlier picture of this pair good "
+            "enough to start from; leave --remember out"
         )
     return recipe.recall
 

@@ -107,7 +107,7 @@ class ServeOpener:
 
         if not has_beside(pipe):
             raise BadInput(
-                f"--remember was given, and {type(pipe).__name__} draws from noise only; leave --remember out, or "
+                f"--remember needs image-to-image, which {type(pipe).__name__} has not here; leave --remember out, or "
                 f"serve a pair of {KNOWN}"
             )
         return Keeper(

@@ -50,7 +50,7 @@ class Served:
         first = asked[0] if file is None else "--recipe"
         for name, other in (("--policy", policy), ("--from", source)):
             if other is not None:
-                raise BadInput(f"{first} and {name} were given; each says who draws what: give one")
+                raise BadInput(f"{first} and {name} were given; each decides who draws what: give one of the two")
         check_request(speed=speed, closeness=closeness)
         recipe = brought(pair) if file is None else Recipe.load(file)
         if recipe is None:

@@ -25,7 +25,7 @@ def picture_layer(file: Path, *, pair: str | None, small: str | None) -> tuple[M
         if absent:
             names = " ".join(filter(None, (metadata.pair, metadata.small)))
             raise PictureError(
-                f"{file} names {' and '.join(absent)}, which this machine does not have; a picture's file fetches no "
-                f"models: if you trust them, name them yourself: --pair {names}"
+                f"{file} names {' and '.join(absent)}, which this machine does not have; models are never "
+                f"downloaded because a picture names them: if you trust them, add --pair {names}"
             )
     return metadata, layer

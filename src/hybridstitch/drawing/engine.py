@@ -1,4 +1,4 @@
-"""How the two models are run: compiled, captured, rounded, moved. Who draws what is the policy's business.
+"""How the two models are run: compiled, captured, rounded, moved. Which of them draws what, the policy decides.
 
     stitch(pipe, small=…, engine=Engine(compile="whole", snap=64))
     pipe.transformer.engine = Engine()          eager again, from the next run on
@@ -27,10 +27,11 @@ class Engine:
         graphs: capture compiled models in CUDA graphs; their keys and values stay allocated between pictures.
         snap: K, the number of drawn tokens, is rounded to a multiple of this, so that few graphs are needed.
         kv: dtype of the kept keys and values; "same" as the models', "float8" with a scale for each token and head.
-        kv_host: keys and values lie in the host's memory, pinned, and come back a layer ahead.
-        offload: the large model leaves the GPU after its last stroke and comes back once the picture is decoded.
+        kv_host: keys and values are kept in the host's pinned memory, and fetched to the GPU one layer ahead.
+        offload: the large model leaves the GPU after its last step and returns once the picture is decoded.
         quantise: the large model's weights in "int8" or "float8" (torchao); cannot be undone.
-        history: what a solver of several steps remembers where the small model takes over, see `pair.history`.
+        history: whether a multistep solver (UniPC, DPM-Solver++) uses predictions from before the small model took
+            over: "forget" or "keep", see `pair.history`.
     """
 
     compile: Literal["off", "whole", "regional"] = "off"
@@ -56,8 +57,8 @@ class Engine:
             raise EngineError("graphs=True captures compiled models; add compile='whole', or leave graphs out")
         if self.kv_host and self.compile != "off":
             raise EngineError(
-                "kv_host=True moves keys and values between the layers, which one compiled graph would not; leave "
-                "compile out, or kv_host"
+                "kv_host=True moves keys and values between the layers, which compiled models cannot do; leave "
+                "out compile or kv_host"
             )
         if self.graphs and self.offload:
             raise EngineError(

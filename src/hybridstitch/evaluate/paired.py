@@ -73,7 +73,7 @@ def lpips(weights: str | Path | None = None, device: str | torch.device = "cpu")
         raise ScoreError(f"{weights} holds no AlexNet of torchvision: {error} is missing") from error
     except (OSError, RuntimeError) as error:
         raise ScoreError(
-            f"the AlexNet weights cannot be had ({first_line(error)}): download torchvision's "
+            f"the AlexNet weights cannot be loaded ({first_line(error)}): download torchvision's "
             "alexnet-owt-7be5be79.pth and give its path, weights={'lpips': PATH}"
         ) from error
     network = network.to(device).eval()

@@ -95,7 +95,7 @@ def read(path: str | Path) -> Picture:
         ScoreError: no PNG, or damaged.
     """
     if Path(path).suffix.lower() != ".png":
-        raise ScoreError(f"{path} is no PNG; what other formats lose moves FD and LPIPS, so draw it again as PNG")
+        raise ScoreError(f"{path} is no PNG; lossy formats change FD and LPIPS, so draw it again as PNG")
     return np.asarray(_opened(Path(path)))
 
 

@@ -149,7 +149,7 @@ def check(images: list[Picture], prompts: list[str], references: References | No
     if references.matched and len(references.pictures) != len(images):
         raise ScoreError(f"{name}: {len(images)} pictures and {len(references.pictures)} matched references")
     if wants == "set" and min(len(images), len(references.pictures)) < 2:
-        raise ScoreError(f"{name} compares distributions; one picture is none, give at least 2 (better 96)")
+        raise ScoreError(f"{name} compares distributions, and one picture is not enough; give at least 2 (better 96)")
     if wants == "pairs":
         for place, (image, reference) in enumerate(zip(images, references.pictures, strict=True)):
             if image.shape != reference.shape:

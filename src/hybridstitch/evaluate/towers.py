@@ -118,7 +118,7 @@ class Inception:
             network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=path)
         except (OSError, RuntimeError) as error:
             raise ScoreError(
-                f"the Inception weights cannot be had ({first_line(error)}): download torch-fidelity's "
+                f"the Inception weights cannot be loaded ({first_line(error)}): download torch-fidelity's "
                 "weights-inception-2015-12-05-6726825d.pth and give its path, weights={'inception': PATH}"
             ) from error
         return cls(network.to(device).eval(), "torch-fidelity's" if weights is None else str(weights))
@@ -166,7 +166,7 @@ class Clip:
             tokenizer = CLIPTokenizer.from_pretrained(name)
         except (OSError, ValueError, RuntimeError) as error:
             raise ScoreError(
-                f"the CLIP {name!r} cannot be had ({first_line(error)}): give a folder, weights={{'clip': PATH}}"
+                f"the CLIP {name!r} cannot be loaded ({first_line(error)}): give a folder, weights={{'clip': PATH}}"
             ) from error
         return cls(vision.to(device).eval(), text.to(device).eval(), tokenizer, name)
 

@@ -36,7 +36,7 @@ def unknown(transformer: Any) -> str:
     for kind in type(transformer).__mro__:
         if kind.__name__ in REFUSED:
             return f"{kind.__name__} cannot be stitched: {REFUSED[kind.__name__]}"
-    return f"{type(transformer).__name__} belongs to no family this release can stitch; it stitches {', '.join(NAMES)}"
+    return f"{type(transformer).__name__} is not supported by this release; it stitches {', '.join(NAMES)}"
 
 
 def facts_of(name: str) -> Facts | None:
@@ -81,7 +81,7 @@ def shape_of(transformer: Any, tokens: int, text: int | None = None) -> Shape:
     """
     facts = facts_of(known_name(transformer))
     if facts is None or facts.shape is None:
-        raise StitchError(f"what {type(transformer).__name__} costs was not counted yet")
+        raise StitchError(f"the cost of a step of {type(transformer).__name__} is not known to this release")
     return facts.shape(transformer.config, tokens, facts.text if text is None else text)
 
 

@@ -86,4 +86,4 @@ class Whole:
         host: bool = False,
     ) -> Tensor:
         """Refused; policies that would ask for it are refused before."""
-        raise StitchError(f"{self.facts.name} draws whole steps only")
+        raise StitchError(f"with {self.facts.name} each step is drawn by one model")

@@ -59,7 +59,7 @@ class Prices:
         large, small = ([seconds for _, seconds in points.pop(model)] for model in ("large", "small"))
         if not large or not small:
             raise ValueError(
-                f"{len(large)} dense large and {len(small)} small strokes were measured; at least one of each is needed"
+                f"{len(large)} dense large and {len(small)} small steps were timed; at least one of each is needed"
             )
         masked = {kind: _line(found) for kind, found in points.items()}
         return cls(call=call, step=step, large=mean(large), small=mean(small), masked=masked)
@@ -129,7 +129,7 @@ def fixed_plans(policy: Policy, steps: int) -> list[Plan]:
         PolicyError: the policy is adaptive, or cannot fill the steps.
     """
     if policy.adaptive:
-        raise PolicyError(f"{policy} decides as it draws; only its trace tells its plans")
+        raise PolicyError(f"{policy} decides while it draws; only a trace has its plans")
     policy.check(steps)
     plans: list[Plan] = []
     for step in range(steps):

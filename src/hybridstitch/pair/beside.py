@@ -29,7 +29,7 @@ def beside(pipe: Any, kind: Kind) -> Any:
     """
     made = _named(pipe, kind)
     if made is None:
-        raise PairError(f"{type(pipe).__name__} draws from noise only; a pair of {KNOWN} draws from pictures, too")
+        raise PairError(f"{type(pipe).__name__} has no image-to-image here; use a pair of {KNOWN}")
     other = made(**pipe.components)
     other.set_progress_bar_config(disable=True)
     return other

@@ -58,8 +58,9 @@ def check_pipeline(pipe: DiffusionPipeline) -> Any:
     strange = family.strange()
     if strange is not None:
         raise StitchError(
-            f"the large transformer does not attend the stock way ({strange}); fused QKV: `unfuse_qkv_projections()`, "
-            f"IP-Adapter: `unload_ip_adapter()`, else `set_attn_processor({family.stock[0].__name__}())`, then stitch"
+            f"the large transformer has attention processors that are not diffusers' own ({strange}); fused QKV: "
+            "`unfuse_qkv_projections()`, IP-Adapter: `unload_ip_adapter()`, else "
+            f"`set_attn_processor({family.stock[0].__name__}())`, then stitch"
         )
     if getattr(pipe, "controlnet", None) is not None:
         raise StitchError(
@@ -94,7 +95,8 @@ def check_pair(pipe: Any, large: Any, small: Any, parts: Parts, *, words: bool =
         raise PairError("the small model is the large model itself; give another module")
     if not isinstance(small, type(large)):
         raise PairError(
-            f"the small model is {type(small).__name__}, the large one {type(large).__name__}; give two of a kind"
+            f"the small model is {type(small).__name__}, the large one {type(large).__name__}; give two models of the "
+            "same class"
         )
     if is_lent(small):
         raise PairError("the small model is the large one of another stitched pipeline; load it once more for this one")

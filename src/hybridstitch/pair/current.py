@@ -103,8 +103,8 @@ def check_policy(policy: Policy, family: Family, scheduler: Any, *, experts: boo
     check_masks(policy, family.facts, experts=experts)
     if isinstance(policy, MaskedPolicy) and policy.branches == "cond" and family.facts.conditional_first:
         raise StitchError(
-            f"branches=cond asks for the conditional branch alone, which pipelines of {family.facts.name} give before "
-            "the other in one call, and which is not found there yet; use branches=both"
+            f"branches=cond is not supported for {family.facts.name}, whose pipelines put the conditional branch "
+            "before the other; use branches=both"
         )
     if scheduler is not None:
         check_scheduler(scheduler, policy)
@@ -123,11 +123,11 @@ def check_masks(policy: Policy, facts: Facts, *, experts: bool = False) -> None:
     """
     if policy.can_mask and not facts.masks:
         raise StitchError(
-            f"{policy.name} asks for parts of a picture, and {facts.name} draws whole steps only; use a program of L, "
+            f"{policy.name} uses masks, and with {facts.name} each step is drawn by one model; use a program of L, "
             "S and -, t-stitch, sr-diffusion or skip"
         )
     if policy.can_mask and experts:
         raise StitchError(
-            f"{policy.name} asks for parts of a picture, and this pipeline draws with two large models, whose keys and "
-            "values are not each other's; use a program of L, S and -, t-stitch, sr-diffusion or skip"
+            f"{policy.name} uses masks, and this pipeline has two large models, which cannot share keys and values; "
+            "use a program of L, S and -, t-stitch, sr-diffusion or skip"
         )

@@ -33,7 +33,7 @@ class Expert:
         if type(model) is not type(stitched.large):
             raise StitchError(
                 f"the pipeline's transformer is {type(stitched.large).__name__}, its transformer_2 "
-                f"{type(model).__name__}; two experts of one kind can be stitched"
+                f"{type(model).__name__}; both experts must be of the same class"
             )
         self.stitched = stitched
         self.family = family_of(model)

@@ -142,7 +142,11 @@ class Facade(ModelMixin):
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         policy = config["policy"]
         if policy.startswith("replay of "):  # written by 0.1
-            warnings.warn(f"this pair was saved under a {policy}, which is gone; 'large' draws", StitchWarning, 2)
+            warnings.warn(
+                f"this pair was saved under a {policy}, which cannot be loaded; 'large' is used instead",
+                StitchWarning,
+                2,
+            )
             policy = "large"
         large, small = (_model(folder / name, **options) for name in BOTH)
         stitched = cls(large, small, policy)  # type: ignore[call-arg]

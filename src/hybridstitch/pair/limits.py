@@ -52,7 +52,7 @@ class Limits:
         defaults = tuple(asks[side].default for side in sides if side in asks)
         facts = facts_of(kind)
         if facts is None:
-            raise StitchError(f"{kind} belongs to no family this release can stitch")
+            raise StitchError(f"{kind} is not supported by this release")
         known = [
             None if told is None else told(transformer, vae)[-len(sides) :]
             for told in (facts.native, facts.multiple, facts.largest)
@@ -75,7 +75,7 @@ class Limits:
         if frames is not None and not self.video:
             raise SizeError(f"--frames {frames} was given; this pair draws pictures: leave --frames out")
         if self.native is None and (size is None or (self.video and frames is None)):
-            raise SizeError(f"this pair names no size of its own; give --size WxH{' --frames N' if self.video else ''}")
+            raise SizeError(f"this pair has no default size; give --size WxH{' --frames N' if self.video else ''}")
         native: Size = self.native or (0, 0, 0)
         asked = native[-2:] if size is None else (size[1], size[0])
         if self.video:

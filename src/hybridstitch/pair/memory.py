@@ -234,7 +234,7 @@ def outline(
     parts |= {n: (source, n) for n in MODELS if n not in without and (index.get(n) or [None])[0] is not None}
     weights = {name: where.weights(part, element_bytes, variant) for name, (where, part) in parts.items()}
     if transformer is None or vae is None:
-        raise PairError(f"{large} lacks the configuration of its transformer or VAE; its needs are known once loaded")
+        raise PairError(f"{large} lacks the configuration of its transformer or VAE, so its memory cannot be predicted")
     name = transformer.get("_class_name", "")
     facts = facts_of(name)
     if facts is None:

@@ -134,9 +134,9 @@ def check_scheduler(scheduler: Any, policy: Policy) -> None:
         return
     if not measurable(scheduler):
         raise SchedulerError(
-            f"{policy.name} decides from the change between steps, which {name} (stochastic, clipping, or of a kind "
-            "whose estimates are not known) does not show; UniPC, DPM-Solver++ and DDIM show it where they neither "
-            f"clip nor threshold; use {EULER}, or a program of whole steps such as 'L20 S*'"
+            f"{policy.name} decides from the change between steps, which cannot be measured with {name} (stochastic, "
+            "clipping, or not known to this release); it can with UniPC, DPM-Solver++ and DDIM without clipping or "
+            f"thresholding; use one of these, {EULER}, or a program without masks such as 'L20 S*'"
         )
     if policy.measured[0] == "latent" and isinstance(scheduler, UniPCMultistepScheduler):
         raise SchedulerError(

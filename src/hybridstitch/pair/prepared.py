@@ -52,7 +52,9 @@ class Prepared:
     def engine(self, engine: Engine) -> None:
         before = self._engine.quantise
         if before not in ("off", engine.quantise):
-            raise EngineError(f"the large model's weights are in {before} for good; load the pair again")
+            raise EngineError(
+                f"the large model's weights are quantised to {before}, which cannot be undone; load the pair again"
+            )
         check_installed(engine)
         self.undo()
         if before == "off" and engine.quantise != "off":
@@ -149,7 +151,7 @@ def repeated(family: Family) -> Collection[str]:
     names = family.facts.blocks or transformer._no_split_modules
     if not names:
         raise EngineError(
-            f"nobody says which blocks {family.facts.name} repeats, so they can be neither compiled one by one nor "
+            f"the repeated blocks of {family.facts.name} are not known, so they can be neither compiled one by one nor "
             "quantised; use compile='whole', or leave it off"
         )
     return names

@@ -39,7 +39,7 @@ class StitchedTransformer(Facade, Listener):
     """Two transformers in the place of one. `stitch` and `open_pair` put it into a pipeline, `unstitch` takes it out.
 
     Attributes:
-        guard: what makes a step fall back to the large model; None for nothing.
+        guard: the conditions under which the large model draws a step instead; None for none.
     """
 
     __module__ = "hybridstitch"  # what saved pairs name, wherever this file lies

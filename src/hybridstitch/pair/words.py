@@ -103,10 +103,10 @@ class OwnWords:
         for name in TEXTS:
             if inputs.get(name) is not None and inputs[name] not in self._known:
                 raise StitchError(
-                    f"the small model has text encoders of its own and has no encoding of its own for this {name}; "
-                    "give prompts, or, before the call, name both encodings: "
-                    "`pipe.transformer.words.remember(prompt_embeds, small_prompt_embeds)`; a pipeline that joins "
-                    "both branches of guidance in one tensor cannot be served"
+                    f"the small model has text encoders of its own, and there is no encoding by them for this {name}; "
+                    "pass prompts, or before the call register both encodings: "
+                    "`pipe.transformer.words.remember(prompt_embeds, small_prompt_embeds)`; pipelines that join both "
+                    "guidance branches in one tensor are not supported"
                 )
         known = {k: self._known[v] for k, v in inputs.items() if isinstance(v, Tensor) and v in self._known}
         told = {**inputs, **{name: words for name, (words, _) in known.items()}}

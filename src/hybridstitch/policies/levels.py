@@ -62,7 +62,7 @@ def check_levels(steps: int, shift: float | None, levels: Sequence[float] | None
     if levels is None:
         return
     if shift is not None:
-        raise SchedulerError("a shift and levels were given; the one decides the other: give one")
+        raise SchedulerError("a shift and levels were given; each determines the other: give one of the two")
     if len(levels) != steps or not levels:
         raise SchedulerError(f"{len(levels)} noise levels were given for {steps} steps; give one for each")
     if not levels[0] <= 1 or not levels[-1] > 0 or not all(a > b for a, b in pairwise(levels)):

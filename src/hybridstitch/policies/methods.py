@@ -61,13 +61,13 @@ class TStitch(Policy):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HybridStitch(MaskedPolicy):
-    """Algorithm 1: large everywhere; then small everywhere with the large model on the top M_k; then small.
+    """Algorithm 1: the large model; then both, the large one on a share M_k of the tokens; then the small one.
 
     Attributes:
         masks: M_1 > … > M_n, shares of the tokens in (0, 1].
         thresholds: τ_0 ≥ … ≥ τ_n; stage k ends when D falls below τ_k.
         min_large: least share of the steps drawn by the large model alone (and never fewer than 2 steps).
-        patience: how many steps running D must be below the threshold.
+        patience: for how many steps in a row D must be below the threshold.
     """
 
     name = "hybrid-stitch"
@@ -98,11 +98,12 @@ class HybridStitch(MaskedPolicy):
 class Schedule(MaskedPolicy):
     """A fixed program of segments, `"L10 H15@0.3 S25"` or in shares `"L20% H30%@0.3 S*"`.
 
-    L large, S small, H@M small with the large model on the busiest M, R@M the large model on the busiest M over the
-    previous prediction, - repeats the previous prediction. A count may be missing (one step); `*` takes the rest.
+    L is the large model, S the small one. H@M is the small model everywhere, with the large one on the share M of the
+    tokens that change most. R@M is the large model on these tokens, over the previous prediction. - repeats the
+    previous prediction. A missing count means one step; `*` takes the rest.
 
     Attributes:
-        program: the segments, separated by blanks.
+        program: the segments, separated by spaces.
     """
 
     name = "schedule"

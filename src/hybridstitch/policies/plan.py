@@ -17,7 +17,7 @@ Branches = Literal["both", "cond"]
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Which tokens of an image: all of them, the busiest share, or these.
+    """Which tokens of an image: all of them, the share that changed most, or given ones.
 
     Attributes:
         ratio: share of the image's tokens, in (0, 1]; 1 is everywhere.
@@ -46,7 +46,7 @@ EVERYWHERE = Region()
 
 @dataclass(frozen=True, slots=True)
 class Stroke:
-    """One model drawing one region.
+    """One model drawing one region of an image.
 
     Attributes:
         model: "L" the large model, "S" the small one.
@@ -54,8 +54,8 @@ class Stroke:
         text: "fresh" recomputes the text tokens, "cached" keeps their keys and values of the last dense L step.
         branches: "both" guidance branches, or "cond": the conditional one, the other shifted by the small
             model's difference (SPEC §5).
-        carry, follow: of a stroke of the small model, how it carries the last prediction on, see `carry`; 0 and 1 are
-            the small model as it is.
+        carry, follow: for the small model: how much of the last prediction stays, and how much of the small model's
+            change is followed (see `MaskedPolicy`); 0 and 1 are the small model as it is.
         dense: compute the model on every token and keep the region only (the FullLarge ablation).
     """
 

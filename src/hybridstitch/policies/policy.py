@@ -19,13 +19,13 @@ Reduction = Literal["token", "norm", "elementwise"]
 
 @dataclass(frozen=True, slots=True)
 class Policy(ABC):
-    """What every policy has: a name, one question, and what must be measured for it.
+    """What every policy has: a name, a method `decide`, and what must be measured for it.
 
     Attributes:
         name: as written in policy strings.
-        adaptive: whether `decide` looks at the distances, so that they must be read on the host each step.
-        can_mask: whether the large model may be asked for part of a picture, so that its keys and values are kept.
-        images: of how many images it has plans of their own for the first step; 1: all begin alike.
+        adaptive: whether `decide` uses the distances, so that they must be read on the host each step.
+        can_mask: whether the large model may have to draw part of a picture, so that its keys and values are kept.
+        images: number of images for which it has different plans in the first step; 1: all images begin alike.
         measured: which output is compared from step to step ("denoised", Eq. 10, "latent", or the guided
             "prediction" itself), and how its change becomes one distance (Eq. 9: "token", "norm" or "elementwise").
     """
@@ -106,7 +106,7 @@ class MaskedPolicy(Policy):
         return Stroke("S", carry=self.carry, follow=self.follow)
 
     def masked(self, ratio: float) -> Stroke:
-        """The large model on the busiest `ratio` of the tokens, with these options."""
+        """The large model on the share `ratio` of the tokens, those that changed most, with these options."""
         region = Region(ratio, frozen=not self.update_mask)
         return Stroke("L", region, self.text, self.branches, dense=not self.masked_compute)
 

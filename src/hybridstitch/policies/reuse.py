@@ -21,10 +21,10 @@ class Reuse(Policy):
     """Another policy, whose whole-model steps are repeated while their change stays below a bound.
 
     Attributes:
-        of: the policy that decides otherwise. Of reused steps it sees the change a step, not their D of 0.
-        bound: largest change passed over, in units of D.
-        most: reused steps in a row at most.
-        first: steps that are drawn before any is reused.
+        of: the policy that decides otherwise. For reused steps it sees the change per step, not their D of 0.
+        bound: the largest change that repeated steps may leave out, in units of D.
+        most: largest number of repeated steps in a row.
+        first: number of steps that are drawn before any is repeated.
     """
 
     name = "reuse"

@@ -8,14 +8,14 @@ from .plan import Plan
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What a policy may look at when a step begins, for one image.
+    """What a policy can base its decision on when a step begins, for one image.
 
     Attributes:
         step: the step about to be drawn, 0 … steps−1.
         steps: T.
         stage: the stage of the step before (0 at the start).
-        distances: D of the steps drawn so far, oldest first; None where there is none (the first step, or all
-            tokens overwritten from outside).
+        distances: D of the steps drawn so far, oldest first; None where there is none (in the first step, or where
+            a callback replaced all tokens).
         image: the image's index in the batch.
         plans: what was decided for the steps so far, oldest first.
     """

@@ -15,13 +15,13 @@ from .seen import Seen
 class Skip(Policy):
     """The large model on some of the steps; the others repeat its last prediction, so that Euler's step spans them.
 
-    Fewer steps at better noise levels: those of the long run, crowded towards the noise, the last one not wasted on
-    next to nothing.
+    In effect fewer steps, at noise levels of the long run: more of them where the noise is high, and none spent on the
+    long run's last, tiny changes.
 
     Attributes:
-        large_steps: how many are drawn, n; all of them if there are no more.
-        early: where: step `floor(T·(i/n)^early + 0.5)` for i = 0 … n-1. 1 spreads them evenly, more crowds them
-            towards the noise. Where two fall on one step, the earliest step not drawn is.
+        large_steps: n, how many steps are drawn; all of them if there are no more.
+        early: which ones: step `floor(T·(i/n)^early + 0.5)` for i = 0 … n-1. 1 spreads them evenly, a larger value
+            draws more of the early steps. Where two fall on one step, the earliest step not drawn yet is added.
     """
 
     name = "skip"

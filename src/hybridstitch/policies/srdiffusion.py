@@ -16,11 +16,11 @@ class SRDiffusion(Policy):
     """The large model until steps change little, then the small one (SRDiffusion, arXiv 2505.19151).
 
     `criterion="level"` is that of the HybridStitch paper (Eq. 9): D < threshold. `criterion="drop"` switches once D
-    hardly falls any more, 0 < tanh D_{i−1} − tanh D_i < threshold, as a public port of
-    SRDiffusion has it (`criterion=drop,signal=prediction,threshold=0.01`; docs/pairs.md says where that is from).
+    hardly falls any more, 0 < tanh D_{i−1} − tanh D_i < threshold, as a public port of SRDiffusion does
+    (`criterion=drop,signal=prediction,threshold=0.01`; docs/pairs.md names the source).
 
     Attributes:
-        threshold: below which the small model takes over.
+        threshold: the small model takes over below this value.
         criterion: what is compared with it, see above.
         min_large: least share of the steps the large model draws (and never fewer than 2 steps).
         signal, reduction: what is measured, see `Policy.measured`.

@@ -30,7 +30,7 @@ class Step:
         image: the image's index in the batch.
         sigma: noise level of the latent that entered the step; None under schedulers without one.
         plan: what the policy decided.
-        drawn: what was carried out; differs from `plan` only where `fallback` says why.
+        drawn: what was really drawn; differs from `plan` only where `fallback` says why.
         distance: D_i of Eq. 9 after this step; None where there is none.
         seconds: time the models took for this image (its share of a group's time).
         large_tokens: tokens of the picture that the large model drew.
@@ -56,7 +56,7 @@ class Trace:
 
     Attributes:
         policy: the policy, as a string.
-        steps: T, the steps the run was to have (fewer are recorded after an interruption).
+        steps: T, the planned number of steps (fewer are recorded after an interruption).
         images: B.
         grid: tokens along each axis of one image: rows and columns, of a video frames before them, of some one number.
         records: all steps of all images, in the order they ran.

@@ -50,16 +50,16 @@ class Recipe:
     """What calibration found.
 
     Attributes:
-        home: where it holds.
-        prices: of strokes, steps and pictures there.
+        home: the setting it was measured in: pair, size, steps, guidance, scheduler, machine.
+        prices: measured times there, of steps of each kind and of pictures.
         shares: f(M): the share of ‖v_L − v_S‖² inside a mask of M, by M.
         prompts: how many prompts were searched with, how many checked with, and the SHA-256 of them all.
         seed: of the noise of the first prompt.
         asked: {"speed": …} or {"closeness": …}, or nothing.
-        points: the Pareto set, slowest first.
-        trials: everything that was tried on the way.
-        verdict: what serves best where, in sentences.
-        recall: what pictures drawn before are good for, where that was measured.
+        points: the policies that no other beats in both speed and closeness, slowest first.
+        trials: everything that was tried.
+        verdict: what is best at which speed, in sentences.
+        recall: how far earlier pictures can be reused, where that was measured.
     """
 
     home: Home
@@ -169,7 +169,7 @@ class Recipe:
         if not isinstance(data, dict) or not isinstance(data.get("version"), int):
             raise RecipeError("it holds no recipe; `hybridstitch calibrate --out recipe.json` writes one")
         if not data["version"] >= 1:
-            raise RecipeError(f"it is of version {data['version']}, which never was; calibrate again")
+            raise RecipeError(f"it is of version {data['version']}, which does not exist; calibrate again")
         if data["version"] > VERSION:
             raise RecipeError(
                 f"it is of version {data['version']} and this release reads versions up to {VERSION}; upgrade "
@@ -253,7 +253,8 @@ def check_request(*, speed: float | None, closeness: float | None) -> None:
     """
     if speed is not None and closeness is not None:
         raise RecipeError(
-            f"speed={speed:g} and closeness={closeness:g} were asked for; the one decides the other: ask for one"
+            f"speed={speed:g} and closeness={closeness:g} were asked for; each determines the other: ask for one of "
+            "the two"
         )
     if speed is not None and not speed > 1:
         raise RecipeError(f"speed={speed:g} was asked for; a speed is above 1, the large model's own, as in speed=1.8")

@@ -187,7 +187,7 @@ def read(path: str | Path) -> Metadata:
             "was drawn with --no-metadata, or went through a program that drops text"
         )
     if len(text) > MOST_TEXT:
-        raise PictureError(f"the {CHUNK!r} text chunk of {path} has {len(text)} characters; none of ours is that long")
+        raise PictureError(f"the {CHUNK!r} text chunk of {path} has {len(text)} characters, too many to be ours")
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -95,4 +95,4 @@ class Server:
 
         @app.exception_handler(Exception)
         async def broken(request: Request, error: Exception) -> JSONResponse:
-            return refuse(Refusal(500, "something broke; the server's log says what, by this request's id", "error"))
+            return refuse(Refusal(500, "internal error; look for this request's id in the server's log", "error"))

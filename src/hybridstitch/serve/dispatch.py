@@ -35,7 +35,7 @@ class Dispatch:
     Attributes:
         about: what the pair is, None until it was opened once.
         forecast: of seconds, then.
-        draining: whether the server is about to end.
+        draining: whether the server is shutting down.
         tickets: by id, the last ones.
         waiting: in order.
         once: set when the pair was opened once.
@@ -96,7 +96,7 @@ class Dispatch:
         if key in self.tickets:
             raise Refusal(409, f"a request {key} is known already; choose another id", "id_in_use", again=False)
         if self.draining:
-            raise Refusal(503, "the server is about to end", "draining", retry_after=self.stations.opening_seconds)
+            raise Refusal(503, "the server is shutting down", "draining", retry_after=self.stations.opening_seconds)
         wait, left = self.wait_seconds(self.waiting), ticket.deadline - monotonic()
         if ticket.predicted > left:
             raise Refusal(
@@ -107,7 +107,7 @@ class Dispatch:
         late = max(wait - self._settings.max_wait_seconds, wait + ticket.predicted - left)
         if late > 0 or len(self.waiting) >= self._settings.max_waiting:
             raise Refusal(
-                429, f"{len(self.waiting)} requests wait and this one would begin in about {wait:.1f} s; come again",
+                429, f"{len(self.waiting)} requests wait, this one would begin in about {wait:.1f} s; try again later",
                 "queue_full", retry_after=max(late, self.wait_seconds(())),
             )  # fmt: skip
         self._remember(ticket)

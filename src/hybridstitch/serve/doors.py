@@ -154,18 +154,18 @@ async def _form(request: Request) -> tuple[EditRequest, dict[str, bytes]]:
             for name, value in form.multi_items():
                 plain = name.removesuffix("[]")
                 if name in fields or plain in files:
-                    raise Refusal(400, f"{plain!r:.80} was given twice; one can be used", "twice", param=plain[:80])
+                    raise Refusal(400, f"{plain!r:.80} was given twice; give it once", "twice", param=plain[:80])
                 if name not in FILES:
                     fields[name] = value
                 elif isinstance(value, UploadFile):
                     files[plain] = await value.read()
                 else:
-                    said = f"{plain} is text; send the file itself, addresses are not fetched"
+                    said = f"{plain} is text; send the file itself, URLs are not fetched"
                     raise Refusal(400, said, "bad_picture", param=plain)
     except ClientDisconnect as error:
         raise Refusal(400, "the client left before it had sent all", "gone") from error
     except OSError as error:  # large files are laid down on the disk
-        raise Refusal(503, "the picture cannot be taken in: the server's disk takes no more", "disk") from error
+        raise Refusal(503, "the picture cannot be stored: the server's disk is full", "disk") from error
     if unknown := [name for name in fields if name not in EditRequest.model_fields]:
         raise Refusal(
             400, f"unknown field {unknown[0]!r:.80}; {nearest(unknown[0][:80], [*EditRequest.model_fields, *FILES])}",
@@ -214,7 +214,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         410: "The request was stopped.",
         413: "More than this server draws or reads.",
         422: "A field that cannot be so, or settings that cannot be served.",
-        429: "Too many requests wait; come again after `Retry-After` seconds.",
+        429: "Too many requests wait; try again later after `Retry-After` seconds.",
         503: "No worker can draw it now.",
     }.items()
 }

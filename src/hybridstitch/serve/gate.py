@@ -71,7 +71,7 @@ class Gate:
         """The id of a request that may pass."""
         host = re.sub(r":\d*$", "", headers.get("host", ""))
         if self._settings.host in LOOPBACK and host not in LOOPBACK:  # a site that points its own name here
-            raise Refusal(403, "this server listens to this machine alone; call it localhost or 127.0.0.1", "bad_host")
+            raise Refusal(403, "this server only answers this machine; use localhost or 127.0.0.1", "bad_host")
         wanted = self._settings.api_key
         if wanted is not None and scope["path"] not in OPEN and scope["path"] != "/":
             given = headers.get("authorization", "").removeprefix("Bearer ").strip()

@@ -159,4 +159,4 @@ def _free(host: str, port: int) -> int:
         with socket.create_server((host, port)) as listening:
             return listening.getsockname()[1]
     except OSError as error:
-        raise ServeError(f"{host}:{port} cannot be listened to ({error.strerror}); choose another --port") from error
+        raise ServeError(f"cannot listen on {host}:{port} ({error.strerror}); choose another --port") from error

@@ -101,7 +101,7 @@ class Points:
         if len(names) > 1:
             raise Refusal(
                 422,
-                f"{' and '.join(names)} were given; the one decides the other: give one",
+                f"{' and '.join(names)} were given; each determines the others: give one of them",
                 "exclusive",
                 param=names[1],
             )

@@ -47,7 +47,9 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 def _of(album: AnyAlbum | None) -> AnyAlbum:
     if album is None:
-        raise Refusal(404, "this server remembers no pictures; `hybridstitch serve --remember DIR` does", "no_memory")
+        raise Refusal(
+            404, "this server remembers no pictures; start it with `hybridstitch serve --remember DIR`", "no_memory"
+        )
     return album
 
 

@@ -60,10 +60,10 @@ def run(server: Server, on_listening: Callable[[str], None], on_ready: Callable[
         listening = _bound(settings.host, settings.port)
     except OSError as error:
         raise ServeError(
-            f"{settings.host}:{settings.port} cannot be listened to ({error.strerror}); choose another --port"
+            f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); choose another --port"
         ) from error
     if settings.host not in LOOPBACK and settings.api_key is None:
-        logs.note("anybody who reaches this address can draw; set HYBRIDSTITCH_API_KEY", logging.WARNING)
+        logs.note("anyone who reaches this address can use the server; set HYBRIDSTITCH_API_KEY", logging.WARNING)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"http://{host}:{listening.getsockname()[1]}"
     uvicorn_server = _Draining(config, server)

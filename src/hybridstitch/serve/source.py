@@ -35,7 +35,7 @@ def open_picture(data: bytes, name: str, most: int) -> Image.Image:
         message = f"{name} has too many pixels; {most} at most are read"
         raise Refusal(413, message, "too_many_pixels", param=name) from error
     except Exception as error:  # a broken file makes Pillow raise nearly anything
-        text = "; send the file itself, addresses are not fetched" if data[:4].lower() == b"http" else ""
+        text = "; send the file itself, URLs are not fetched" if data[:4].lower() == b"http" else ""
         message = f"{name} is no picture that can be read; PNG, JPEG and WebP are{text}"
         raise Refusal(400, message, "bad_picture", param=name) from error
     return image
@@ -60,14 +60,17 @@ def edit_of(image: Image.Image, mask: Image.Image | None, size: tuple[int, int],
         )  # fmt: skip
     if mask is not None and not mask.has_transparency_data:
         raise Refusal(
-            400, "the mask has no transparency; it is transparent where to draw anew", "bad_mask", param="mask"
+            400,
+            "the mask has no transparency; make it transparent where the picture is to be redrawn",
+            "bad_mask",
+            param="mask",
         )
     alpha = None
     if mask is not None or image.has_transparency_data:
         alpha = (mask or image).convert("RGBA").getchannel("A").resize(size, Image.Resampling.NEAREST)
     hole = None if alpha is None else alpha.point([255] * 128 + [0] * 128)  # transparent is to be drawn
     if mask is not None and hole is not None and hole.getbbox() is None:
-        raise Refusal(400, "the mask is transparent nowhere, so nothing would be drawn", "bad_mask", param="mask")
+        raise Refusal(400, "the mask is opaque everywhere, so nothing would be drawn", "bad_mask", param="mask")
     if hole is not None and hole.getbbox() is None:
         hole = None
     return Edit(

@@ -86,7 +86,7 @@ POLICY = (  # of the page: it holds all it needs, and asks this server alone
 def _find(dispatch: Dispatch, key: str) -> Ticket:
     ticket = dispatch.tickets.get(key)
     if ticket is None:
-        raise Refusal(404, "no such request; only the last ones are remembered", "unknown_request")
+        raise Refusal(404, "no such request; only the most recent ones are kept", "unknown_request")
     return ticket
 
 

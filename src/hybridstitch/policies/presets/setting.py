@@ -54,7 +54,7 @@ class Preset:
         name: as `preset` and `policy_named` take it.
         policy: who draws what.
         source: where its numbers come from.
-        made_for: the setting its thresholds were chosen in; None where there are no thresholds to carry over.
+        made_for: the setting its thresholds were chosen in; None where it has no thresholds.
         paper: the paper's figures for it.
         steps: T, where the policy is made for one number of steps.
         shift, levels: of the noise, one for all or each step's σ (`policies.levels`); None leaves them to the pipeline.

@@ -20,6 +20,7 @@ SHORT = {
     "flux": ("--size", "32x24", "--steps", "4"),
     "ltx": ("--size", "32x32", "--frames", "9", "--steps", "4"),
     "ltx-condition": ("--size", "32x32", "--frames", "9", "--steps", "4"),
+    "wan": ("--size", "48x32", "--frames", "9", "--steps", "4"),
     "cogvideox": ("--size", "48x32", "--frames", "9", "--steps", "4", "--policy", "L2 S*"),
 }
 
@@ -184,6 +185,23 @@ def test_a_batch_with_a_negative_prompt_that_nobody_hears_is_refused(folders, tm
     assert main(["batch", str(jobs), *words]) == 2
     assert "hears of no negative prompt: leave it out" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["flux", "ltx", "wan"])
+def test_two_plain_folders_are_a_pair(name, tmp_path, capsys):
+    for which in ("large", "small"):
+        pipe = family_folders.MADE[name]()
+        if which == "small":
+            pipe.register_modules(transformer=family_folders.small(name))
+        pipe.save_pretrained(tmp_path / which)
+    words = ["--pair", str(tmp_path / "large"), str(tmp_path / "small"), *SHORT[name], "--policy", "L2 H1@0.3 S*"]
+    assert main(["generate", PROMPT, *words, "--out", str(tmp_path / "out"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [step["drawn"]["strokes"][0]["model"] for step in told["trace"][0]["records"]] == ["L", "L", "S", "S"]
+    metadata = picture.read(told["images"][0]["path"])
+    assert (metadata.pair, metadata.small) == (str(tmp_path / "large"), str(tmp_path / "small"))
+    assert main(["doctor", *words[:3], *SHORT[name][: SHORT[name].index("--steps")], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["memory"]["keys and values"] > 0
 
 
 def test_a_small_pair_of_another_family_is_refused_by_its_name(tmp_path, capsys):

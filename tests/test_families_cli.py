@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 import family_folders
+import flux_models
 from hybridstitch.calibrate import calibrate
 from hybridstitch.cli import main
 from hybridstitch.recipe import Recipe
@@ -202,6 +203,23 @@ def test_two_plain_folders_are_a_pair(name, tmp_path, capsys):
     assert (metadata.pair, metadata.small) == (str(tmp_path / "large"), str(tmp_path / "small"))
     assert main(["doctor", *words[:3], *SHORT[name][: SHORT[name].index("--steps")], "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["memory"]["keys and values"] > 0
+
+
+def test_a_small_folder_with_text_encoders_of_its_own(tmp_path, capsys):
+    """Both are told each prompt in their own words; what those weigh is told before."""
+    family_folders.flux().save_pretrained(tmp_path / "large")
+    small = flux_models.small(text_width=16)
+    family_folders.flux(16, transformer=small).save_pretrained(tmp_path / "small")
+    words = ["--pair", str(tmp_path / "large"), str(tmp_path / "small")]
+    drawn = []
+    for prompt in (PROMPT, "a small cat sleeps"):
+        asked = [*words, *SHORT["flux"], "--policy", "small", "--out", str(tmp_path / "out"), "--json"]
+        assert main(["generate", prompt, *asked]) == 0
+        drawn.append(picture.read(json.loads(capsys.readouterr().out)["images"][0]["path"]).pixels)
+    assert drawn[0] != drawn[1]
+    assert main(["doctor", *words, "--size", "32x24", "--json"]) == 0
+    weights = json.loads(capsys.readouterr().out)["memory"]["weights"]
+    assert weights["small, text_encoder_2"] < weights["text_encoder_2"]
 
 
 def test_a_small_pair_of_another_family_is_refused_by_its_name(tmp_path, capsys):

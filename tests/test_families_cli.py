@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 import family_folders
+import flux_models
 from hybridstitch.calibrate import calibrate
 from hybridstitch.cli import main
 from hybridstitch.recipe import Recipe
@@ -20,6 +21,7 @@ SHORT = {
     "flux": ("--size", "32x24", "--steps", "4"),
     "ltx": ("--size", "32x32", "--frames", "9", "--steps", "4"),
     "ltx-condition": ("--size", "32x32", "--frames", "9", "--steps", "4"),
+    "wan": ("--size", "48x32", "--frames", "9", "--steps", "4"),
     "cogvideox": ("--size", "48x32", "--frames", "9", "--steps", "4", "--policy", "L2 S*"),
 }
 
@@ -184,6 +186,40 @@ def test_a_batch_with_a_negative_prompt_that_nobody_hears_is_refused(folders, tm
     assert main(["batch", str(jobs), *words]) == 2
     assert "hears of no negative prompt: leave it out" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["flux", "ltx", "wan"])
+def test_two_plain_folders_are_a_pair(name, tmp_path, capsys):
+    for which in ("large", "small"):
+        pipe = family_folders.MADE[name]()
+        if which == "small":
+            pipe.register_modules(transformer=family_folders.small(name))
+        pipe.save_pretrained(tmp_path / which)
+    words = ["--pair", str(tmp_path / "large"), str(tmp_path / "small"), *SHORT[name], "--policy", "L2 H1@0.3 S*"]
+    assert main(["generate", PROMPT, *words, "--out", str(tmp_path / "out"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [step["drawn"]["strokes"][0]["model"] for step in told["trace"][0]["records"]] == ["L", "L", "S", "S"]
+    metadata = picture.read(told["images"][0]["path"])
+    assert (metadata.pair, metadata.small) == (str(tmp_path / "large"), str(tmp_path / "small"))
+    assert main(["doctor", *words[:3], *SHORT[name][: SHORT[name].index("--steps")], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["memory"]["keys and values"] > 0
+
+
+def test_a_small_folder_with_text_encoders_of_its_own(tmp_path, capsys):
+    """Both are told each prompt in their own words; what those weigh is told before."""
+    family_folders.flux().save_pretrained(tmp_path / "large")
+    small = flux_models.small(text_width=16)
+    family_folders.flux(16, transformer=small).save_pretrained(tmp_path / "small")
+    words = ["--pair", str(tmp_path / "large"), str(tmp_path / "small")]
+    drawn = []
+    for prompt in (PROMPT, "a small cat sleeps"):
+        asked = [*words, *SHORT["flux"], "--policy", "small", "--out", str(tmp_path / "out"), "--json"]
+        assert main(["generate", prompt, *asked]) == 0
+        drawn.append(picture.read(json.loads(capsys.readouterr().out)["images"][0]["path"]).pixels)
+    assert drawn[0] != drawn[1]
+    assert main(["doctor", *words, "--size", "32x24", "--json"]) == 0
+    weights = json.loads(capsys.readouterr().out)["memory"]["weights"]
+    assert weights["small, text_encoder_2"] < weights["text_encoder_2"]
 
 
 def test_a_small_pair_of_another_family_is_refused_by_its_name(tmp_path, capsys):

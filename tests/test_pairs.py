@@ -9,7 +9,7 @@ from hybridstitch import stitch
 from small_models import KINDS, generate, pipeline, small
 
 
-@pytest.mark.parametrize(("large", "other"), product(KINDS, KINDS))
+@pytest.mark.parametrize(("large", "other"), list(product(KINDS, KINDS)))
 def test_each_kind_is_large_to_each_kind(large, other):
     pipe = pipeline(large)
     plain = generate(pipe, steps=6)

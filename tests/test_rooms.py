@@ -4,6 +4,7 @@ Read from the syntax trees of src/hybridstitch. Imports inside functions count; 
 """
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -193,6 +194,15 @@ def test_every_module_keeps(rule):
     ]
     if faults:
         pytest.fail("\n".join(faults), pytrace=False)
+
+
+def test_a_reader_is_led_through_five_files_of_under_900_lines():
+    section = (
+        (SOURCE.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## The life of a picture")[2]
+    )
+    route = dict.fromkeys(re.findall(r"`(\w+/\w+\.py)`", section.partition("\n## ")[0]))
+    assert len(route) == 5
+    assert sum(len((SOURCE / file).read_text(encoding="utf-8").splitlines()) for file in route) < 900
 
 
 def test_no_files_import_each_other_in_a_circle():

@@ -136,6 +136,7 @@ def form(**fields):
         (b"no form", b"multipart/form-data; boundary=x", None),
         (b"no form", b"multipart/form-data", None),
     ],
+    ids=("named", "unnamed", "a number", "no object", "cut", "a form", "an unnamed form", "no form", "no boundary"),
 )
 def test_the_model_is_read_of_bodies_that_have_one(data, kind, model):
     assert asyncio.run(model_of({**SCOPE, "headers": [(b"content-type", kind)]}, data)) == model

@@ -41,6 +41,23 @@ def _ahead(line: dict[str, Any], name: str) -> str:
 
 def _plan(line: dict[str, Any]) -> str:
     """Policy, steps and noise levels."""
-    levels = "" if line["shift"] is None else f" at shift {line['shift']:g}"
-    levels += "" if line["levels"] is None else f" at {' '.join(f'{x:.3g}' for x in line['levels'])}"
-    return f"`{line['policy']}` in {line['steps']}{levels}"
+    levels = "" if line["shift"] is None else f", shift {line['shift']:g}"
+    levels += "" if line["levels"] is None else f", levels {' '.join(f'{x:.3g}' for x in line['levels'])}"
+    return f"`{short(line['policy'])}` in {line['steps']}{levels}"
+
+
+def short(policy: str) -> str:
+    """A program by its words alone, a block that is repeated written once; any other policy as it is."""
+    program = policy.removeprefix("schedule:").removeprefix("text=cached,").removeprefix("program=")
+    if "=" in program or not policy.startswith("schedule:"):
+        return policy
+    words = program.split()
+    for begin in range(len(words)):
+        for size in range(1, (len(words) - begin) // 2 + 1):
+            block, times = words[begin : begin + size], 1
+            while words[begin + times * size : begin + (times + 1) * size] == block:
+                times += 1
+            if times > 2:
+                rest = words[begin + times * size :]
+                return " ".join([*words[:begin], f"({' '.join(block)})×{times}", *rest])
+    return program

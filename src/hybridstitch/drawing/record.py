@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from math import isnan
+from math import isnan, prod
 
 import torch
 from torch import Tensor
@@ -126,6 +126,17 @@ def recorded(steps: Sequence[Drawn], tokens: int) -> tuple[Step, ...]:
         if done.calls:
             rows += [_row(index, image, done, sigma, chosen[image], tokens) for image in range(len(done.plans))]
     return tuple(rows)
+
+
+def grid_of(grid: Tensor | tuple[int, ...], tokens: int | None) -> tuple[int, ...]:
+    """How a picture's tokens lie, as a trace says it: in one row where conditions came along with them.
+
+    Args:
+        grid: of the latent's tokens.
+        tokens: N that were drawn, or None where nothing was yet.
+    """
+    known = tuple(grid.tolist()) if isinstance(grid, Tensor) else grid
+    return known if tokens in (None, prod(known)) else (tokens,)
 
 
 def _row(index: int, image: int, done: Drawn, sigma: float | None, mask: tuple[int, ...] | None, tokens: int) -> Step:

@@ -7,7 +7,6 @@ observe   the scheduler made its step: guided prediction, both latents and what 
 
 import copy
 from collections.abc import Callable
-from math import prod
 from typing import Any
 
 from torch import Tensor
@@ -186,9 +185,7 @@ class Run:
             policy: who decided, as text.
         """
         record.read(self.drawn)
-        grid = tuple(self._grid.tolist()) if isinstance(self._grid, Tensor) else self._grid
-        if self.drawn and prod(grid) != self._masks.tokens:  # conditions came along
-            grid = (self._masks.tokens,)
+        grid = record.grid_of(self._grid, self._masks.tokens if self.drawn else None)
         records = record.recorded(self.drawn, self._masks.tokens)
         return Trace(policy=policy, steps=self.steps, images=self.images, grid=grid, records=records)
 

@@ -61,6 +61,18 @@ def guided(pipe: Any, guidance: float) -> dict[str, Any]:
     return {"guidance_scale": guidance} if "guidance_scale" in known or _is_open(known) else {}
 
 
+def by_its_names(pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a call, its guidance by the name that the pipeline has for it.
+
+    Args:
+        pipe: which draws; None where that is not known, and nothing changes.
+        call: with `guidance_scale`, or without guidance.
+    """
+    others = dict(call)
+    scale = None if pipe is None else others.pop("guidance_scale", None)
+    return others if scale is None else {**others, **guided(pipe, scale)}
+
+
 def check_asked(kind: type, *, negative: bool = False, begins: bool = False) -> None:
     """Refuse what a pipeline cannot be asked for.
 

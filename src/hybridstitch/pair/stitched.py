@@ -24,7 +24,7 @@ from ..families.known import family_of
 from ..policies.policy import Policy
 from ..policies.presets import Preset, as_preset, warning
 from ..policies.trace import Trace
-from .asking import guided
+from .asking import by_its_names
 from .current import CurrentRun, check_policy
 from .dear import dear_mask
 from .expert import seat, second, unseat
@@ -110,11 +110,7 @@ class StitchedTransformer(Facade, Listener):
 
         `pipe(prompt, **pipe.transformer.call)`; empty where the policy is by no preset or recipe.
         """
-        told, pipe = self._preset.call(self._following.scheduler), self._following.pipe
-        scale = told.get("guidance_scale") if pipe is not None else None
-        if scale is None:
-            return told
-        return {**{name: value for name, value in told.items() if name != "guidance_scale"}, **guided(pipe, scale)}
+        return by_its_names(self._following.pipe, self._preset.call(self._following.scheduler))
 
     @property
     def saved_policy(self) -> str:

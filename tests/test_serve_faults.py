@@ -195,7 +195,7 @@ def test_sigterm_drains(here):  # last: it ends the server
         here.until(lambda: here.get("/health/ready").json()["waiting"] == 1)
         here.process.send_signal(signal.SIGTERM)
         here.until(lambda: here.get("/health/ready").status_code == 503, 2)
-        with pytest.raises(openai.InternalServerError, match="about to end"):
+        with pytest.raises(openai.InternalServerError, match="shutting down"):
             client.images.generate(**SECOND)
         assert [len(one.result().data) for one in asked] == [1, 1]
     assert here.process.wait(20) == 0

@@ -119,3 +119,17 @@ def differences(ours: Any, decided: Any, theirs: Any, tau: tuple[float, ...]) ->
                 count += 1
         before = step.plan.stage
     return count
+
+
+def kept_bytes(monkeypatch, pipe):
+    """A list that gets the bytes of keys and values of every memory that the pair's large model makes."""
+    kept, family = [], type(pipe.transformer.family)
+    room = family.room
+
+    def counted(*args, **kwargs):
+        layers = room(*args, **kwargs)
+        kept.append(sum(tensor.nbytes for pair in layers for tensor in pair))
+        return layers
+
+    monkeypatch.setattr(family, "room", counted)
+    return kept

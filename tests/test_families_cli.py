@@ -15,6 +15,7 @@ from hybridstitch.calibrate import calibrate
 from hybridstitch.cli import main
 from hybridstitch.recipe import Recipe
 from hybridstitch.report import picture
+from seen import kept_bytes
 
 PROMPT = "a big dog runs"
 SHORT = {
@@ -115,16 +116,8 @@ def test_a_recipe_is_found_and_followed(run, folders, name, tmp_path, capsys, mo
 
 @pytest.mark.parametrize("name", ["flux", "ltx"])
 def test_memory_is_what_a_run_keeps(run, folders, name, monkeypatch, capsys):
-    kept, pipe = [], family_folders.stitched(name, "L2 H1@0.3 S*")
-    family = type(pipe.transformer.family)
-    room = family.room
-
-    def counted(*args, **kwargs):
-        layers = room(*args, **kwargs)
-        kept.append(sum(tensor.nbytes for pair in layers for tensor in pair))
-        return layers
-
-    monkeypatch.setattr(family, "room", counted)
+    pipe = family_folders.stitched(name, "L2 H1@0.3 S*")
+    kept = kept_bytes(monkeypatch, pipe)
     run(name, "generate", PROMPT)
     size = SHORT[name][: SHORT[name].index("--steps")]
     assert main(["doctor", "--pair", str(folders(name)), *size, "--json"]) == 0

@@ -14,6 +14,7 @@ from hybridstitch.families.known import facts_of
 from hybridstitch.pair.limits import SizeError
 from hybridstitch.pair.memory import Outline
 from pipelines import PIPELINES
+from seen import kept_bytes
 
 MASKED = [name for name, row in PIPELINES.items() if facts_of(row.kind).masks and not row.experts]
 
@@ -179,17 +180,9 @@ def outlined(pipe):
 
 def test_keys_and_values_of_a_run_are_those_told_before(piped, monkeypatch):
     """In as many branches, and as many calls, as its pipeline guides by."""
-    kept, pipe = [], piped.build(**({"vae": pipelines.qwen_vae()} if piped.kind.startswith("Qwen") else {}))
+    pipe = piped.build(**({"vae": pipelines.qwen_vae()} if piped.kind.startswith("Qwen") else {}))
     stitch(pipe, piped.transformer(1), "L2 H1@0.3 S*")
-    family = type(pipe.transformer.family)
-    room = family.room
-
-    def counted(*args, **kwargs):
-        layers = room(*args, **kwargs)
-        kept.append(sum(tensor.nbytes for pair in layers for tensor in pair))
-        return layers
-
-    monkeypatch.setattr(family, "room", counted)
+    kept = kept_bytes(monkeypatch, pipe)
     asked = piped.inputs(1)
     if "Klein" in piped.pipeline:
         del asked["image"]  # a reference, which is not known before

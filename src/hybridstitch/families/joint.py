@@ -41,7 +41,7 @@ class JointAttention(Lent):
         """
         self.ran = True
         self.bring()
-        if self.keys is None:
+        if self.keys is None or self.values is None:
             return self._stock(attn, hidden_states, encoder_hidden_states, attention_mask)  # pyright: ignore
         heads, drawn = attn.heads, hidden_states.shape[1]
         query = attn.to_q(hidden_states).unflatten(-1, (heads, -1))  # (R, n, heads, width)
@@ -71,15 +71,14 @@ class JointAttention(Lent):
         words = mixed[:, drawn:]
         return image, words if attn.context_pre_only or words.shape[1] == 0 else attn.to_add_out(words)
 
-    def _joined(self, memory: Tensor | None, fresh: Tensor, words: Tensor | None) -> Tensor:
+    def _joined(self, memory: Tensor, fresh: Tensor, words: Tensor | None) -> Tensor:
         """Keys or values of all tokens, image first; what is new is left in the memory."""
-        if memory is not None and self.places is not None:
+        if self.places is not None:
             whole = self.keep(memory, fresh)
             if words is not None:
                 self.put(memory[:, memory.shape[1] - words.shape[1] :], words)
             return whole
-        elsewhere = memory is not None and (memory.dtype, memory.device) != (fresh.dtype, fresh.device)
-        if memory is None or self.some_rows or elsewhere:
+        if self.some_rows or (memory.dtype, memory.device) != (fresh.dtype, fresh.device):
             return self.keep(memory, fresh if words is None else torch.cat([fresh, words], dim=1))
         memory[:, : fresh.shape[1]] = fresh
         if words is not None:

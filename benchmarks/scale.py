@@ -38,7 +38,7 @@ from hybridstitch.cli.pairs import Pair
 from hybridstitch.drawing.engine import PLAIN
 from hybridstitch.policies.methods import LargeOnly
 from hybridstitch.policies.trace import Trace
-from hybridstitch.report.picture import versions
+from hybridstitch.report.metadata import versions
 from hybridstitch.report.takes import Take
 
 PROMPT, SIZE = "a big dog left of a small cat on a meadow", (128, 96)

@@ -29,7 +29,8 @@ from hybridstitch.policies.methods import HybridStitch, LargeOnly
 from hybridstitch.policies.parse import parse
 from hybridstitch.policies.presets import preset
 from hybridstitch.policies.reuse import Reuse
-from hybridstitch.report.picture import PACKAGES, read
+from hybridstitch.report.metadata import PACKAGES
+from hybridstitch.report.picture import read
 
 JOB = Job(prompt="a dog", seed=1, width=32, height=16, steps=5, guidance=4.0, policy=HybridStitch())
 LEVELLED = replace(JOB, steps=3, levels=(1.0, 0.6, 0.2))

@@ -4,7 +4,9 @@ import ast
 import re
 import sys
 import tomllib
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
@@ -87,6 +89,17 @@ def test_a_cluster_names_its_extra(tmp_path, without, capsys):
     without("ray")
     assert main(["batch", str(tmp_path / "jobs.jsonl"), "--on", "ray"]) == BAD_INPUT
     assert "pip install 'hybridstitch[ray]'" in capsys.readouterr().err
+
+
+def test_serving_on_a_cluster_names_its_extra(monkeypatch, capsys):
+    ray = ModuleType("ray")  # without Ray Serve
+    ray.__spec__ = ModuleSpec("ray", None)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.delitem(sys.modules, "hybridstitch.serve.on_ray", raising=False)
+    assert main(["serve", "--port", "0", "--on", "ray"]) == FAILED
+    said = capsys.readouterr().err
+    assert said.startswith("error: serving on a cluster needs Ray Serve (")
+    assert said.endswith("pip install 'hybridstitch[ray]'\n")
 
 
 @pytest.mark.parametrize("module", EXTRAS["eval"][1])

@@ -9,7 +9,8 @@ from PIL import Image
 
 from hybridstitch.batch.folder import says_it_is
 from hybridstitch.cli import main
-from hybridstitch.report.picture import CHUNK, PictureError, read
+from hybridstitch.report.metadata import PictureError
+from hybridstitch.report.picture import CHUNK, read
 from test_picture import DRAWN
 
 HEAD = b"\x89PNG\r\n\x1a\n"

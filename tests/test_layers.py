@@ -9,7 +9,7 @@ from hybridstitch.policies.methods import LargeOnly
 from hybridstitch.policies.parse import parse
 from hybridstitch.policies.presets import preset
 from hybridstitch.report.layers import DEFAULTS, Layer, named, recorded
-from hybridstitch.report.picture import PictureError
+from hybridstitch.report.metadata import PictureError
 from test_picture import DRAWN
 
 FEW = preset("mini-few-4")

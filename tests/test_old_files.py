@@ -20,7 +20,8 @@ from hybridstitch.batch.job import id_of
 from hybridstitch.cli import main
 from hybridstitch.policies.parse import parse
 from hybridstitch.recipe import Recipe
-from hybridstitch.report.picture import pixel_digest, read
+from hybridstitch.report.metadata import pixel_digest
+from hybridstitch.report.picture import read
 
 FILES = Path(__file__).parent / "files_of_0_1"
 TRACES = sorted(path.stem for path in (FILES / "traces").glob("*.json"))

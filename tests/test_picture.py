@@ -11,7 +11,7 @@ from hybridstitch.policies.plan import Plan, large
 from hybridstitch.policies.trace import Step, Trace
 from hybridstitch.report import picture
 from hybridstitch.report.identity import identity
-from hybridstitch.report.picture import Metadata, PictureError
+from hybridstitch.report.metadata import Metadata, PictureError, differences
 
 DRAWN = Metadata(
     prompt="a big dog, smiling\n犬 on a meadow",
@@ -29,6 +29,7 @@ DRAWN = Metadata(
     versions={"hybridstitch": "0.1.0", "torch": "2.13.0"},
     trace="ab" * 32,
     pixels="cd" * 32,
+    scheduler="FlowMatchEulerDiscreteScheduler",
 )
 
 
@@ -46,6 +47,17 @@ def test_free_levels_come_back_from_the_file_and_files_without_them_say_nothing_
     assert "levels" not in replace(levels, levels=None).to_json()
 
 
+def test_a_file_of_before_names_no_scheduler_and_another_one_is_told():
+    before = replace(DRAWN, scheduler=None)
+    assert "scheduler" not in before.to_json()
+    assert "Sampler" not in before.parameters
+    assert not differences(before, DRAWN)
+    now = replace(DRAWN, scheduler="UniPCMultistepScheduler")
+    assert differences(DRAWN, now) == ("scheduler FlowMatchEulerDiscreteScheduler, now UniPCMultistepScheduler",)
+    with pytest.raises(PictureError, match="is damaged: its scheduler is 3"):
+        Metadata.from_json({**DRAWN.to_json(), "scheduler": 3})
+
+
 def test_what_masks_kept_comes_back_and_files_of_before_say_nothing_of_it(tmp_path):
     rounded = replace(DRAWN, kv="float8")
     picture.write(Image.new("RGB", (4, 4)), tmp_path / "a.png", rounded)
@@ -61,7 +73,7 @@ def test_other_tools_find_the_parameters_they_know(tmp_path):
         lines = image.info["parameters"].splitlines()
     assert lines[:3] == ["a big dog, smiling", "犬 on a meadow", "Negative prompt: rain"]
     assert lines[3].startswith(
-        "Steps: 50, Sampler: Euler flow matching, CFG scale: 4.5, Seed: 1099511627776, Size: 128x96,"
+        "Steps: 50, Sampler: FlowMatchEulerDiscrete, CFG scale: 4.5, Seed: 1099511627776, Size: 128x96,"
     )
     assert 'Policy: "hybrid-stitch:masks=0.3,thresholds=0.1/0.05"' in lines[3]
 

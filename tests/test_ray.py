@@ -37,7 +37,7 @@ from ray.exceptions import ObjectStoreFullError, OutOfDiskError, RayTaskError
 
 from hybridstitch.batch.on_ray import RaySeat, check_place, connected, on_ray
 from hybridstitch.batch.ray_crew import RayCrew
-from hybridstitch.report.picture import PACKAGES, versions
+from hybridstitch.report.metadata import PACKAGES, versions
 
 JOBS, STEPS = 16, 12  # of so many steps that a kill falls amid the work
 OPTIONS = ("--size", "32", "--policy", "large")

@@ -21,7 +21,7 @@ from PIL import Image
 from ..disk import files as disk
 from ..report.clip import ending
 from ..report.identity import recorded
-from ..report.picture import PACKAGES, pixel_digest
+from ..report.metadata import PACKAGES, pixel_digest
 from ..report.picture import read as recipe_in
 from . import ledger
 from .imagefolder import NAME as METADATA

@@ -14,7 +14,7 @@ from ..errors import HybridStitchError
 from ..policies.parse import parse
 from ..policies.policy import Policy
 from ..report.identity import is_content
-from ..report.picture import PACKAGES, Metadata
+from ..report.metadata import PACKAGES, Metadata
 
 
 class JobsError(HybridStitchError, ValueError):

@@ -28,7 +28,7 @@ from ray.exceptions import (  # pyright: ignore[reportMissingImports]
 )
 
 from ..disk.files import PART
-from ..report.picture import PACKAGES, versions
+from ..report.metadata import PACKAGES, versions
 from .job import WorkError
 from .seats import Seats, opened
 from .work import AttemptGroup, Desk, DeviceLost, Outcome, Worker, WorkerDied

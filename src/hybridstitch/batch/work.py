@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from ..disk import files as disk
 from ..errors import HybridStitchError, in_one_line
 from ..report.clip import encode_clip
-from ..report.picture import Metadata, encode, pixel_digest, trace_digest
+from ..report.metadata import Metadata, drawn
+from ..report.picture import encode
 from .copies import Copy
 from .folder import file_of, name_of
 from .job import BatchSetting, Job
@@ -104,7 +105,6 @@ class Desk:
             pair=self.setting.pair,
             small=self.setting.small,
             models=self.setting.models,
-            policy=take.trace.policy,
             seed=job.seed,
             steps=job.steps,
             width=job.width,
@@ -115,12 +115,11 @@ class Desk:
             device=self.setting.device,
             dtype=self.setting.dtype,
             versions=self.setting.versions,
-            trace=trace_digest(take.trace),
-            pixels=pixel_digest(take.whole),
             frames=job.frames,
             fps=job.fps,
             clip=clip,
             kv=self.setting.kv,
+            **drawn(take),
         )
 
     def error(self, attempt: Attempt, error: BaseException) -> ManifestRow:

@@ -24,7 +24,7 @@ from ..errors import (
 )
 from ..evaluate.pictures import ScoreError
 from ..recipe import RecipeError
-from ..report.picture import PictureError
+from ..report.metadata import PictureError
 from ..reproduce.settings import ReproductionError
 from . import say
 from .about import doctor, inspect, policies, scene

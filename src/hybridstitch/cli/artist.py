@@ -125,6 +125,7 @@ class Artist:
                     frames=() if place else kept,
                     clip=() if self.frames is None else tuple(pictures),
                     fps=self.fps,
+                    scheduler=type(self.pipe.scheduler).__name__,
                 )
             )
         return takes

@@ -18,7 +18,7 @@ from ..batch.job import BatchSetting, Job
 from ..batch.work import Desk, Outcome
 from ..disk import files as disk
 from ..disk.lock import alone
-from ..report.picture import versions
+from ..report.metadata import versions
 from . import flags, say
 from .asked import Asked, BadInput, writable
 from .batch_input import check, devices_of, engine_for, limits_of

@@ -128,7 +128,7 @@ class WorkPlace:
                 f"command on a machine with {self.devices[0]}"
             )
         from ..batch.ray_crew import RayCrew
-        from ..report.picture import versions
+        from ..report.metadata import versions
 
         where = self.address or "this machine's cluster"
         say.line("note", f"workers of {where} draw; what is timed is timed by this process, on {socket.gethostname()}")

@@ -11,7 +11,8 @@ from rich.text import Text
 
 from ..disk.files import keep
 from ..report.clip import encode_clip, ending
-from ..report.picture import Metadata, pixel_digest, trace_digest, versions, write
+from ..report.metadata import Metadata, drawn, versions
+from ..report.picture import write
 from ..report.takes import Exhibit, Take, decibels
 from .asked import Asked, slug
 
@@ -118,7 +119,6 @@ class Files:
             pair=self.asked.pair,
             small=self.asked.small,
             models=self.models,
-            policy=take.trace.policy,
             seed=exhibit.seed,
             steps=self.asked.steps,
             width=self.size[0],
@@ -127,13 +127,12 @@ class Files:
             device=self.asked.device,
             dtype=self.asked.dtype,
             versions=versions(),
-            trace=trace_digest(take.trace),
-            pixels=pixel_digest(take.whole),
             shift=self.asked.shift,
             levels=self.asked.levels,
             frames=self.frames,
             fps=None if self.frames is None else self.asked.fps,
             kv=self.asked.kv,
+            **drawn(take),
         )
 
     def _save(self, take: Take, path: Path, metadata: Metadata) -> Take:

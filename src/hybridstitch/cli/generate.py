@@ -16,7 +16,7 @@ from ..drawing.engine import Engine
 from ..policies.policy import Policy
 from ..policies.presets import PRESETS, outside
 from ..report.layers import Layer
-from ..report.picture import Metadata, differences, versions
+from ..report.metadata import Metadata, differences, versions
 from . import flags, say
 from .asked import Asked, BadInput, writable
 from .served import Served

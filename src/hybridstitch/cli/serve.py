@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from ..errors import HybridStitchError
+from ..errors import HybridStitchError, in_one_line
 from ..report.layers import Layer, named
 from . import flags, say
 from .asked import BadInput, to_size
@@ -155,7 +155,12 @@ def serve(
     out = say.out()
     on_ready: Callable[[str], None] = lambda address: out.print(f"drawing at {address}")  # noqa: E731
     if place.ray:
-        from ..serve.on_ray import run_on_ray
+        try:
+            from ..serve.on_ray import run_on_ray
+        except ImportError as error:  # ray without what `ray[serve]` brings
+            raise HybridStitchError(
+                f"serving on a cluster needs Ray Serve ({in_one_line(error)}): {install('ray')}"
+            ) from error
 
         run_on_ray(
             makes, settings, on_ready, address=address, replicas=num_workers or 1, gpus=place.gpus_per_worker,

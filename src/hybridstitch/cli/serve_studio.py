@@ -137,7 +137,7 @@ class Studio:
             keeper: remembers pictures; None remembers none.
             notes: warnings of opening.
         """
-        from ..report.picture import versions
+        from ..report.metadata import versions
         from .serve_look import look
 
         self._opener, self._asked, self._pipes, self._keeper = opener, asked, pipes, keeper
@@ -251,19 +251,17 @@ class Studio:
 
     def _picture(self, each: "Wanted", take: "Take") -> Picture:
         from ..report.colours import kind
-        from ..report.picture import Metadata, pixel_digest, trace_digest
+        from ..report.metadata import Metadata, drawn
 
         order, seed, start = each.order, each.seed, each.start
-        trace, pixels = trace_digest(take.trace), pixel_digest(take.image)
-        metadata = None
+        found, metadata = drawn(take), None
         alone = order.edit is None and start is None  # one that began with a picture cannot be drawn from its file
         if self._opener.metadata and alone:
             metadata = Metadata(
                 prompt=order.prompt, negative=order.negative, pair=self._asked.pair, small=self._asked.small,
-                models=self._models, policy=take.trace.policy, seed=seed, steps=order.steps, width=order.size[0],
+                models=self._models, seed=seed, steps=order.steps, width=order.size[0],
                 height=order.size[1], guidance=order.guidance, device=self._asked.device, dtype=self._asked.dtype,
-                versions=self._versions, trace=trace, pixels=pixels, shift=order.shift, levels=order.levels,
-                kv=self._asked.kv,
+                versions=self._versions, shift=order.shift, levels=order.levels, kv=self._asked.kv, **found,
             )  # fmt: skip
         steps = take.trace.of(0)
         return Picture(
@@ -271,8 +269,8 @@ class Studio:
             seed=seed,
             seconds=take.seconds,
             trace=take.trace.to_json(masks=True),
-            trace_digest=trace,
-            pixel_digest=pixels,
+            trace_digest=found["trace"],
+            pixel_digest=found["pixels"],
             steps=dict(Counter(kind(step.drawn) for step in steps)),
             large_tokens=sum(step.large_tokens for step in steps),
             tokens=len(steps) * take.trace.tokens,

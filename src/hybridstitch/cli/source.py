@@ -4,7 +4,8 @@ from pathlib import Path
 
 from ..report.identity import is_here
 from ..report.layers import Layer, recorded
-from ..report.picture import Metadata, PictureError, read
+from ..report.metadata import Metadata, PictureError
+from ..report.picture import read
 
 
 def picture_layer(file: Path, *, pair: str | None, small: str | None) -> tuple[Metadata, Layer]:

@@ -14,7 +14,7 @@ from ..policies.policy import Policy
 from ..policies.presets import PRESETS, policy_named
 from ..recipe import Point, Recipe
 from .clip import FPS
-from .picture import Metadata, PictureError
+from .metadata import Metadata, PictureError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

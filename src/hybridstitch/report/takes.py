@@ -29,6 +29,7 @@ class Take:
         path: where it lies.
         clip: the frames of a video; empty for a picture.
         fps: its frames a second.
+        scheduler: the class that stepped.
     """
 
     image: Image.Image
@@ -38,6 +39,7 @@ class Take:
     path: Path | None = None
     clip: tuple[Image.Image, ...] = ()
     fps: float = FPS
+    scheduler: str | None = None
 
     @property
     def whole(self) -> Image.Image:

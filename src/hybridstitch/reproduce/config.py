@@ -13,7 +13,7 @@ import torch
 from ..disk import files as disk
 from ..disk.lock import LOCK
 from ..report.identity import recorded
-from ..report.picture import versions
+from ..report.metadata import versions
 from .settings import ReproductionError, Settings
 
 DECIDES = ("pair", "small", "models", "size", "steps", "guidance", "seed", "dtype", "calibrate")

@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from ..evaluate.pictures import read
-from ..report.picture import pixel_digest, write
+from ..report.metadata import pixel_digest
+from ..report.picture import write
 from . import lines
 from .lines import CsvRow
 from .methods import Method

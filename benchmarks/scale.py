@@ -4,8 +4,9 @@
     ray       `hybridstitch batch --on ray`: actors of a cluster of this machine
     ray.data  `ray.data.map_batches` over the same jobs, each drawn and kept by the same `Worker`
 
-All draw the same pictures of the miniature pair into a folder each, round by round in turn; rates begin when every
-worker has its pair open, and what opening takes is told apart. Then what the driver pays for a picture is timed with
+All draw the same pictures of the miniature pair into a folder each, round by round in turn, each with the machine to
+itself (a cluster that runs beside takes part of both cores); rates begin when every worker has its pair open, and what
+opening takes is told apart. Then what the driver pays for a picture is timed with
 workers that draw nothing: kept by them, and sent back to be kept by the driver.
 
     OMP_NUM_THREADS=1 python -m benchmarks.scale         (needs pandas, as `ray.data` does)
@@ -17,7 +18,7 @@ import argparse
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,16 +66,15 @@ class Nothing:
 
 @dataclass
 class Arm:
-    """One way to draw, with its workers open.
+    """One way to draw.
 
     Attributes:
         seconds: of each round.
-        opening_seconds: until all workers had drawn something.
+        opening_seconds: of each round, until all workers had drawn something.
     """
 
-    draw: Callable[[Sequence[AttemptGroup]], float]
-    opening_seconds: float
     seconds: list[float]
+    opening_seconds: list[float]
 
 
 def groups_of(setting: BatchSetting, jobs: int, steps: int, seed: int) -> list[AttemptGroup]:
@@ -156,33 +156,45 @@ def with_ray_data(desk: Desk, workers: int, groups: Sequence[AttemptGroup]) -> t
 
 
 def measure(folder: Path, jobs: int, steps: int, rounds: int) -> dict[str, Arm]:
-    """All ways with 1 and 2 workers, in turn."""
+    """All ways with 1 and 2 workers, in turn, each with the machine to itself."""
     named = Pair.of("mini", None)
     setting = BatchSetting(
         pair="mini", small=None, models=named.models, device="cpu", dtype="float32", versions=versions()
     )
     studio = JobStudio(named=named, policy=LargeOnly(), dtype="float32", engine=PLAIN)
-    arms: dict[str, Arm] = {}
-    with ExitStack() as stack:
-        for way in WAYS:
-            for workers in WORKERS:
-                name = f"{way} {workers}"
-                out = folder / name.replace(" ", "-")
-                out.mkdir()
-                desk = Desk(out=out, setting=setting, device="cpu", open=studio)
+    arms = {(way, workers): Arm([], []) for way in WAYS for workers in WORKERS}
+    for k in range(rounds):
+        order = list(arms)
+        for way, workers in order[k % len(order) :] + order[: k % len(order)]:
+            out, arm = folder / f"{way}-{workers}-{k}", arms[way, workers]
+            out.mkdir()
+            desk = Desk(out=out, setting=setting, device="cpu", open=studio)
+            groups = groups_of(setting, jobs, steps, 1000 * (k + 1))
+            with ExitStack() as stack:
+                if way != "here":
+                    stack.enter_context(cluster(workers))
                 if way == "ray.data":
-                    draw = lambda groups, desk=desk, workers=workers: with_ray_data(desk, workers, groups)[0]  # noqa: E731
-                    arms[name] = Arm(draw, with_ray_data(desk, workers, groups_of(setting, 4, steps, 0))[1], [])
-                    continue
-                executor = stack.enter_context(seats(way, desk, workers))
-                opening = all_open(executor, setting, workers, steps, 10_000)
-                arms[name] = Arm(lambda groups, executor=executor: mapped(executor, groups), opening, [])
-        for k in range(rounds):
-            order = list(arms.items())
-            for name, arm in order[k % len(order) :] + order[: k % len(order)]:
-                arm.seconds.append(arm.draw(groups_of(setting, jobs, steps, 1000 * (k + 1))))
-                print(f"round {k + 1}/{rounds} {name}: {jobs / arm.seconds[-1]:.3f} images/s", flush=True)
-    return arms
+                    seconds, opening = with_ray_data(desk, workers, groups)
+                else:
+                    executor = stack.enter_context(seats(way, desk, workers))
+                    opening = all_open(executor, setting, workers, steps, 10_000)
+                    seconds = mapped(executor, groups)
+            arm.seconds.append(seconds)
+            arm.opening_seconds.append(opening)
+            print(f"round {k + 1}/{rounds} {way} {workers}: {jobs / seconds:.3f} images/s", flush=True)
+    return {f"{way} {workers}": arm for (way, workers), arm in arms.items()}
+
+
+@contextmanager
+def cluster(workers: int) -> Iterator[None]:
+    """Ray on this machine, with room for so many workers."""
+    import ray  # pyright: ignore[reportMissingImports]
+
+    ray.init("local", num_cpus=workers, include_dashboard=False, log_to_driver=False, object_store_memory=500_000_000)
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def driver(folder: Path, jobs: int) -> dict[str, list[float]]:
@@ -211,22 +223,20 @@ def main() -> None:
     if os.environ.get("OMP_NUM_THREADS") != "1":
         raise SystemExit("set OMP_NUM_THREADS=1: one thread a worker")
     os.environ |= {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
-    import ray  # pyright: ignore[reportMissingImports]
-
     folder = Path(tempfile.mkdtemp())
-    ray.init("local", num_cpus=16, include_dashboard=False, log_to_driver=False, object_store_memory=500_000_000)
     try:
         arms = measure(folder, args.jobs, args.steps, args.rounds)
-        paid = driver(folder, 200)
+        with cluster(2):
+            paid = driver(folder, 200)
     finally:
-        ray.shutdown()
         shutil.rmtree(folder)
     table = [
         {
             "way": way, "images/s, 1 worker": args.jobs / median(arms[f"{way} 1"].seconds),
             "images/s, 2 workers": args.jobs / median(arms[f"{way} 2"].seconds),
             "efficiency": ratio(arms[f"{way} 1"].seconds, arms[f"{way} 2"].seconds) / 2,
-            "opening, 1 (s)": arms[f"{way} 1"].opening_seconds, "opening, 2 (s)": arms[f"{way} 2"].opening_seconds,
+            "opening, 1 (s)": median(arms[f"{way} 1"].opening_seconds),
+            "opening, 2 (s)": median(arms[f"{way} 2"].opening_seconds),
         }
         for way in WAYS
     ]  # fmt: skip

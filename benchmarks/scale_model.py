@@ -53,7 +53,7 @@ class Fitted:
         raw = measured["raw"]
         row = next(row for row in measured["table"] if row["way"] == "ray")
         return cls(
-            opening=median(raw["drawing"][f"ray {n}"]["opening_seconds"] for n in (1, 2)),
+            opening=median(s for n in (1, 2) for s in raw["drawing"][f"ray {n}"]["opening_seconds"]),
             driver=median(raw["driver"]["kept there"]),
             sent=median(raw["driver"]["sent, 1.5 MB"]),
             efficiency=row["efficiency"],

@@ -122,7 +122,8 @@ def test_a_point_s_noise_levels_go_into_pictures_and_batches_and_come_back(calib
     assert served.name in " ".join(capsys.readouterr().out.split())
 
     one = drawn("generate", PROMPTS[0], *by, "--seed", 3, "--n", 2, "--compare")["images"]
-    assert (of(one[0]["path"])[0], of(one[0]["large"])[0], without[0]) == (wanted, wanted, (None, None))
+    assert (of(one[0]["path"])[0], without[0]) == (wanted, (None, None))
+    assert of(one[0]["large"])[0] == (None, None)  # the reference, which has the pipeline's own levels
     assert of(one[0]["path"])[1] != without[1]
     for name in (one[0]["path"], one[0]["large"]):
         assert of(drawn("generate", "--from", name, "--out", "again")["images"][0]["path"]) == of(name)
@@ -140,6 +141,30 @@ def test_a_point_s_noise_levels_go_into_pictures_and_batches_and_come_back(calib
     (here / "jobs.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert drawn(*batch)["drawn"] == 1  # it goes on, and the other row has levels of its own policy
     assert {of(path)[0] for path in (here / "pictures").glob("*.png")} == {wanted, (None, None)}
+
+
+def test_what_a_recipe_serves_is_compared_with_its_reference(calibrated, here, capsys):
+    recipe = Recipe.load(calibrated[0] / "recipe.json")
+    point = replace(
+        recipe.points[-1], policy="small", steps=2, predicted=9.0, measured=None, shift=3.0, levels=None, distances=()
+    )
+    replace(recipe, points=(recipe.points[0], point)).save(here / "recipe.json")
+
+    def drawn(*words):
+        assert main(["generate", PROMPTS[0], *words]) == 0
+        return capsys.readouterr().out
+
+    out = drawn("--recipe", "recipe.json", "--speed", "9", "--compare", "--explain")
+    assert ", large model (4 steps) " in out
+    assert "large model (4 steps)" in (here / "out/index.html").read_text()
+    large = picture.read(next((here / "out").glob("*.large.png")))
+    assert (large.policy, large.steps, large.shift) == ("large", 4, None)
+    drawn("--policy", "large", "--steps", "4", "--size", "32", "--out", "alone")
+    assert picture.read(next((here / "alone").glob("*-0.png"))).pixels == large.pixels
+    out = drawn("--recipe", "recipe.json", "--speed", "9", "--compare", "--steps", "3", "--out", "own")
+    assert ", large model " in out  # nothing was measured against that
+    assert "(" not in out
+    assert picture.read(next((here / "own").glob("*.large.png"))).steps == 3
 
 
 def test_pictures_are_drawn_by_a_recipe(calibrated, here, capsys):

@@ -14,7 +14,7 @@ from hybridstitch.cli import main
 from hybridstitch.mini import opened
 from hybridstitch.policies.parse import parse
 from hybridstitch.policies.trace import Trace
-from hybridstitch.report import picture
+from hybridstitch.report import metadata, picture
 from hybridstitch.report.identity import ends_of
 
 PROMPT = "a big dog on a meadow"
@@ -129,7 +129,7 @@ def test_from_says_when_versions_differ(run, monkeypatch):
     path = run(PROMPT, *SHORT)[0]["images"][0]["path"]
     recipe = picture.read(path)
     old = {**recipe.to_json(), "versions": {**recipe.versions, "torch": "1.0"}, "pixels": "0" * 64}
-    picture.write(Image.open(path), "old.png", picture.Metadata.from_json(old))
+    picture.write(Image.open(path), "old.png", metadata.Metadata.from_json(old))
     _, err = run("--from", "old.png")
     assert len(err) == 1
     assert err[0].startswith("warning: not the same pixels as old.png: torch 1.0, now ")
@@ -240,7 +240,7 @@ def test_a_record_of_an_earlier_release_is_recognised(run, mini):
     assert now.models["large"].startswith("content ")
     for ends, reason in ((f"files {ends_of(mini)[:16]}", None), ("files 0123456789abcdef", "model large files 01")):
         old = {**now.to_json(), "models": {"large": ends}, "pixels": "0" * 64}
-        picture.write(Image.open(path), "old.png", picture.Metadata.from_json(old))
+        picture.write(Image.open(path), "old.png", metadata.Metadata.from_json(old))
         _, err = redrawn(run, "old.png")
         assert (reason or "the same versions and models") in err[0]
 

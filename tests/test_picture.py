@@ -9,7 +9,7 @@ from PIL import Image
 from hybridstitch.errors import HybridStitchError
 from hybridstitch.policies.plan import Plan, large
 from hybridstitch.policies.trace import Step, Trace
-from hybridstitch.report import picture
+from hybridstitch.report import metadata, picture
 from hybridstitch.report.identity import identity
 from hybridstitch.report.metadata import Metadata, PictureError, differences
 
@@ -124,7 +124,7 @@ def test_the_trace_digest_leaves_seconds_out():
     trace = Trace(policy="large", steps=1, images=1, grid=(2, 2), records=(step,))
     slower = replace(trace, records=(replace(step, seconds=2.0),))
     other = replace(trace, records=(replace(step, distance=0.25),))
-    assert picture.trace_digest(slower) == picture.trace_digest(trace) != picture.trace_digest(other)
+    assert metadata.trace_digest(slower) == metadata.trace_digest(trace) != metadata.trace_digest(other)
 
 
 def test_identity_changes_with_the_files(tmp_path):
@@ -138,8 +138,8 @@ def test_identity_changes_with_the_files(tmp_path):
 
 def test_differences_name_what_changed():
     now = replace(DRAWN, versions={**DRAWN.versions, "torch": "2.14.0"}, models={"large": "files 4567"})
-    assert picture.differences(DRAWN, DRAWN) == ()
-    assert picture.differences(DRAWN, now) == (
+    assert metadata.differences(DRAWN, DRAWN) == ()
+    assert metadata.differences(DRAWN, now) == (
         "torch 2.13.0, now 2.14.0",
         "model large files 0123, now files 4567",
     )

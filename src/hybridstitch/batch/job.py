@@ -71,7 +71,7 @@ class BatchSetting:
         models: what the names stand for, see `identity.identity`.
         device: its kind, "cpu" or "cuda": workers on several devices of a kind draw one batch.
         dtype: of the models.
-        versions: see `picture.versions`.
+        versions: see `metadata.versions`.
         kv: dtype that masks keep keys and values in, None for that of the models.
     """
 

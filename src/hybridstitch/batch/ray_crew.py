@@ -34,7 +34,7 @@ class RayCrew(Generic[Place]):
 
         Args:
             desk: makes what a member works at; can be pickled.
-            versions: that members have to have, see `picture.versions`.
+            versions: that members have to have, see `metadata.versions`.
             folder: that they have to see, where work writes; is there.
             address, workers, gpus: see `on_ray.on_ray`.
         """

@@ -137,7 +137,14 @@ class Artist:
         self.draw_all(texts, seeds, policy=program, steps=len(program.program.split()))
 
     def exhibits(
-        self, prompts: tuple[str, ...], seeds: range, *, compare: bool, frames: bool, on_step: OnStep = unheard
+        self,
+        prompts: tuple[str, ...],
+        seeds: range,
+        *,
+        compare: bool,
+        reference: int | None = None,
+        frames: bool,
+        on_step: OnStep = unheard,
     ) -> Iterator[Exhibit]:
         """All pictures, in order; with `compare` each beside the large model's, first the one, then the other.
 
@@ -145,6 +152,7 @@ class Artist:
             prompts: what to draw.
             seeds: of the pictures of each prompt.
             compare: draw with the large model alone too, interleaved, both warm.
+            reference: its steps, at the pipeline's noise levels; None for the artist's own steps and levels.
             frames: keep the picture emerging.
             on_step: called after each step.
         """
@@ -154,10 +162,10 @@ class Artist:
         for place, (prompt, group) in enumerate(calls):
             texts, large = [prompt] * len(group), None
             if compare and place % 2:
-                large = self.draw_all(texts, group, policy=LargeOnly(), on_step=on_step)
+                large = self.draw_all(texts, group, policy=LargeOnly(), steps=reference, on_step=on_step)
             takes = self.draw_all(texts, group, frames=frames, on_step=on_step)
             if compare and large is None:
-                large = self.draw_all(texts, group, policy=LargeOnly(), on_step=on_step)
+                large = self.draw_all(texts, group, policy=LargeOnly(), steps=reference, on_step=on_step)
             for k, (seed, take) in enumerate(zip(group, takes, strict=True)):
                 yield Exhibit(prompt=prompt, seed=seed, take=take, large=None if large is None else large[k])
 

@@ -58,7 +58,7 @@ class Written:
         shown = self.exhibit
         text = Text.assemble((str(shown.take.path), "bold"), f"  {shown.take.seconds:.2f} s")
         if shown.large is not None:
-            text.append(f", large model {shown.large.seconds:.2f} s: ")
+            text.append(f", {shown.beside} {shown.large.seconds:.2f} s: ")
             text.append(f"{shown.speedup:.2f}× as fast", "bold green" if (shown.speedup or 0) >= 1 else "bold red")
             text.append(f", PSNR {decibels(shown.psnr)}")
         return text
@@ -75,6 +75,8 @@ class Files:
         size: width and height in pixels.
         metadata: write into the pictures how they were drawn.
         frames: of videos; None for pictures.
+        reference: steps of the large model's pictures, at the pipeline's noise levels; None where they were drawn with
+            the steps and levels of the others.
     """
 
     out: Path
@@ -83,6 +85,7 @@ class Files:
     size: tuple[int, int]
     metadata: bool
     frames: int | None = None
+    reference: int | None = None
 
     def write(self, exhibit: Exhibit, *, strip: bool) -> Written:
         """Save the pictures of an exhibit; a picture that is already there is never overwritten.
@@ -96,7 +99,7 @@ class Files:
         take = self._save(exhibit.take, self.out / f"{stem}.png", metadata)
         large = exhibit.large
         if large is not None:
-            large = self._save(large, self.out / f"{stem}.large.png", self.about(exhibit, large))
+            large = self._save(large, self.out / f"{stem}.large.png", self._about_large(exhibit, large))
         exhibit = replace(exhibit, take=take, large=large)
         beside = film = None
         if large is not None:
@@ -134,6 +137,10 @@ class Files:
             kv=self.asked.kv,
             **drawn(take),
         )
+
+    def _about_large(self, exhibit: Exhibit, large: Take) -> Metadata:
+        found = self.about(exhibit, large)
+        return found if self.reference is None else replace(found, steps=self.reference, shift=None, levels=None)
 
     def _save(self, take: Take, path: Path, metadata: Metadata) -> Take:
         """A picture; or a video, with its middle frame beside it, which says how it was drawn."""

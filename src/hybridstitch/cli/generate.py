@@ -166,16 +166,22 @@ def _draw(
             frames=count, fps=asked.fps, shift=asked.shift, levels=asked.levels, together=together,
         )  # fmt: skip
         models = named.known_as({} if drawn is None else drawn.models)
-        files = Files(out=out, asked=asked, models=models, metadata=metadata, size=size, frames=count)
-        calls = len(asked.prompts) * ceil(asked.count / together) * (2 if compare else 1)
-        bar.update(task, description="warming up" if compare else "drawing", total=calls * asked.steps, completed=0)
+        reference = None if served is None else served.reference(asked.steps)
+        files = Files(
+            out=out, asked=asked, models=models, metadata=metadata, size=size, frames=count, reference=reference
+        )
+        steps = asked.steps + (reference or asked.steps) * compare
+        total = len(asked.prompts) * ceil(asked.count / together) * steps
+        bar.update(task, description="warming up" if compare else "drawing", total=total, completed=0)
         seeds = range(asked.seed, asked.seed + asked.count)
 
         def on_step(step: int) -> None:
             bar.update(task, description="drawing", advance=1)
 
         written = []
-        for exhibit in artist.exhibits(asked.prompts, seeds, compare=compare, frames=explain, on_step=on_step):
+        for exhibit in artist.exhibits(
+            asked.prompts, seeds, compare=compare, reference=reference, frames=explain, on_step=on_step
+        ):
             written.append(files.write(exhibit, strip=explain))
             if not quiet:
                 bar.stop()  # so that a line on stdout does not meet the bar on stderr

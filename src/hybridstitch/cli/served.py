@@ -65,6 +65,14 @@ class Served:
         """Pair, policy, steps, noise levels, guidance and size to draw with."""
         return of_point(self.recipe, self.point)
 
+    def reference(self, steps: int) -> int | None:
+        """Steps of the large model that the point's speed and closeness are measured against; None with other steps.
+
+        Args:
+            steps: to draw with.
+        """
+        return self.recipe.home.steps if steps == self.point.steps else None
+
     def warn_of(
         self,
         *,

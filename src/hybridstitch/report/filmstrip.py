@@ -83,7 +83,7 @@ def _head(axes: Axes, exhibit: Exhibit) -> None:
     take = exhibit.take
     facts = [f"{take.trace.steps} steps", f"seed {exhibit.seed}", f"{take.seconds:.2f} s"]
     if exhibit.large is not None:
-        facts.append(f"large model alone {exhibit.large.seconds:.2f} s")
+        facts.append(f"{exhibit.beside} {exhibit.large.seconds:.2f} s")
         facts.append(f"{exhibit.speedup:.2f}× as fast")
         facts.append(f"PSNR to it {decibels(exhibit.psnr)}")
     title = textwrap.shorten(exhibit.prompt, 90, placeholder=" …")

@@ -76,7 +76,7 @@ def side_by_side(exhibit: Exhibit, *, side: int = 384) -> Image.Image:
     take, large = exhibit.take, exhibit.large
     name = take.trace.policy.partition(":")[0]
     labels = (
-        f"large model, {large.seconds:.2f} s",
+        f"{exhibit.beside}, {large.seconds:.2f} s",
         f"{name}, {take.seconds:.2f} s ({exhibit.speedup:.2f}×), {decibels(exhibit.psnr)}",
     )
     return sheet((large.image, take.image), labels, side=side)

@@ -93,7 +93,7 @@ def _section(exhibit: Exhibit) -> dict[str, object]:
     overlay = _moving(tinted, take.fps)
     name = take.trace.policy.partition(":")[0]
     if large is not None:
-        before, after = ("large model", _shown(large)), (name, _shown(take))
+        before, after = (exhibit.beside, _shown(large)), (name, _shown(take))
         apart = [difference(*pair) for pair in zip(_frames(take), _frames(large), strict=True)]
         thumbs = [("difference ×4", _moving(apart, take.fps))]
     else:

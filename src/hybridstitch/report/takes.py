@@ -72,6 +72,12 @@ class Exhibit:
     large: Take | None = None
 
     @property
+    def beside(self) -> str:
+        """What it is beside: the large model, with its number of steps where that is another."""
+        other = self.large is not None and self.large.trace.steps != self.take.trace.steps
+        return f"large model ({self.large.trace.steps} steps)" if self.large is not None and other else "large model"
+
+    @property
     def speedup(self) -> float | None:
         """Seconds of the large model over seconds of the policy."""
         return None if self.large is None else self.large.seconds / self.take.seconds

@@ -7,11 +7,13 @@ import pytest
 
 from hybridstitch.measure.intervals import Interval
 from hybridstitch.measure.price import Prices
+from hybridstitch.policies.methods import LargeOnly
 from hybridstitch.policies.parse import parse
-from hybridstitch.policies.skip import Skip
+from hybridstitch.policies.skip import Skip, drawn_steps
 from hybridstitch.recipe import Home, Point, Recipe, RecipeError, Trial, kind_of
 from hybridstitch.recipe.between import between
 from hybridstitch.recipe.file import VERSION
+from hybridstitch.recipe.point import folded
 
 PRICES = Prices(call=0.0, step=0.0, large=1.0, small=0.2, masked={"fresh": (0.1, 1.0)})
 HOME = Home(
@@ -88,11 +90,19 @@ def test_of_points_near_a_speed_the_closest_serves_but_a_much_nearer_one_goes_be
 
 def test_between_two_points_of_a_make_its_programs_serve_as_close_as_the_faster_one():
     found = RECIPE.at(speed=1.5)
-    assert (found.policy, found.steps, found.closeness.mean, found.measured) == ("large", 33, 0.96, None)
+    assert (found.policy, found.steps) == ("skip:large-steps=33,early=1.0", 40)
+    assert (found.closeness.mean, found.measured, found.kind) == (0.96, None, "fewer steps")
     mixed = RECIPE.at(speed=10.5)
     assert mixed.policy.startswith("schedule:program=L")
     assert mixed.closeness.mean == 0.7
     assert mixed.kind == "region mask"
+
+
+def test_between_two_counts_of_large_steps_lie_those_of_the_slower_one_some_of_them_repeated():
+    assert between((LargeOnly(), 17), (LargeOnly(), 15)) == [(Skip(16, 1.0), 17)]
+    assert between((LargeOnly(), 20), (LargeOnly(), 16)) == [(Skip(n, 1.0), 20) for n in (19, 18, 17)]
+    assert between((LargeOnly(), 17), (LargeOnly(), 16)) == []
+    assert drawn_steps(Skip(16, 1.0), 17) == {*range(17)} - {8}
 
 
 def test_between_two_points_that_skip_lie_other_numbers_of_large_steps():
@@ -247,6 +257,21 @@ def test_another_setting_is_named():
     assert HOME.differences(replace(HOME, guidance=7.0, models={})) == ["the guidance was 4.0, now it is 7.0"]
     moved = replace(HOME, width=96, machine={"device": "cuda", "threads": "unknown"})
     assert HOME.differences(moved) == ["the size was 128x128, now it is 96x128", "device was cpu, now it is cuda"]
+
+
+@pytest.mark.parametrize(
+    ("words", "read"),
+    [
+        ("S L R@0.3 L R@0.3 L R@0.3 L", "S (L R@0.3)×3 L"),
+        ("L S L R@0.3 L R@0.3", "L S L R@0.3 L R@0.3"),
+        ("L S L S L S H2@0.3 H@0.15 H2@0.3 H@0.15 H2@0.3 H@0.15", "(L S)×3 (H2@0.3 H@0.15)×3"),
+        ("L10 S40", "L10 S40"),
+    ],
+)
+def test_a_block_that_is_repeated_is_written_once_for_readers(words, read):
+    assert folded(words.split()) == read
+    name = replace(RECIPE.points[0], policy=f"schedule:program={words}", steps=9).name
+    assert name == f"{read} in 9 steps"
 
 
 def test_points_are_presets_at_home_in_the_recipe_s_setting():

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from hybridstitch.recipe.point import folded
+
 
 def markdown(report: dict[str, Any]) -> str:
     """What was served, then every rival at every requested speed."""
@@ -51,13 +53,4 @@ def short(policy: str) -> str:
     program = policy.removeprefix("schedule:").removeprefix("text=cached,").removeprefix("program=")
     if "=" in program or not policy.startswith("schedule:"):
         return policy
-    words = program.split()
-    for begin in range(len(words)):
-        for size in range(1, (len(words) - begin) // 2 + 1):
-            block, times = words[begin : begin + size], 1
-            while words[begin + times * size : begin + (times + 1) * size] == block:
-                times += 1
-            if times > 2:
-                rest = words[begin + times * size :]
-                return " ".join([*words[:begin], f"({' '.join(block)})×{times}", *rest])
-    return program
+    return folded(program.split())

@@ -19,6 +19,7 @@ from ..policies.policy import Policy
 from ..policies.presets import FEW, STACKED
 from ..policies.program import fill, segments
 from ..policies.skip import Skip, drawn_steps
+from ..recipe.between import repeated
 
 SHIFTS = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
 MASKS = (0.15, 0.3, 0.45)
@@ -129,6 +130,8 @@ def first(steps: int) -> Iterator[Candidate]:
     yield from _at(spelled(STACKED.policy.program), [None])
     for count in range(2, steps):
         yield from _at(["L"] * count, (None, 3.0, 5.0) if count <= 2 * FEW_BLOCKS else (None,))
+        if count > FEW_BLOCKS:
+            yield Candidate(*repeated(count, count - 1))
     for blocks in range(1, MANY):
         for head in HEADS if blocks <= FEW_BLOCKS else HEADS[:1]:
             for block in BLOCKS if blocks <= FEW_BLOCKS else BLOCKS[:1]:

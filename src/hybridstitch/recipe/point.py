@@ -11,6 +11,8 @@ from ..policies.policy import Policy
 from ..policies.program import segments
 from ..policies.skip import Skip
 
+FOLDED = 3  # times from which a block of a program is written once
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
@@ -65,7 +67,7 @@ class Point:
 
 
 def named(policy: str, steps: int, shift: float | None = None, levels: Sequence[float] | None = None) -> str:
-    """A point as a user reads it: "L4 H2@0.15 S2 (text=cached) in 8 steps at shift 5".
+    """A point as a user reads it: "L4 H2@0.15 S2 (text=cached) in 8 steps at shift 5", "S (L R@0.3)×5 L in 12 steps".
 
     Args:
         policy: as text.
@@ -77,9 +79,22 @@ def named(policy: str, steps: int, shift: float | None = None, levels: Sequence[
     name, _, options = policy.partition(":")
     if name == Schedule.name:
         words = dict(option.split("=") for option in options.split(","))
-        name = words.pop("program")
+        name = folded(words.pop("program").split())
         options = ", ".join(f"{key}={value}" for key, value in words.items())
     return name + (f" ({options})" if options else "") + f" in {steps} steps{at}"
+
+
+def folded(words: Sequence[str]) -> str:
+    """A program for a reader, a repeated block written once: "S (L R@0.3)×3 L" for "S L R@0.3 L R@0.3 L R@0.3 L"."""
+    for begin in range(len(words)):
+        for size in range(1, (len(words) - begin) // FOLDED + 1):
+            block, times = words[begin : begin + size], 1
+            while words[begin + times * size : begin + (times + 1) * size] == block:
+                times += 1
+            if times >= FOLDED:
+                rest = folded(words[begin + times * size :])
+                return " ".join([*words[:begin], f"({' '.join(block)})×{times}", *filter(None, [rest])])
+    return " ".join(words)
 
 
 def kind_of(policy: Policy, steps: int, reference: int) -> str:

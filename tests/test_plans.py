@@ -172,12 +172,23 @@ def test_masks_are_resized_together_and_move_the_price():
     assert not list(variants(Schedule("L S"), 2))
 
 
-def test_between_two_counts_of_large_steps_the_last_one_is_masked():
-    costs = [PRICES.seconds(*one) for one in variants(LargeOnly(), 10)]
+@pytest.mark.parametrize("count", [9, 10])
+def test_between_two_counts_of_large_steps_the_last_one_is_masked(count):
+    found = [one for one in variants(LargeOnly(), 9) if one[1] == count]
+    costs = [PRICES.seconds(*one) for one in found]
     assert costs == sorted(costs)
-    assert PRICES.seconds(LargeOnly(), 9) < costs[0] < costs[-1] < PRICES.seconds(LargeOnly(), 10)
-    assert all(policy.program.startswith("L9 R@") for policy, _ in variants(LargeOnly(), 10))
+    assert PRICES.seconds(LargeOnly(), count - 1) < costs[0] < costs[-1] < PRICES.seconds(LargeOnly(), count)
+    assert all(policy.program.startswith(f"L{count - 1} R@") for policy, _ in found)
     assert not list(variants(LargeOnly(), 2))
+
+
+def test_of_few_large_steps_with_repeats_the_last_one_is_masked_too():
+    found = [one for one in variants(Skip(9, 1.0), 10) if isinstance(one[0], Schedule)]
+    assert found
+    assert all(policy.program.startswith("L5 - L3 R@") and steps == 10 for policy, steps in found)
+    assert all(PRICES.seconds(Skip(8), 10) < PRICES.seconds(*one) < PRICES.seconds(Skip(9), 10) for one in found)
+    for last_repeated in (Skip(9, 1.5), Skip(30, 1.0)):
+        assert not any(isinstance(policy, Schedule) for policy, _ in variants(last_repeated, 10))
 
 
 def test_fillers_have_the_wanted_speed():

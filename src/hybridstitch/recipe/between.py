@@ -8,7 +8,7 @@ smaller or larger, whose price moves with the tokens. Of large steps alone the l
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from math import exp, floor
 from statistics import mean
 
@@ -21,6 +21,7 @@ from ..policies.skip import Skip, drawn_steps
 from .point import Point, kind_of
 
 SMALLEST, LARGEST = 0.05, 0.9  # masks
+COARSE = 25  # large steps up to which one of them is more than 4 % of the time
 REACH = 1.25  # how many times as fast, or slow, as a point its variants may be
 EARLIER = (0.0, 0.05, 0.1)  # by which `Skip.early` is lowered for a late last step
 FACTORS = tuple(exp(place / 50) for place in range(-35, 36))  # of masks: half as large to twice
@@ -107,7 +108,7 @@ def repeated(steps: int, drawn: int) -> tuple[Policy, int]:
 
 
 def variants(policy: Policy, steps: int) -> Iterator[tuple[Policy, int]]:
-    """The policy with more or fewer large steps, or its masks resized together; large steps alone, the last one masked.
+    """With more or fewer large steps, with its masks resized, or, of few large steps, with the last or one more masked.
 
     Args:
         policy: of a point.
@@ -116,12 +117,24 @@ def variants(policy: Policy, steps: int) -> Iterator[tuple[Policy, int]]:
     if isinstance(policy, Skip):
         yield from ((_skipping(policy, count, steps), steps) for count in range(2, steps))
     if isinstance(policy, LargeOnly) and steps > 2:
-        masks = (_mask(LARGEST / 2, factor) for factor in FACTORS)
-        yield from ((Schedule(f"L{steps - 1} R@{mask}", text="cached"), steps) for mask in masks)
+        yield from _last_masked(["L"] * steps)
+        yield from _last_masked(["L"] * (steps + 1))
+    if isinstance(policy, Skip) and policy.large_steps <= COARSE:
+        drawn = drawn_steps(policy, steps)
+        yield from _last_masked(["L" if step in drawn else "-" for step in range(steps)])
     if isinstance(policy, Schedule) and any(s.ratio is not None for s in segments(policy.program)):
         counts = fill(policy.program, steps)
         for factor in FACTORS:
             yield replace(policy, program=_words(policy.program, counts, factor)), steps
+
+
+def _last_masked(words: Sequence[str]) -> Iterator[tuple[Policy, int]]:
+    """Large steps and repeats, the last step masked; none where it is no large step after another."""
+    if [*words[-2:]] == ["L", "L"]:
+        runs = [(word, len([*same])) for word, same in groupby(words[:-1])]
+        begin = " ".join(word + (str(n) if n > 1 else "") for word, n in runs)
+        for factor in FACTORS:
+            yield Schedule(f"{begin} R@{_mask(LARGEST / 2, factor)}", text="cached"), len(words)
 
 
 def _skipping(policy: Skip, count: int, steps: int) -> Skip:

@@ -87,6 +87,14 @@ def who(row: Standing) -> str:
     return NAMES.get(row.kind, row.kind)
 
 
+def _who(rows: Sequence[Standing]) -> str:
+    """Who draws a stretch of rows of one kind."""
+    names = {*map(who, rows)}
+    return (
+        names.pop() if len(names) == 1 else "the large model with fewer steps, in some plans with predictions repeated,"
+    )
+
+
 def ahead(row: Standing, tried: Sequence[Standing]) -> tuple[Standing, Interval] | None:
     """The closest plan of the large model alone that is as fast within 8 %, and how far a row is ahead of it.
 
@@ -113,7 +121,7 @@ def _stretches(winners: Sequence[Standing], tried: Sequence[Standing]) -> list[s
     for row in winners:
         if row.kind == "large":
             continue
-        if parts and who(parts[-1][0]) == who(row):
+        if parts and (who(parts[-1][0]) == who(row) or parts[-1][0].kind == row.kind == "fewer steps"):
             parts[-1].append(row)
         else:
             parts.append([row])
@@ -122,16 +130,17 @@ def _stretches(winners: Sequence[Standing], tried: Sequence[Standing]) -> list[s
         first, last = part[0], part[-1]
         speeds = f"{first.speed:.2f}" if len(part) == 1 else f"{first.speed:.2f} to {last.speed:.2f}"
         said.append(
-            f"At {speeds} times the large model's speed {who(first)} is closest "
+            f"At {speeds} times the large model's speed {_who(part)} is closest "
             f"({_points(first)}{'' if len(part) == 1 else f' to {_points(last)}'})."
         )
         middle = part[len(part) // 2]
         found = None if middle.kind in PLAIN else ahead(middle, tried)
         if found is not None:
             rival, gap = found
+            is_at = "ahead of" if gap.low > 0 else "behind" if gap.high < 0 else "level with"
             said.append(
-                f"At {middle.speed:.2f} times it is ahead of the large model alone ({_points(rival)}, "
-                f"{rival.speed:.2f} times as fast) by {gap.mean:.3f} ({gap.low:.3f} to {gap.high:.3f} in 99 %)."
+                f"At {middle.speed:.2f} times it is {is_at} the large model alone ({_points(rival)}, "
+                f"{rival.speed:.2f} times as fast): {gap.mean:+.3f} ({gap.low:+.3f} to {gap.high:+.3f} in 99 %)."
             )
     return said
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .policies.trace import Step, Trace
     from .recipe import Recipe
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "POLICIES",
     "Engine",

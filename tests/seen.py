@@ -89,6 +89,14 @@ def single(image: int, images: int, size: tuple[int, int]) -> dict[str, Any]:
     return {**one, "latents": noise(images, size)[image, None], "size": size}
 
 
+def aligned(model: Any) -> None:
+    """Weights where tensors that were made in memory lie: those read from a file lie at its addresses, and some
+    kernels round by that.
+    """
+    for weight in model.parameters():
+        weight.data = weight.data.clone()
+
+
 def same(a: Tensor, b: Tensor, tolerance: float) -> None:
     """Equal within `tolerance` of the largest value of `b`."""
     assert a.shape == b.shape

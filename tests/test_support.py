@@ -21,7 +21,7 @@ from hybridstitch import Engine, HybridStitch, Replay, Schedule
 from hybridstitch.families.known import facts_of
 from hybridstitch.policies.plan import Plan, Region, Stroke
 from pipelines import PIPELINES, WIDTH, Piped, clip_vae, heads, picture, pil, qwen_vae, text, wan_vae, words
-from seen import same
+from seen import aligned, same
 from small_models import vae as image_vae
 
 POOLED, SIZE = 12, {"height": 32, "width": 24}
@@ -292,6 +292,7 @@ def test_save_and_open(piped, tmp_path):
     again = piped.build()
     again.transformer = type(pipe.transformer).from_pretrained(tmp_path)
     again.transformer.follow(again)
+    aligned(again.transformer)
     same(piped.draw(again, steps=4), expected, 1e-5)
     if draws_parts("", piped):
         assert [str(step.drawn) for step in again.transformer.trace.of(0)] == ["L", "L", "S + L@0.3", "S"]

@@ -125,14 +125,18 @@ def test_from_says_what_was_changed(run):
     assert err == [f"note: a variation of {path}: another policy, seed"]
 
 
-def test_from_says_when_versions_differ(run, monkeypatch):
+@pytest.mark.parametrize(
+    ("scheduler", "said"), [(None, "torch 1.0, now "), ("DDIMScheduler", "scheduler DDIMScheduler, now FlowMatchEuler")]
+)
+def test_from_says_when_versions_or_the_scheduler_differ(run, scheduler, said):
     path = run(PROMPT, *SHORT)[0]["images"][0]["path"]
-    recipe = picture.read(path)
-    old = {**recipe.to_json(), "versions": {**recipe.versions, "torch": "1.0"}, "pixels": "0" * 64}
+    now = picture.read(path)
+    versions = {**now.versions, "torch": "1.0"}
+    old = {**now.to_json(), "versions": versions, "pixels": "0" * 64, "scheduler": scheduler}
     picture.write(Image.open(path), "old.png", metadata.Metadata.from_json(old))
     _, err = run("--from", "old.png")
     assert len(err) == 1
-    assert err[0].startswith("warning: not the same pixels as old.png: torch 1.0, now ")
+    assert err[0].startswith(f"warning: not the same pixels as old.png: {said}")
 
 
 def test_no_metadata(run):

@@ -237,7 +237,7 @@ def _warn_of_preset(name: str, asked: Asked, named: "Pair") -> None:
 def _tell_apart(source: Path, then: Metadata, written: Sequence["Written"]) -> None:
     """Whether the picture came out as it was, and if not, why it may have changed."""
     now = written[0].metadata
-    ours = {"models", "versions", "trace", "pixels", "clip"}
+    ours = {"models", "versions", "scheduler", "trace", "pixels", "clip"}  # see `differences`
     changed = [f.name for f in fields(Metadata) if f.name not in ours and getattr(now, f.name) != getattr(then, f.name)]
     if now.pixels == then.pixels:
         say.line("note", f"the same pixels as {source}", "bold green")

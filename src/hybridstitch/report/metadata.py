@@ -87,7 +87,7 @@ class Metadata:
         pair = self.pair if self.small is None else f"{self.pair} + {self.small}"
         facts = {
             "Steps": self.steps,
-            **({} if self.scheduler is None else {"Sampler": self.scheduler.removesuffix("Scheduler")}),
+            **({} if self.scheduler is None else {"Sampler": _quoted(self.scheduler.removesuffix("Scheduler"))}),
             "CFG scale": f"{self.guidance:g}",
             **({} if self.shift is None else {"Shift": f"{self.shift:g}"}),
             **({} if self.levels is None else {"Noise levels": " ".join(f"{level:g}" for level in self.levels)}),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hybridstitch.mini import parts
 from hybridstitch.mini.scenes import Scene
+from hybridstitch.mini.train import loop, precision
 from hybridstitch.mini.train.data import ScenePool, draw, make_pool
 from hybridstitch.mini.train.flow import FlowTask, start_at_zero
 from hybridstitch.mini.train.judge import ALIKE, JudgeTask, recast
@@ -42,13 +43,39 @@ def flow(pool: ScenePool) -> FlowTask:
     return FlowTask(model, pool, encoders, parts.autoencoder(), CPU)
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(pool: ScenePool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", precision.CHOICES)
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(
+    pool: ScenePool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(loop, "fastest", lambda device: dtype)
     whole = train(flow(pool), RECIPE, tmp_path / "whole.pt", CPU)
     train(flow(pool), RECIPE, tmp_path / "broken.pt", CPU, stop_after_steps=2)
+    other = next(choice for choice in precision.CHOICES if choice != dtype)
+    monkeypatch.setattr(loop, "fastest", lambda device: other)  # as on another machine: it keeps its own
     broken = train(flow(pool), RECIPE, tmp_path / "broken.pt", CPU)
     assert whole.keys() == broken.keys()
     for name, value in whole.items():
         torch.testing.assert_close(broken[name], value, rtol=0, atol=0, msg=name)
+
+
+@pytest.mark.parametrize("faster", precision.CHOICES)
+def test_the_faster_dtype_is_chosen(monkeypatch: pytest.MonkeyPatch, faster: torch.dtype) -> None:
+    now, taken = 0.0, 0.0
+
+    def clock() -> float:  # of each pass: the start, then the end
+        nonlocal now, taken
+        now, taken = now + taken, 0.0
+        return now
+
+    def linear(given: Tensor, weight: Tensor) -> Tensor:
+        nonlocal taken
+        dtype = torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32
+        taken = 1.0 if dtype == faster else 2.0
+        return weight
+
+    monkeypatch.setattr(precision, "perf_counter", clock)
+    monkeypatch.setattr(torch.nn.functional, "linear", linear)
+    assert precision.fastest(CPU) == faster
 
 
 def test_the_pool_goes_on_after_a_kill(pool: ScenePool) -> None:

@@ -23,6 +23,7 @@ from transformers import CLIPTokenizer
 from ...disk.files import keep
 from ..scenes import SIDE, Scene
 from ..words import OBJECTS
+from .precision import fastest
 
 PLACES = {name: place + 1 for place, name in enumerate(OBJECTS)}
 LATENT = (16, 32, 32)
@@ -93,13 +94,13 @@ def make_pool(folder: Path, vae: AutoencoderKL, scenes: int, device: torch.devic
     listed = (folder / "keys.txt").read_text().splitlines()[:done] if done else []
     (folder / "keys.txt").write_text("".join(key + "\n" for key in listed))
     vae = vae.to(device, memory_format=torch.channels_last).eval()  # pyright: ignore
-    start, before = time.monotonic(), done
+    start, before, dtype = time.monotonic(), done, fastest(device)
     while done < scenes:
         rng = np.random.default_rng((7, done))
         batch_scenes = [Scene.sample(rng) for _ in range(batch)]
         images, layouts = zip(*(draw(scene, rng) for scene in batch_scenes), strict=True)
         pixels = to_tensor(list(images)).to(device, memory_format=torch.channels_last)
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
             latents = vae.encode(pixels).latent_dist.mode()  # pyright: ignore
         with open(folder / "latents.f16", "ab") as file:
             file.write(latents.to(torch.float16).contiguous().cpu().numpy().tobytes())

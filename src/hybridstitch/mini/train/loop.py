@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from . import keep
+from .precision import fastest
 
 
 class Task(Protocol):
@@ -111,7 +112,10 @@ def train(
     look: Callable[[dict[str, Tensor], str], None] | None = None,
     stop_after_steps: int | None = None,
 ) -> dict[str, Tensor]:
-    """Train to the end of the recipe and return the averaged weights. Continues from `path` if it exists."""
+    """Train to the end of the recipe and return the averaged weights. Continues from `path` if it exists.
+
+    Matrices are multiplied in the faster dtype here (`precision.fastest`); a run that goes on keeps its own.
+    """
     task.modules.to(device).train()
     steppers = optimizers(task.modules, recipe)
     average = Average(task.modules, recipe.ema)
@@ -122,7 +126,11 @@ def train(
         for stepper, saved in zip(steppers, state["steppers"], strict=True):
             stepper.load_state_dict(saved)
         clock = Clock(**state["clock"])
-        print(f"resumed at {clock.images} images, {clock.seconds:.0f} s", flush=True)
+        dtype = state.get("dtype", torch.bfloat16)
+        print(f"resumed at {clock.images} images, {clock.seconds:.0f} s, in {dtype}", flush=True)
+    else:
+        dtype = fastest(device)
+        print(f"training in {dtype}", flush=True)
 
     def save() -> None:
         keep.save(
@@ -131,6 +139,7 @@ def train(
                 "average": average.values,
                 "steppers": [stepper.state_dict() for stepper in steppers],
                 "clock": {"step": clock.step, "images": clock.images, "seconds": clock.seconds},
+                "dtype": dtype,
             },
             path,
         )
@@ -148,7 +157,7 @@ def train(
                 group["lr"] = peak * factor
         torch.manual_seed(recipe.seed * 1_000_003 + clock.step)
         rng = np.random.default_rng((recipe.seed, clock.step))
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
             loss, logs = task.loss(rng, recipe.batch)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(task.modules.parameters(), recipe.clip_norm)

@@ -220,6 +220,7 @@ import sys, pathlib
 from test_album import page, png
 from hybridstitch.serve.album import Album
 album = Album(pathlib.Path(sys.argv[1]), 20)
+album.keep(png(), page())
 print("begun", flush=True)
 while True:
     album.keep(png(), page())

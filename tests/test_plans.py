@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hybridstitch.calibrate.evolution import Evolution, Room
 from hybridstitch.calibrate.gaps import fillers, speeds_between
-from hybridstitch.calibrate.plans import WORDS, Candidate, changed, first, merged, planned, short, spelled
+from hybridstitch.calibrate.plans import WORDS, Candidate, changed, first, merged, planned, spelled
 from hybridstitch.calibrate.table import Standing, span_of
 from hybridstitch.measure.lockstep import draw_together
 from hybridstitch.measure.price import Prices
@@ -20,6 +20,7 @@ from hybridstitch.measure.start import prepare
 from hybridstitch.policies.levels import at_levels
 from hybridstitch.policies.methods import LargeOnly, Schedule, SmallOnly
 from hybridstitch.policies.parse import parse
+from hybridstitch.policies.program import short
 from hybridstitch.policies.skip import Skip, drawn_steps
 from hybridstitch.recipe import kind_of
 from hybridstitch.recipe.between import variants

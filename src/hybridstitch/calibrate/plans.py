@@ -10,14 +10,14 @@ steps at any levels: they are searched just as hard as those of both models.
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby, pairwise
+from itertools import pairwise
 
 from ..errors import PolicyError
 from ..policies.levels import shifted
 from ..policies.methods import LargeOnly, Schedule, SmallOnly
 from ..policies.policy import Policy
 from ..policies.presets import FEW, STACKED
-from ..policies.program import fill, segments
+from ..policies.program import fill, segments, short
 from ..policies.skip import Skip, drawn_steps
 from ..recipe.between import repeated
 
@@ -104,12 +104,6 @@ def planned(
     except PolicyError:
         return None
     return Candidate(policy, len(words), shift, levels)
-
-
-def short(words: Sequence[str]) -> str:
-    """A program with repeated words counted: "L L R@0.3" is "L2 R@0.3"."""
-    runs = [(word, len([*same])) for word, same in groupby(words)]
-    return " ".join(word[0] + (str(n) if n > 1 else "") + word[1:] for word, n in runs)
 
 
 def spelled(program: str) -> list[str]:

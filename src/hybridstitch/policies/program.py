@@ -5,9 +5,11 @@ the rest; one step if missing) and for H and R a mask after `@`.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from itertools import groupby
 from math import floor
 
 from ..errors import PolicyError
@@ -53,6 +55,12 @@ def segments(program: str) -> tuple[Segment, ...]:
     if sum(segment.count == "*" for segment in found) > 1:
         raise PolicyError(f"the program {program!r} has more than one '*'; only one segment can take the rest")
     return tuple(found)
+
+
+def short(words: Sequence[str]) -> str:
+    """A program with repeated words counted: "L L R@0.3" is "L2 R@0.3"."""
+    runs = [(word, len([*same])) for word, same in groupby(words)]
+    return " ".join(word[0] + (str(n) if n > 1 else "") + word[1:] for word, n in runs)
 
 
 @lru_cache(maxsize=64)

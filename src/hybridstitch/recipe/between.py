@@ -8,7 +8,7 @@ smaller or larger, whose price moves with the tokens. Of large steps alone the l
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby, pairwise
+from itertools import pairwise
 from math import exp, floor
 from statistics import mean
 
@@ -16,7 +16,7 @@ from ..measure.price import Prices
 from ..policies.methods import LargeOnly, Schedule, SmallOnly
 from ..policies.parse import parse
 from ..policies.policy import Policy
-from ..policies.program import fill, segments
+from ..policies.program import fill, segments, short
 from ..policies.skip import Skip, drawn_steps
 from .point import Point, kind_of
 
@@ -131,8 +131,7 @@ def variants(policy: Policy, steps: int) -> Iterator[tuple[Policy, int]]:
 def _last_masked(words: Sequence[str]) -> Iterator[tuple[Policy, int]]:
     """Large steps and repeats, the last step masked; none where it is no large step after another."""
     if [*words[-2:]] == ["L", "L"]:
-        runs = [(word, len([*same])) for word, same in groupby(words[:-1])]
-        begin = " ".join(word + (str(n) if n > 1 else "") for word, n in runs)
+        begin = short(words[:-1])
         for factor in FACTORS:
             yield Schedule(f"{begin} R@{_mask(LARGEST / 2, factor)}", text="cached"), len(words)
 

@@ -23,7 +23,7 @@ from transformers import CLIPTokenizer
 from ...disk.files import keep
 from ..scenes import SIDE, Scene
 from ..words import OBJECTS
-from .precision import fastest
+from .precision import fastest, multiplied_in
 
 PLACES = {name: place + 1 for place, name in enumerate(OBJECTS)}
 LATENT = (16, 32, 32)
@@ -100,7 +100,7 @@ def make_pool(folder: Path, vae: AutoencoderKL, scenes: int, device: torch.devic
         batch_scenes = [Scene.sample(rng) for _ in range(batch)]
         images, layouts = zip(*(draw(scene, rng) for scene in batch_scenes), strict=True)
         pixels = to_tensor(list(images)).to(device, memory_format=torch.channels_last)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        with multiplied_in(dtype, device):
             latents = vae.encode(pixels).latent_dist.mode()  # pyright: ignore
         with open(folder / "latents.f16", "ab") as file:
             file.write(latents.to(torch.float16).contiguous().cpu().numpy().tobytes())

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from . import keep
-from .precision import fastest
+from .precision import fastest, multiplied_in
 
 
 class Task(Protocol):
@@ -157,7 +157,7 @@ def train(
                 group["lr"] = peak * factor
         torch.manual_seed(recipe.seed * 1_000_003 + clock.step)
         rng = np.random.default_rng((recipe.seed, clock.step))
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        with multiplied_in(dtype, device):
             loss, logs = task.loss(rng, recipe.batch)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(task.modules.parameters(), recipe.clip_norm)

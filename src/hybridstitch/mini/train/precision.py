@@ -30,11 +30,16 @@ def fastest(device: torch.device, rounds: int = ROUNDS) -> torch.dtype:
         for dtype in CHOICES:
             _wait(device)
             start = perf_counter()
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            with multiplied_in(dtype, device):
                 torch.nn.functional.linear(given, weight).float().square().mean().backward()
             _wait(device)
             taken[dtype].append(perf_counter() - start)
     return min(CHOICES, key=lambda dtype: min(taken[dtype][1:]))
+
+
+def multiplied_in(dtype: torch.dtype, device: torch.device) -> torch.autocast:
+    """A block in which matrices are multiplied in one of `CHOICES`."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
 def _wait(device: torch.device) -> None:

@@ -18,11 +18,17 @@ SLOW = {"prompt": "slow", "num_inference_steps": 40, "policy": "small"}
 def here(tmp_path_factory, mini):
     """A server whose worker fails when a prompt says so."""
     folder = tmp_path_factory.mktemp("faults")
-    words = ("--size", "32x16", "--max-wait", "4.5")
-    with serving(
-        folder, mini, *words, command=FAULTS, FAULTS=str(folder / "died"), HYBRIDSTITCH_STUCK_SECONDS="1"
-    ) as running:
+    variables = {"FAULTS": str(folder / "died"), "HYBRIDSTITCH_STUCK_SECONDS": "1"}
+    with serving(folder, mini, "--size", "32x16", command=FAULTS, **variables) as running:
         running.draw(policy="small")  # so that its seconds are known
+        yield running
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory, mini):
+    """A server that lets nobody wait long."""
+    folder = tmp_path_factory.mktemp("short")
+    with serving(folder, mini, "--size", "32x16", "--max-wait", "4.5", command=FAULTS) as running:
         yield running
 
 
@@ -41,6 +47,8 @@ def test_a_fault_costs_one_request(here, fault, status, code):
         answer = failing.result()
         assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
         assert "secret" not in answer.text
+        if fault == "poison":
+            assert here.get("/health/ready").status_code == 503  # at once, not when its process has ended
         assert [other.result().status_code for other in others] == [200, 200]
     here.until(lambda: here.get("/health/ready").status_code == 200)
 
@@ -165,9 +173,9 @@ def test_a_worker_that_hangs_is_replaced(here):
 SECOND = {"prompt": "slow", "size": "32x16", "extra_body": {"num_inference_steps": 10, "policy": "small"}}
 
 
-def test_what_would_wait_too_long_is_refused_with_a_truthful_retry_after(here):
-    idle(here)
-    client = openai.OpenAI(base_url=f"{here.url}/v1", api_key="none", max_retries=0)
+def test_what_would_wait_too_long_is_refused_with_a_truthful_retry_after(short):
+    idle(short)
+    client = openai.OpenAI(base_url=f"{short.url}/v1", api_key="none", max_retries=0)
     for _ in range(2):
         client.images.generate(**SECOND)  # so that its seconds are known
 
@@ -187,15 +195,15 @@ def test_what_would_wait_too_long_is_refused_with_a_truthful_retry_after(here):
     client.images.generate(**SECOND)  # it was the truth
 
 
-def test_sigterm_drains(here):  # last: it ends the server
-    idle(here)
-    client = openai.OpenAI(base_url=f"{here.url}/v1", api_key="none", max_retries=0)
+def test_sigterm_drains(short):  # last: it ends the server
+    idle(short)
+    client = openai.OpenAI(base_url=f"{short.url}/v1", api_key="none", max_retries=0)
     with ThreadPoolExecutor(2) as pool:
         asked = [pool.submit(client.images.generate, **SECOND) for _ in range(2)]
-        here.until(lambda: here.get("/health/ready").json()["waiting"] == 1)
-        here.process.send_signal(signal.SIGTERM)
-        here.until(lambda: here.get("/health/ready").status_code == 503, 2)
+        short.until(lambda: short.get("/health/ready").json()["waiting"] == 1)
+        short.process.send_signal(signal.SIGTERM)
+        short.until(lambda: short.get("/health/ready").status_code == 503, 2)
         with pytest.raises(openai.InternalServerError, match="shutting down"):
             client.images.generate(**SECOND)
         assert [len(one.result().data) for one in asked] == [1, 1]
-    assert here.process.wait(20) == 0
+    assert short.process.wait(20) == 0

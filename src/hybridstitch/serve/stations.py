@@ -11,7 +11,7 @@ from .easel import PairOpener
 from .logs import note
 from .member import Member
 from .meters import Meters
-from .orders import About, Draw, Free, Noted, Opened, Refused, Stop
+from .orders import About, Draw, Failed, Free, Noted, Opened, Refused, Stop
 from .ticket import Ticket
 
 OPENINGS = 3  # that may fail in a row
@@ -26,7 +26,7 @@ class Station:
     Attributes:
         device: its name; None for the best there is.
         member: the process.
-        open: whether the pair is.
+        open: whether the pair is, and its device answers.
         tickets: being drawn.
         since: when the process began, or its pair was opened.
         failures: processes in a row that came to nothing.
@@ -170,6 +170,9 @@ class Stations:
                 station.tickets, station.failures = (), 0
                 self._audience.go_on()
             case _:
+                if isinstance(said, Failed) and said.reason == "device":  # its process is about to end
+                    station.open, station.since = False, monotonic()
+                    self._meters.workers(self.ready)
                 self._audience.hear(station, said)
 
     def _opened(self, station: Station, about: About) -> None:
@@ -190,7 +193,8 @@ class Stations:
     def _lost(self, station: Station, how: str) -> None:
         """A process ended that was not to end."""
         note("a worker ended", logging.ERROR, device=station.device, how=how)
-        tickets, was_open = station.tickets, station.open
+        tickets = station.tickets
+        was_open = station.open or bool(tickets)
         station.open, station.tickets, station.failures = False, (), station.failures + 1
         self._meters.lost()
         self._meters.workers(self.ready)

@@ -10,8 +10,10 @@ from batch_workers import Flat
 from hybridstitch.batch import folder, ledger
 from hybridstitch.batch.drawing import draw_all
 from hybridstitch.batch.executor import processes_at
+from hybridstitch.batch.job import WorkError
 from hybridstitch.batch.seats import Seats
 from hybridstitch.batch.work import Desk
+from hybridstitch.errors import StitchWarning
 from test_batch import SETTING, check, desks, run, some
 
 
@@ -20,10 +22,10 @@ class Threaded:
 
     volatile = False
 
-    def __init__(self, out, slow=(), fails=()):
+    def __init__(self, out, slow=(), fails=(), full=()):
         self.desk = Desk(out=out, setting=SETTING, device="cpu", open=Flat(out))
         self.released = threading.Event()
-        self.slow, self.fails = slow, fails
+        self.slow, self.fails, self.full = slow, fails, full
         self.groups = []
         self._thread, self._worker = ThreadPoolExecutor(1), self.desk.worker()
 
@@ -37,6 +39,8 @@ class Threaded:
             self.released.wait(60)
         if any(prompt in self.fails for prompt in prompts):
             return [self._worker._do(attempt, self._error) for attempt in group]
+        if any(prompt in self.full for prompt in prompts):
+            raise WorkError("cannot send what it drew")
         return self._worker.do(group)
 
     def _error(self):
@@ -117,6 +121,22 @@ def test_an_error_elsewhere_leaves_it_to_the_slow_one(tmp_path):
     result = drawn_at(tmp_path, jobs, first, second)
     assert set(result.done) == set(jobs)
     assert {row.attempts for row in result.done.values()} == {1}
+
+
+def test_a_seat_that_cannot_hand_over_what_it_drew_is_given_up_and_the_others_draw_it(tmp_path):
+    jobs = some("a", "b", "c", "d")
+    seats = [Threaded(tmp_path, full=[job.prompt for job in jobs.values()]), Threaded(tmp_path)]
+    with pytest.warns(StitchWarning, match="the worker on cpu cannot send what it drew; the others go on without it"):
+        result = drawn_at(tmp_path, jobs, *seats)
+    assert set(result.done) == set(jobs)
+    assert len(seats[0].groups) == 1
+    check(tmp_path, jobs)
+
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    with pytest.raises(WorkError, match="the worker on cpu cannot send what it drew"):
+        drawn_at(alone, jobs, Threaded(alone, full=["c"]))
+    assert len(list(alone.glob("*.png"))) == 2  # what was drawn before is there
 
 
 def test_nothing_is_drawn_twice_where_all_are_equally_quick(tmp_path):

@@ -14,8 +14,11 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from batch_workers import Flat
 from hybridstitch.batch import folder, ledger
 from hybridstitch.batch.drawing import draw_all
 from hybridstitch.batch.job import WorkError
@@ -285,6 +288,32 @@ def test_a_full_object_store_is_one_line(full):
         with pytest.raises(WorkError, match="the object store of its node is full") as told:
             seat.outcomes(future)
         assert "\n" not in str(told.value)
+
+
+class Huge(Flat):
+    """Draws noise, which no file makes smaller."""
+
+    def __call__(self, device):
+        draw, noise = super().__call__(device), np.random.default_rng(0).integers(0, 256, (5600, 5600, 3), np.uint8)
+        return lambda jobs: [replace(take, image=Image.fromarray(noise)) for take in draw(jobs)]
+
+
+@pytest.mark.soak
+def test_a_picture_larger_than_an_object_store_with_no_disk_behind_it_is_one_line(cluster, tmp_path):
+    """A store of 80 MB is sent a file of 94 MB, where the disk may be filled to a thousandth only."""
+    full = {**QUICK, "local_fs_capacity_threshold": 0.001}
+    options = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False, "_system_config": full}
+    small = Cluster(initialize_head=True, head_node_args=options)
+    jobs, (desk,) = some("a"), desks(tmp_path)
+    desk = replace(desk, setting=HERE, sends=True, open=Huge(tmp_path))
+    try:
+        with (
+            pytest.raises(WorkError, match="the worker on cpu cannot send what it drew: the object store of its node"),
+            on_ray(desk, address=small.address, workers=1, gpus=0, most=1) as executor,
+        ):
+            draw_all(jobs, executor, lambda outcome: None)
+    finally:
+        small.shutdown()
 
 
 @pytest.mark.parametrize("package", PACKAGES)

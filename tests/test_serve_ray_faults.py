@@ -29,7 +29,15 @@ pytestmark = pytest.mark.soak
 def here(tmp_path_factory, mini):
     """As in `test_serve_faults`, on a cluster of its own."""
     folder = tmp_path_factory.mktemp("faults")
-    options = {"FAULTS": str(folder / "died"), "HYBRIDSTITCH_STUCK_SECONDS": "1"}
-    with serving_on_ray(folder, mini, "--size", "32x16", "--max-wait", "4.5", command=FAULTS, **options) as running:
+    variables = {"FAULTS": str(folder / "died"), "HYBRIDSTITCH_STUCK_SECONDS": "1"}
+    with serving_on_ray(folder, mini, "--size", "32x16", command=FAULTS, **variables) as running:
         running.draw(policy="small")  # so that its seconds are known
+        yield running
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory, mini):
+    """The same."""
+    folder = tmp_path_factory.mktemp("short")
+    with serving_on_ray(folder, mini, "--size", "32x16", "--max-wait", "4.5", command=FAULTS) as running:
         yield running

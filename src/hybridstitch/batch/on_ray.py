@@ -85,7 +85,8 @@ def connected(address: str | None) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     with open(os.devnull, "w") as silence, redirect_stdout(silence):  # Ray tells of lost nodes there
         try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+            # of a cluster that is begun here; one that is there keeps its dashboard
+            ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
         except Exception as error:
             ray.shutdown()  # of what was begun
             where = "this machine" if address is None else address

@@ -54,7 +54,7 @@ class Seat(Protocol):
         """What became of a group.
 
         Raises:
-            WorkError: the pair cannot be opened.
+            WorkError: the pair cannot be opened, or nothing can be drawn here any more.
             DeviceLost: see `Worker.do`.
             WorkerDied: says how it ended: "signal SIGKILL".
         """
@@ -115,7 +115,13 @@ class Seats:
             until = None if waiting else self._until_late()
             for future in wait([*self._busy, *self._opening], until, FIRST_COMPLETED).done:
                 if future in self._busy:
-                    yield from self._drawn(*self._busy.pop(future), future)
+                    seat, piece = self._busy.pop(future)
+                    try:
+                        yield from self._drawn(seat, piece, future)
+                    except WorkError as error:
+                        self._give_up(seat, str(error))
+                        if not (piece.over or self._elsewhere(piece)):
+                            waiting.appendleft(piece.group)
                 else:
                     self._open(self._opening.pop(future), future)
 
@@ -155,10 +161,17 @@ class Seats:
             self._give(idle.pop(), alone.pop(0))
         return max(alone[0].since + late - monotonic(), 0.0) if idle and alone else None
 
+    def _elsewhere(self, piece: Piece) -> bool:
+        """Whether another seat is at it."""
+        return any(other is piece for _, other in self._busy.values())
+
     def _drawn(self, seat: Seat, piece: Piece, future: "Future[list[Outcome]]") -> Iterator[Outcome]:
-        """What became of a group; where its worker is lost, another sits down."""
-        elsewhere = any(other is piece for _, other in self._busy.values())
-        group = piece.group
+        """What became of a group; where its worker is lost, another sits down.
+
+        Raises:
+            WorkError: nothing can be drawn at this seat any more.
+        """
+        elsewhere, group = self._elsewhere(piece), piece.group
         try:
             outcomes = seat.outcomes(future)
         except (DeviceLost, WorkerDied) as error:
@@ -213,6 +226,8 @@ class Seats:
         """
         seat.close()
         self._seats.remove(seat)
+        if seat in self._opened:
+            self._opened.remove(seat)
         said = f"the worker on {seat.desk.device} {why}"
         if not self._seats:
             raise WorkError(said)

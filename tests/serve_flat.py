@@ -1,5 +1,7 @@
 """A worker that draws without models: a step takes a hundredth of a second, a picture is its seed."""
 
+import os
+import signal
 import time
 from collections import Counter
 
@@ -17,11 +19,19 @@ ABOUT = About(
 
 
 class FlatOpener:
-    """Opens nothing, and fails at devices named so."""
+    """Opens nothing, and fails at devices named so; what is opened leaves a line in a file, where there is one."""
 
     modules = ()
 
+    def __init__(self, openings=None):
+        self.openings = openings
+
     def __call__(self, device):
+        if self.openings is not None:
+            with self.openings.open("a") as file:
+                file.write(f"{device}\n")
+            if device == "broken the third time" and self.openings.read_text().count("\n") == 3:
+                raise OSError("memory is not free yet")
         if device == "refused":
             raise PairError("no such pair")
         if device == "broken":
@@ -39,6 +49,8 @@ class Flat:
         for _ in range(orders[0].steps):
             time.sleep(0.01)
             on_step([order.id for order in orders])
+        if any(order.prompt == "kills" for order in orders):
+            os.kill(os.getpid(), signal.SIGKILL)
         if any(order.prompt == "fails" for order in orders):
             raise ZeroDivisionError("as it was told to")
         return [[drawn(order.seed + k) for k in range(order.count)] for order in orders]

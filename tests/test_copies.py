@@ -1,5 +1,6 @@
 """A copy of the folder at an address: sent as it grows, fetched where it is lacking, the same bytes in the end."""
 
+import hashlib
 import json
 import socket
 import subprocess
@@ -14,7 +15,7 @@ import fsspec
 import pytest
 
 from batch_workers import full
-from hybridstitch.batch import folder, ledger
+from hybridstitch.batch import folder, ledger, packing
 from hybridstitch.batch.copies import Copy
 from hybridstitch.batch.drawing import draw_all
 from hybridstitch.batch.executor import Here
@@ -139,6 +140,68 @@ def test_a_full_folder_is_not_the_addresss_fault(tmp_path, memory, monkeypatch):
     assert list((tmp_path / "two").iterdir()) == []
 
 
+def test_of_what_is_fetched_little_is_in_memory_and_an_error_ends_it(tmp_path, memory, monkeypatch):
+    store, root = fsspec.url_to_fs(memory)
+    for k in range(200):
+        store.pipe_file(f"{root}/{k}.png", b"x")
+    read = []
+    monkeypatch.setattr(Copy, "read", lambda self, name: read.append(name) or b"x")
+
+    def pour(file, data):
+        time.sleep(0.02)  # a slow disk, which is full after a while
+        if len(list(tmp_path.glob("*.png"))) > 20:
+            full(file, data)
+
+    monkeypatch.setattr(disk, "pour", pour)
+    with pytest.raises(OSError, match="No space left"):
+        Copy(memory).fetch(tmp_path, lambda name: True)
+    assert len(read) < 100
+
+
+def shard(out, name, data, of):
+    (out / name).write_bytes(data)
+    return packing.Shard(name=name, pictures=1, of=of, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+def test_shards_at_an_address_are_those_of_the_last_call(tmp_path, memory, monkeypatch):
+    first = [
+        shard(tmp_path, "a.tar", b"one", "1"),
+        shard(tmp_path, "b.tar", b"two", "2"),
+        shard(tmp_path, "c.tar", b"3", "3"),
+    ]
+    packing.send(Copy(memory), tmp_path, first)
+    assert there(memory) == {"a.tar": b"one", "b.tar": b"two", "c.tar": b"3", packing.INDEX: packing._index_of(first)}
+
+    second = [first[0], shard(tmp_path, "b.tar", b"TWO", "4"), shard(tmp_path, "d.tar", b"4", "5")]  # as long as before
+    sent, send = [], Copy.send
+    monkeypatch.setattr(Copy, "send", lambda self, out, names: (sent.append(list(names)), send(self, out, names)))
+    packing.send(Copy(memory), tmp_path, second)
+    assert there(memory) == {"a.tar": b"one", "b.tar": b"TWO", "d.tar": b"4", packing.INDEX: packing._index_of(second)}
+    assert sent == [["b.tar", "d.tar"]]
+
+
+@pytest.mark.parametrize("broken", range(1, 6))
+def test_sending_shards_that_was_broken_off_goes_on(broken, tmp_path, memory, monkeypatch):
+    monkeypatch.setattr(packing, "AT_ONCE", 1)
+    old = [shard(tmp_path, f"{name}.tar", name.encode(), "1") for name in "abc"]
+    packing.send(Copy(memory), tmp_path, old)
+    new = [shard(tmp_path, f"{name}.tar", name.upper().encode(), "2") for name in "abd"]
+    put, calls = Copy._put, []
+
+    def dies(self, files):
+        calls.append(1)
+        if len(calls) == broken:
+            raise WorkError("the connection is gone")
+        put(self, files)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Copy, "_put", dies)
+        with pytest.raises(WorkError):
+            packing.send(Copy(memory), tmp_path, new)
+    packing.send(Copy(memory), tmp_path, new)
+    assert there(memory) == {"a.tar": b"A", "b.tar": b"B", "d.tar": b"D", packing.INDEX: packing._index_of(new)}
+
+
 @pytest.mark.parametrize(
     ("url", "said"),
     [
@@ -184,6 +247,8 @@ def test_a_batch_is_whole_at_its_address_and_goes_on_from_there(kind, run, memor
     assert said.err == f"note: 3 files were fetched from {url}\n"
     assert pictures(tmp_path / "two") == pictures(tmp_path / "one")
     assert len(ledger.read(tmp_path / "two")[0]) == 2
+    dry = run("batch", "jobs.jsonl", "--out", "three", "--copy-to", url, "--dry-run")
+    assert (dry.code, dry.out["missing"]) == (0, 0)
 
     assert run("pack", "two", "--out", "shards", "--copy-to", f"{url}-packed", options=("--json",)).code == 0
     packed = {path.name: path.read_bytes() for path in (tmp_path / "shards").iterdir() if path.name != ".lock"}
@@ -199,3 +264,10 @@ def test_an_address_as_a_folder_and_one_that_cannot_be_written(run, tmp_path):
     assert (said.code, said.err.count("\n")) == (1, 1)
     assert "copy/below cannot be " in said.err
     assert list(tmp_path.glob("out/*.png")) == []  # before anything was drawn
+
+
+def test_what_the_pictures_show_is_that_of_the_last_call_at_the_address_too(run, memory, tmp_path):
+    for seed in (1, 3):
+        (tmp_path / "jobs.jsonl").write_text(JOBS[0].replace('"seed": 1', f'"seed": {seed}'))
+        assert run("batch", "jobs.jsonl", "--out", "one", "--copy-to", memory).code == 0
+        assert there(memory)["metadata.jsonl"] == (tmp_path / "one" / "metadata.jsonl").read_bytes()

@@ -115,6 +115,9 @@ def test_openai_edits_all_of_a_picture_or_where_the_mask_is_transparent(client):
     own = client.images.edit(image=("a.png", mask), prompt="a red star", size="32x16", extra_body=OURS)
     assert own.hybridstitch["strength"] == 1.0  # its own transparency is a mask
     assert client.images.edit(**hole, extra_body=OURS).data[0].b64_json == masked.data[0].b64_json
+    fast = client.images.edit(**hole, extra_body={"seed": 5, "speed": 3.0})
+    assert (fast.hybridstitch["speed"], fast.hybridstitch["closeness"]) == (None, None)  # measured on whole pictures
+    assert "of an edit neither its speed nor its closeness holds" in fast.hybridstitch["notes"][-1]
     events = list(client.images.edit(**hole, stream=True, partial_images=2, extra_body=OURS))
     assert [event.type for event in events] == ["image_edit.partial_image"] * 2 + ["image_edit.completed"]
 

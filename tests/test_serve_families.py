@@ -1,5 +1,8 @@
 """Edits, pictures drawn on from others and partial pictures, in families whose pipelines have others beside them."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import diffusers
 import numpy as np
 import pytest
@@ -12,10 +15,12 @@ from hybridstitch import stitch
 from hybridstitch.cli.artist import Artist
 from hybridstitch.cli.serve_album import Start
 from hybridstitch.cli.serve_pipes import Pipes, Wanted, groups, starting
+from hybridstitch.cli.serve_studio import Studio
 from hybridstitch.errors import PairError
 from hybridstitch.policies.parse import parse
 from hybridstitch.report.frames import Latest
 from hybridstitch.serve.orders import Edit, Order, Rest
+from serve_flat import drawn as flat
 
 POOLED = "pooled_prompt_embeds"
 
@@ -148,3 +153,28 @@ def test_other_families_show_no_later_partials():
     latest = Latest(pipe, (64, 48))
     row.draw(pipe)
     assert latest.picture() is None
+
+
+def test_what_is_drawn_one_by_one_after_a_call_of_all_failed_is_kept(monkeypatch):
+    kept = []
+    studio = object.__new__(Studio)
+    studio._drawn, studio._faults, studio.about = [], [], SimpleNamespace(together=2)
+    studio._keeper = SimpleNamespace(
+        keep=lambda order, images, seeds: kept.append((order.id, seeds)), starts=lambda order, *_: [None] * order.count
+    )
+    studio._pipes = SimpleNamespace(plain=SimpleNamespace(scheduler=None))
+
+    def call(group, on_step, on_partial):
+        if len(group) > 1:
+            raise MemoryError
+        return [SimpleNamespace(image="a picture")]
+
+    monkeypatch.setattr(studio, "_call", call)
+    monkeypatch.setattr(studio, "_picture", lambda each, take: flat(each.seed))
+    one, two = (replace(order((32, 32), remember=True), id=name, seed=k + 1) for k, name in enumerate(("one", "two")))
+    with pytest.raises(MemoryError):
+        studio.draw((one, two), None, None)
+    for each in (one, two):
+        studio.draw((each,), None, None)
+    studio.keep()
+    assert kept == [("one", [1]), ("two", [2])]

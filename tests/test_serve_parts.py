@@ -165,6 +165,18 @@ def test_requests_that_settled_their_speed_keep_it():
     assert free.order.policy == "small"
 
 
+def test_no_request_is_drawn_so_closely_that_a_timeout_passes():
+    forecast = Forecast(Priced(PRICES, 64 * 64), None)
+    short = ticket(("large", "S5 L5", "small"))
+    short.deadline = monotonic() + 0.5
+    choose([short], [0.0], forecast, 30.0)
+    assert short.order.policy == "small"
+    free, settled = ticket(("large", "S5 L5", "small")), ticket(())
+    settled.deadline = monotonic() + 1.5
+    choose([free, settled], [0.0], forecast, 30.0)
+    assert free.order.policy == "small"
+
+
 # --- tickets and pictures ---
 
 

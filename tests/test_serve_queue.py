@@ -13,6 +13,7 @@ from hybridstitch.serve.errors import Refusal
 from hybridstitch.serve.meters import Meters
 from hybridstitch.serve.orders import Failed, Finished, Order
 from hybridstitch.serve.settings import ServeSettings
+from hybridstitch.serve.stations import Station
 from hybridstitch.serve.ticket import OVER, Ticket
 from serve_flat import FlatOpener
 
@@ -35,9 +36,9 @@ def ticket(name, timeout=60.0, **changes):
     return Ticket(order=order, deadline=monotonic() + timeout, predicted=order.steps * order.count * 0.01)
 
 
-def queue(devices=("one", "two"), **changes):
+def queue(devices=("one", "two"), opener=FlatOpener(), **changes):  # noqa: B008
     settings = ServeSettings(_env_file=None, max_wait_seconds=600, stuck_seconds=1, **changes)
-    return Dispatch(FlatOpener(), devices, settings, Meters())
+    return Dispatch(opener, devices, settings, Meters())
 
 
 async def until(true, seconds=60.0):
@@ -154,3 +155,76 @@ def test_a_full_queue_and_a_draining_one_refuse():
     assert 0 < full.retry_after < 1
     assert (ending.status, ending.code) == (503, "draining")
     assert left == [("failed", "draining")] * 2
+
+
+def test_a_request_that_kills_its_worker_costs_those_drawn_with_it_nothing():
+    async def drawn():
+        here = queue(("one",))
+        here.stations.start()
+        await until(lambda: here.stations.ready == 1)
+        made = [ticket("first", steps=20), ticket("deadly", prompt="kills"), ticket("other", seed=1)]
+        for each in made:
+            here.admit(each)
+        await until(lambda: all(each.over for each in made))
+        await here.stations.close()
+        return made
+
+    first, deadly, other = asyncio.run(drawn())
+    assert (first.state, other.state, deadly.failure.reason) == ("done", "done", "died")
+    assert (deadly.tries, other.tries) == (2, 1)  # drawn with it once, and then by itself
+
+
+def test_what_is_drawn_in_one_call_takes_as_long_as_all_of_it():
+    made = [ticket(f"t{k}", steps=1000) for k in range(4)]  # of 10 s each
+    for each in made:
+        each.begun = monotonic() - 10
+    assert Station("one", open=True, tickets=tuple(made)).remaining == pytest.approx(30, abs=0.1)
+    assert Station("one", open=True, tickets=tuple(made[:1])).remaining == pytest.approx(0.5, abs=0.1)  # late
+    assert Station("one", open=True).remaining == 0
+
+
+def test_a_device_that_cannot_open_the_pair_is_left_out_while_there_is_another():
+    async def drawn():
+        here = queue(("broken", "one"))
+        here.stations.start()
+        made = ticket("first")
+        await until(lambda: here.about is not None and any(station.given_up for station in here.stations))
+        here.admit(made)
+        await until(lambda: made.over)
+        states = [station.state for station in here.stations], here.stations.alive
+        await here.stations.close()
+        return made.state, *states
+
+    assert asyncio.run(drawn()) == ("done", ["given up", "idle"], True)
+
+
+def test_one_opening_that_fails_after_two_deaths_is_not_the_third_of_its_kind(tmp_path):
+    async def drawn():
+        here = queue(("broken the third time",), FlatOpener(tmp_path / "openings"))
+        here.stations.start()
+        await until(lambda: here.stations.ready == 1)
+        deadly, other = ticket("deadly", prompt="kills"), ticket("other", steps=5)
+        here.admit(deadly)
+        await until(lambda: deadly.over)
+        here.admit(other)
+        await until(lambda: other.over)
+        await here.stations.close()
+        return deadly.failure.reason, other.state
+
+    assert asyncio.run(drawn()) == ("died", "done")
+    assert (tmp_path / "openings").read_text().count("\n") == 4
+
+
+@pytest.mark.parametrize(("reason", "again"), [("device", True), ("died", True), ("request", False), ("memory", False)])
+def test_an_id_may_come_again_where_its_client_was_told_to_try_again(reason, again):
+    async def asked():
+        here = queue(("one",))
+        here.tickets["same"] = ticket("same")
+        here.tickets["same"].fail(Failed("same", reason, ""))
+        try:
+            here.admit(ticket("same"))
+        except Refusal as refusal:
+            return refusal.code
+        return here.tickets["same"].state
+
+    assert asyncio.run(asked()) == ("waiting" if again else "id_in_use")

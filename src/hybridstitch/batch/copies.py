@@ -75,10 +75,32 @@ class Copy:
         names = [name for name in self.sizes() if wanted(name) and not (out / name).exists()]
         for folder in {(out / name).parent for name in names}:
             folder.mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            for name, data in zip(names, pool.map(self._read, names), strict=True):
-                disk.keep(out / name, data)
+        pool = ThreadPoolExecutor(AT_ONCE)
+        try:
+            for _ in pool.map(lambda name: disk.keep(out / name, self.read(name)), names):
+                pass
+        finally:
+            pool.shutdown(cancel_futures=True)
         return len(names)
+
+    def read(self, name: str) -> bytes:
+        """One file of it.
+
+        Raises:
+            WorkError: it is not there, or cannot be reached.
+        """
+        with self._reached("read") as (store, root):
+            return store.cat_file(f"{root}/{name}")
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove files that are there.
+
+        Raises:
+            WorkError: it cannot be reached.
+        """
+        with self._reached("written to") as (store, root):
+            for name in names:
+                store.rm_file(f"{root}/{name}")
 
     def send(self, out: Path, names: Iterable[str]) -> None:
         """Send files of a folder.
@@ -88,23 +110,27 @@ class Copy:
         """
         self._put((name, (out / name).read_bytes()) for name in names)
 
+    def put(self, files: Mapping[str, bytes]) -> None:
+        """Write files there, by their names.
+
+        Raises:
+            WorkError: it cannot be reached.
+        """
+        self._put(files.items())
+
     def try_to_send(self, files: Mapping[str, bytes]) -> None:
         """Send what was just kept; where that fails, `catch_up` does it."""
         with suppress(WorkError):
-            self._put(files.items())
+            self.put(files)
 
     def catch_up(self, out: Path, names: Iterable[str]) -> None:
-        """Send the files of a folder that are not there, or of another size.
+        """Send the files of a folder that are not there, or of another size; for files whose names say what they hold.
 
         Raises:
             WorkError: it cannot be reached; the same command goes on.
         """
         there = self.sizes()
         self.send(out, [name for name in names if there.get(name) != (out / name).stat().st_size])
-
-    def _read(self, name: str) -> bytes:
-        with self._reached("read") as (store, root):
-            return store.cat_file(f"{root}/{name}")
 
     def _put(self, files: Iterable[tuple[str, bytes]]) -> None:
         with self._reached("written to") as (store, root), ThreadPoolExecutor(AT_ONCE) as pool:

@@ -22,7 +22,7 @@ class BatchResult:
     Attributes:
         done: rows of the pictures it drew, by id.
         failed: the last row of each job that failed every time, by id.
-        hopeless: why it stopped before all jobs had their turn, or None.
+        hopeless: why it stopped before all jobs had their turn, which the last one that failed says; or None.
     """
 
     done: Mapping[str, ManifestRow]
@@ -53,9 +53,9 @@ def draw_all(
             for outcome in executor.map(groups):
                 attempt, row = outcome.attempt, outcome.row
                 on_outcome(outcome)
+                failed.pop(attempt.id, None)
                 if row.status == "done":
                     done[attempt.id] = row
-                    failed.pop(attempt.id, None)
                     continue
                 failed[attempt.id] = row
                 if outcome.hopeless is not None:

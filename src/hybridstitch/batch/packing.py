@@ -9,12 +9,13 @@ Equal pictures give equal bytes: nothing in a shard says when or by whom it was 
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..disk import files as disk
+from .copies import AT_ONCE, Copy
 from .folder import name_of, sha256
 from .imagefolder import facts
 from .job import JobsError
@@ -108,6 +109,32 @@ def pack(
     return Packed(shards=tuple(shards), written=written, missing=missing)
 
 
+def send(copy: Copy, out: Path, shards: Sequence[Shard]) -> None:
+    """Bring shards to an address, and take those away that an earlier call brought there under other names.
+
+    The index there says what is there at any time, so that a call that was broken off goes on.
+
+    Args:
+        copy: the address.
+        out: where the shards are.
+        shards: all of them.
+
+    Raises:
+        WorkError: it cannot be reached.
+    """
+    sizes = copy.sizes()
+    before = _read_index(copy.read(INDEX)) if INDEX in sizes else {}
+    wanted = {shard.name: shard for shard in shards}
+    copy.remove(name for name in before.keys() - wanted.keys() if name in sizes)
+    there = {name for name, shard in wanted.items() if before.get(name) == shard and sizes.get(name) == shard.bytes}
+    left = [name for name in wanted if name not in there]
+    for k in range(0, len(left), AT_ONCE):
+        copy.put({INDEX: _index_of(wanted[name] for name in wanted if name in there)})
+        copy.send(out, left[k : k + AT_ONCE])
+        there.update(left[k : k + AT_ONCE])
+    copy.put({INDEX: _index_of(shards)})
+
+
 def _listed(folder: Path) -> list[Sample | None]:
     """The jobs of a batch's last call, in order; None where there is no picture."""
     try:
@@ -143,14 +170,24 @@ def _is_whole(path: Path, shard: Shard) -> bool:
 def _index(out: Path) -> dict[str, Shard]:
     """Entries of an earlier call by name; without an index, or with a damaged one, all is written again."""
     try:
-        return {row["name"]: Shard(**row) for row in json.loads((out / INDEX).read_text(encoding="utf-8"))["shards"]}
-    except (OSError, ValueError, TypeError, KeyError):
+        return _read_index((out / INDEX).read_bytes())
+    except OSError:
         return {}
 
 
-def _keep_index(out: Path, shards: "Sequence[Shard] | Any") -> None:
-    rows: Mapping[str, Any] = {"shards": [asdict(shard) for shard in shards]}
-    disk.keep(out / INDEX, (json.dumps(rows, indent=2) + "\n").encode())
+def _read_index(data: bytes) -> dict[str, Shard]:
+    try:
+        return {row["name"]: Shard(**row) for row in json.loads(data)["shards"]}
+    except (ValueError, TypeError, KeyError):
+        return {}
+
+
+def _keep_index(out: Path, shards: Iterable[Shard]) -> None:
+    disk.keep(out / INDEX, _index_of(shards))
+
+
+def _index_of(shards: Iterable[Shard]) -> bytes:
+    return (json.dumps({"shards": [asdict(shard) for shard in shards]}, indent=2) + "\n").encode()
 
 
 def _digest(what: Any) -> str:

@@ -132,7 +132,9 @@ def batch(
     )  # fmt: skip
     desks = [Desk(out=out, setting=setting, device=name, open=studio, copy=copy, modules=MODULES) for name in devices]
     if dry_run:
-        tell_estimate(*estimate(by_id, desks, images_per_call), jobs=len(by_id), desks=desks, as_json=as_json)
+        there = set() if copy is None else copy.sizes().keys()
+        left = {key: job for key, job in by_id.items() if folder.file_of(key, job) not in there}
+        tell_estimate(*estimate(left, desks, images_per_call), jobs=len(by_id), desks=desks, as_json=as_json)
         return
     with alone(writable(out), "another batch"):
         if copy is not None:
@@ -151,6 +153,7 @@ def batch(
             imagefolder.describe(out, by_id, {**before.done, **drawn.done})
         if copy is not None:
             copy.catch_up(out, [path.relative_to(out).as_posix() for path in folder.files(out, by_id)])
+            copy.send(out, [imagefolder.NAME] if drawn.hopeless is None else [])  # of any content it may be as long
     tell_result(by_id, before, drawn, out=out, seconds=perf_counter() - start, as_json=as_json)
 
 

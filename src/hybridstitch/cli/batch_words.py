@@ -57,7 +57,7 @@ def tell_result(
     for flag, count in flags.items():
         say.warn(f"{count} of {len(drawn.done)} pictures {flag}; the rows of {out / ledger.FOLDER} tell which")
     told = list(drawn.failed.values())
-    for row in told[: 1 if drawn.hopeless else SHOWN]:
+    for row in told[-1:] if drawn.hopeless else told[:SHOWN]:
         tries = f"{row.attempts} tries" if row.attempts > 1 else "1 try"
         say.line(
             "error", f"{row.job['prompt'][:60]!r}, seed {row.job['seed']}: {row.error_class}: {row.message} ({tries})"

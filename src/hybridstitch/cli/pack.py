@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..batch.packing import INDEX, PER_SHARD, Packed
+from ..batch.packing import PER_SHARD, Packed, send
 from ..batch.packing import pack as pack_folder
 from ..batch.shards import FORMATS
 from ..disk.lock import alone
@@ -46,7 +46,7 @@ def pack(
     with alone(writable(out), "another pack"):
         packed = pack_folder(folder, out, to=to, per_shard=per_shard, without_missing=without_missing)
         if copy is not None:
-            copy.catch_up(out, [*(shard.name for shard in packed.shards), INDEX])
+            send(copy, out, packed.shards)
     _tell(packed, out, as_json)
 
 

@@ -150,7 +150,6 @@ class Studio:
         """See `serve.easel.Easel`."""
         from .serve_pipes import Wanted, groups
 
-        self._drawn = []
         wanted = [
             Wanted(order, order.seed + k, start) for order in orders for k, start in enumerate(self._starts(order))
         ]

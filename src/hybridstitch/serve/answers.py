@@ -15,7 +15,7 @@ def about(taken: Taken) -> dict[str, Any]:
     """How pictures were drawn: all that draws them again, what they took, and who drew what."""
     ticket, meant = taken.ticket, taken.meant
     order, point = ticket.order, meant.point
-    if any(picture.start for picture in ticket.pictures):
+    if order.edit is not None or any(picture.start for picture in ticket.pictures):
         point = None  # it was not drawn as the point was measured
     seconds = None if ticket.begun is None or ticket.ended is None else ticket.ended - ticket.begun
     return {

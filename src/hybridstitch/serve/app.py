@@ -92,7 +92,3 @@ class Server:
         @app.exception_handler(HTTPException)
         async def failed(request: Request, error: HTTPException) -> JSONResponse:
             return refuse(Refusal(error.status_code, str(error.detail), "bad_request"))
-
-        @app.exception_handler(Exception)
-        async def broken(request: Request, error: Exception) -> JSONResponse:
-            return refuse(Refusal(500, "internal error; look for this request's id in the server's log", "error"))

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..recipe import Recipe
 from .easel import PairOpener
-from .errors import Refusal
+from .errors import ANSWERS, Refusal
 from .forecast import Forecast, Priced
 from .logs import note
 from .meters import Meters
@@ -38,7 +38,7 @@ class Dispatch:
         draining: whether the server is shutting down.
         tickets: by id, the last ones.
         waiting: in order.
-        once: set when the pair was opened once.
+        once: set when the pair was opened once, or will not be any more.
         early: requests that wait for that.
         stations: the workers.
     """
@@ -93,7 +93,7 @@ class Dispatch:
             Refusal: it would wait too long, or its id is in use.
         """
         key = ticket.order.id
-        if key in self.tickets:
+        if key in self.tickets and not _may_come_again(self.tickets[key]):
             raise Refusal(409, f"a request {key} is known already; choose another id", "id_in_use", again=False)
         if self.draining:
             raise Refusal(503, "the server is shutting down", "draining", retry_after=self.stations.opening_seconds)
@@ -130,6 +130,7 @@ class Dispatch:
     async def drain(self, seconds: float) -> None:
         """Draw what was admitted, for so long; the rest fails."""
         self.draining = True
+        self.once.set()  # whoever waits for the pair to be opened hears of it
         end = monotonic() + seconds
         while monotonic() < end and any(not ticket.over for ticket in self.tickets.values()):
             await asyncio.sleep(0.02)
@@ -186,6 +187,7 @@ class Dispatch:
                     self._meters.begun(ticket)
                 self.stations.give(station, tickets)
         if not self.stations.alive:
+            self.once.set()
             for ticket in list(self.waiting):
                 self.give_up(ticket, "died", f"no worker is left: {self.stations.refused}")
         self._meters.queue(len(self.waiting), sum(len(station.tickets) for station in self.stations))
@@ -198,6 +200,8 @@ class Dispatch:
         found, pictures = [first], first.order.count
         most, alike = self.about.together if self.about is not None else 1, first.order.alike
         for ticket in list(self.waiting):
+            if first.tries or ticket.tries:  # a worker died over it: by itself, so that it costs no other one
+                continue
             if alike is not None and ticket.order.alike == alike and pictures + ticket.order.count <= most:
                 self.waiting.remove(ticket)
                 found.append(ticket)
@@ -217,3 +221,8 @@ class Dispatch:
         self._meters.failed(said.reason)
         if said.reason not in ("stopped", "request"):
             note("a request failed", logging.ERROR, id=said.id, reason=said.reason, message=said.message)
+
+
+def _may_come_again(ticket: Ticket) -> bool:
+    """Whether its client was told to send it again."""
+    return ticket.failure is not None and ANSWERS[ticket.failure.reason][1]

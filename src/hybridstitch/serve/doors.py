@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from time import monotonic
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -13,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from ..errors import nearest
 from .answers import Door, completed_event, event, images_response, partial_event
 from .dispatch import Dispatch
-from .errors import Refusal
+from .errors import Refusal, refuse
 from .fields import EditRequest, GenerationRequest, PictureRequest, complaint
 from .intake import Intake, Taken
 from .orders import Failed, Finished, Partial
@@ -39,7 +40,7 @@ def doors(dispatch: Dispatch, intake: Intake, settings: ServeSettings) -> APIRou
     async def generations(asked: GenerationRequest, request: Request) -> Any:
         """Draw pictures of a prompt."""
         await opened(request, asked)
-        return await answer(request, intake.take(asked, request.state.id), "image_generation")
+        return await answer(request, intake.take(asked, request.state.id, request.state.since), "image_generation")
 
     @router.post("/edits", responses=RESPONSES, openapi_extra={"requestBody": edit_body()})
     async def edits(request: Request) -> Any:
@@ -59,7 +60,8 @@ def doors(dispatch: Dispatch, intake: Intake, settings: ServeSettings) -> APIRou
             return edit_of(image, mask, size, asked.strength), size
 
         edit, size = await asyncio.to_thread(made)
-        return await answer(request, intake.take(asked, request.state.id, edit, size), "image_edit")
+        taken = intake.take(asked, request.state.id, request.state.since, edit, size)
+        return await answer(request, taken, "image_edit")
 
     async def opened(request: Request, asked: PictureRequest) -> None:
         """Wait until the pair was opened once, if that takes no longer than a request may wait."""
@@ -67,7 +69,8 @@ def doors(dispatch: Dispatch, intake: Intake, settings: ServeSettings) -> APIRou
             return
         dispatch.early += 1
         gone, once = asyncio.ensure_future(_gone(request)), asyncio.ensure_future(dispatch.once.wait())
-        patience = min(asked.timeout or settings.timeout_seconds, settings.max_wait_seconds)
+        left = request.state.since + (asked.timeout or settings.timeout_seconds) - monotonic()
+        patience = max(min(left, settings.max_wait_seconds), 0)
         try:
             await asyncio.wait({gone, once}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             if gone.done():
@@ -91,7 +94,7 @@ def doors(dispatch: Dispatch, intake: Intake, settings: ServeSettings) -> APIRou
             _told(request, ticket)
         if ticket.failure is not None:
             ticket.lighten(traces=False)
-            raise Refusal.of(ticket.failure, retry_after=dispatch.stations.opening_seconds)
+            return refuse(Refusal.of(ticket.failure, retry_after=dispatch.stations.opening_seconds))
         body = await asyncio.to_thread(images_response, taken)
         ticket.lighten(traces=True)
         return JSONResponse(body)

@@ -11,7 +11,7 @@ the large model drew every step: an upper bound, until pictures of its kind are 
 from bisect import bisect_left
 from collections import OrderedDict, deque
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from statistics import median
 from typing import Any
 
@@ -48,6 +48,7 @@ class Forecast:
         self._timed, self._recipe = timed, recipe
         self._kinds: OrderedDict[Any, deque[float]] = OrderedDict()
         self._all: deque[float] = deque(maxlen=LAST)
+        self._by_price = lru_cache(KINDS)(self._plain)  # a queue asks for the same few again and again
 
     @cached_property
     def _found(self) -> tuple[Prices, int, float]:
@@ -92,20 +93,22 @@ class Forecast:
 
     def _priced(self, order: Order) -> float:
         prices, pixels, factor = self._found
-        policy, recipe = parse(order.policy), self._recipe
-        try:
-            seconds = prices.seconds(policy, order.steps)
-        except PolicyError:
-            seconds = prices.seconds(LargeOnly(), order.steps)
-            point = recipe and next(
-                (p for p in recipe.points if (p.policy, p.steps) == (order.policy, order.steps)), None
-            )
-            if recipe is not None and point is not None:
-                seconds = prices.seconds(LargeOnly(), recipe.home.steps) / point.speed
+        seconds = self._by_price(order.policy, order.steps)
         if order.partials:
             seconds += SKETCH_STEPS * (prices.small + prices.step) + prices.call
         width, height = order.size
         return order.count * seconds * factor * width * height / pixels
+
+    def _plain(self, policy: str, steps: int) -> float:
+        """Of one picture where the prices were taken."""
+        prices, recipe = self._found[0], self._recipe
+        try:
+            return prices.seconds(parse(policy), steps)
+        except PolicyError:
+            point = recipe and next((p for p in recipe.points if (p.policy, p.steps) == (policy, steps)), None)
+            if recipe is not None and point is not None:
+                return prices.seconds(LargeOnly(), recipe.home.steps) / point.speed
+            return prices.seconds(LargeOnly(), steps)
 
 
 def _kind(order: Order) -> Any:

@@ -39,16 +39,17 @@ class Gate:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         key = f"req-{secrets.token_hex(8)}"
         state = scope.setdefault("state", {})
-        begun, status = monotonic(), 500
+        begun, status, started = monotonic(), 500, False
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, started
             if message["type"] == "http.response.start":
+                started = True
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", state["id"].encode())]
             await send(message)
 
-        state["id"], state["facts"] = key, {}
+        state["id"], state["since"], state["facts"] = key, begun, {}
         try:
             state["id"] = self._checked(scope, headers, key)
             limit = limit_of(self._settings, scope["path"])
@@ -59,6 +60,11 @@ class Gate:
         except Refusal as refusal:
             self._meters.refused(refusal.code)
             await refuse(refusal)(scope, receive, answer)
+        except Exception:
+            if not started:
+                said = "internal error; look for this request's id in the server's log"
+                await refuse(Refusal(500, said, "error"))(scope, receive, answer)
+            raise  # the server's log has the traceback
         finally:
             route = getattr(scope.get("route"), "path", "other")
             self._meters.answered(route, status, monotonic() - begun)

@@ -4,7 +4,6 @@ import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from time import monotonic
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -84,13 +83,19 @@ class Intake:
         return Points.of(self._told, about.policy, about.size, self.recipe, self._point, self._settings.floor)
 
     def take(
-        self, asked: PictureRequest, key: str, edit: Edit | None = None, size: tuple[int, int] | None = None
+        self,
+        asked: PictureRequest,
+        key: str,
+        since: float,
+        edit: Edit | None = None,
+        size: tuple[int, int] | None = None,
     ) -> Taken:
         """Admit a request.
 
         Args:
             asked: its fields.
             key: its id.
+            since: when it came, in `monotonic` seconds.
             edit: the picture to start from.
             size: that this picture was made for, instead of the request's.
 
@@ -116,13 +121,14 @@ class Intake:
         self._check(about, _order(asked, key, meant, edit))
         rungs = [meant]
         if meant.free and self._settings.target_seconds is not None:
-            rungs = [self.points.at(layer, point) for point in self.points.ladder] or rungs
-        more = tuple(_notes(about, asked, meant.layer))
+            ladder = [point for point in self.points.ladder if point.steps <= self._settings.max_steps]
+            rungs = [self.points.at(layer, point) for point in ladder] or rungs
+        more = tuple(_notes(about, asked, meant, edit))
         rungs = [replace(rung, notes=(*rung.notes, *more)) for rung in rungs]
         orders = tuple(self._remembering(_order(asked, key, rung, edit), asked) for rung in rungs)
         ticket = Ticket(
             order=orders[-1],  # by the fastest it is admitted
-            deadline=monotonic() + (asked.timeout or self._settings.timeout_seconds),
+            deadline=since + (asked.timeout or self._settings.timeout_seconds),
             predicted=forecast.seconds(orders[-1]),
             rungs=orders if len(orders) > 1 else (),
         )
@@ -166,8 +172,12 @@ class Intake:
     def _known(self) -> tuple[About, Forecast]:
         about, forecast = self._dispatch.about, self._dispatch.forecast
         if about is None or forecast is None:
-            seconds = min(self._dispatch.stations.seconds())
-            raise Refusal(503, "the pair is being opened", "opening", retry_after=seconds)
+            stations = self._dispatch.stations
+            if not stations.alive:
+                raise Refusal(503, f"no worker is left: {stations.refused}", "dead")
+            why = "draining" if self._dispatch.draining else "opening"
+            said = f"the pair is not open: the server is {why}"
+            raise Refusal(503, said, why, retry_after=min(stations.seconds()))
         return about, forecast
 
     def _check(self, about: About, order: Order) -> None:
@@ -237,8 +247,11 @@ def _order(asked: PictureRequest, key: str, meant: Meant, edit: Edit | None) -> 
     )
 
 
-def _notes(about: About, asked: PictureRequest, layer: Layer) -> Iterator[str]:
+def _notes(about: About, asked: PictureRequest, meant: Meant, edit: Edit | None) -> Iterator[str]:
     """What `hybridstitch generate` would warn of."""
+    layer = meant.layer
+    if meant.point is not None and edit is not None:
+        yield f"{meant.point.name} was measured on whole pictures; of an edit neither its speed nor its closeness holds"
     if about.miniature:
         for word, near in unknown_words(asked.prompt):
             yield f"the miniature world does not know {word!r:.80}" + (f"; near: {', '.join(near)}" if near else "")

@@ -1,7 +1,8 @@
 """Load decides the speed: all that wait are drawn at the closest point of the recipe that serves them in time.
 
 MoDM watches its load and moves between a large and a small model; here a measured front lies between the two, and each
-point of it has its price. Looked at whenever a worker takes the next request.
+point of it has its price. Looked at whenever a worker takes the next request. No request is drawn so closely that its
+own, or another one's, timeout passes.
 """
 
 import heapq
@@ -39,6 +40,7 @@ def _in_time(waiting: Sequence[Ticket], free: Sequence[float], target_seconds: f
     for ticket in waiting:
         done = heapq.heappop(free) + ticket.predicted
         heapq.heappush(free, done)
-        if ticket.rungs and now - ticket.created + done > AIM * target_seconds:
+        late = done > AIM * (ticket.deadline - now)
+        if late or (ticket.rungs and now - ticket.created + done > AIM * target_seconds):
             return False
     return True

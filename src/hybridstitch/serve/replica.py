@@ -151,9 +151,9 @@ class Replica:
         Raises:
             ServeError: it is such a one.
         """
-        stations = [*self._lodgers.values()][-1].server.dispatch.stations
-        if not stations.alive:
-            raise ServeError(f"no worker is left: {stations.refused}")
+        for lodger in self._lodgers.values():
+            if not lodger.server.dispatch.stations.alive:
+                raise ServeError(f"no worker is left: {lodger.server.dispatch.stations.refused}")
 
     @asynccontextmanager
     async def _held(self, name: str | None) -> AsyncGenerator[Lodger, None]:

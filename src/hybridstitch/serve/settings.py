@@ -41,7 +41,7 @@ class ServeSettings(BaseSettings):
     timeout_seconds: float = Field(default=600, gt=0)
     stuck_seconds: float = Field(default=30, gt=0)
     drain_seconds: float = Field(default=30, ge=0)
-    max_images: int = Field(default=10, ge=1)
+    max_images: int = Field(default=10, ge=1, le=10)
     max_steps: int = Field(default=200, ge=1)
     max_body_mib: int = Field(default=64, ge=1)
     max_json_kib: int = Field(default=256, ge=1)

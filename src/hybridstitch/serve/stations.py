@@ -29,7 +29,7 @@ class Station:
         open: whether the pair is, and its device answers.
         tickets: being drawn.
         since: when the process began, or its pair was opened.
-        failures: processes in a row that came to nothing.
+        failures: processes in a row that came to nothing; unopened: those of them that did not open the pair.
         given_up: whether nobody will sit here again.
     """
 
@@ -39,7 +39,15 @@ class Station:
     tickets: tuple[Ticket, ...] = ()
     since: float = field(default_factory=monotonic)
     failures: int = 0
+    unopened: int = 0
     given_up: bool = False
+
+    @property
+    def remaining(self) -> float:
+        """Predicted seconds of drawing still to come; its tickets are drawn in one call."""
+        predicted = sum(ticket.predicted for ticket in self.tickets)
+        drawn = monotonic() - min((ticket.begun or monotonic() for ticket in self.tickets), default=0.0)
+        return max(predicted - drawn, 0.05 * predicted)
 
     @property
     def state(self) -> str:
@@ -126,7 +134,7 @@ class Stations:
         """Predicted, until each has drawn what it has in hand."""
         now = monotonic()
         return [
-            sum(t.remaining for t in s.tickets) if s.open else max(self.opening_seconds - (now - s.since), 0.1)
+            s.remaining if s.open else max(self.opening_seconds - (now - s.since), 0.1)
             for s in self._all
             if not s.given_up
         ] or [self.opening_seconds]
@@ -163,7 +171,9 @@ class Stations:
                 self._opened(station, about)
             case Refused(message):
                 note("the pair cannot be opened", logging.ERROR, device=station.device, message=message)
-                self.refused = None if self._opened_once else message
+                station.given_up = not self._opened_once  # else another process tries
+                if all(other.given_up for other in self._all):
+                    self.refused = message
             case Noted(message):
                 note(message, logging.WARNING, device=station.device)
             case Free():
@@ -198,7 +208,8 @@ class Stations:
         station.open, station.tickets, station.failures = False, (), station.failures + 1
         self._meters.lost()
         self._meters.workers(self.ready)
-        station.given_up = not was_open and station.failures >= OPENINGS
+        station.unopened = 0 if was_open else station.unopened + 1
+        station.given_up = station.given_up or station.unopened >= OPENINGS
         self._audience.lost(tickets, how)
         if self.refused is None and not station.given_up:
             pause = min(2.0 ** (station.failures - 2), LONGEST_PAUSE_SECONDS) if station.failures > 1 else 0.0

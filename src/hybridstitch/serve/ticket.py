@@ -54,13 +54,6 @@ class Ticket:
         """Whether it was answered."""
         return self.state in OVER
 
-    @property
-    def remaining(self) -> float:
-        """Predicted seconds of drawing still to come."""
-        if self.begun is None:
-            return self.predicted
-        return max(self.predicted - (monotonic() - self.begun), 0.05 * self.predicted)
-
     def partial(self, said: Partial) -> None:
         """A picture on its way; one that a worker before this one had told of is left out."""
         if said.index >= self.sent and not self.over:

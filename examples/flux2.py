@@ -5,8 +5,10 @@ guidance is an input of its transformer; klein is guided by two calls, whose sca
 
     python examples/flux2.py "a lighthouse in a storm"
 
-`hybridstitch doctor --pair LARGE SMALL` says what memory they need. Nobody has measured yet how well these two models
-agree; `hybridstitch calibrate` does (docs/pairs.md).
+Everything is put on one GPU: the two transformers take 67 GiB in bfloat16, and the text encoders of both come on top.
+`hybridstitch doctor --pair LARGE SMALL` says how much in all. dev is gated: accept its licence on its page, then log in
+with `hf auth login`. Nobody has measured yet how well these two models agree; `hybridstitch calibrate` does
+(docs/pairs.md).
 """
 
 import sys

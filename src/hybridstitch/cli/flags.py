@@ -29,7 +29,7 @@ PolicyName = Annotated[
         "--policy",
         metavar="NAME",
         help="Which model draws what: a preset, a policy or a program; see `hybridstitch policies`.",
-        show_default="the pair's own",
+        show_default="skip for mini, a saved pair's own, else the paper's hybridstitch-30",
     ),
 ]
 Seed = Annotated[

@@ -1,4 +1,4 @@
-"""`hybridstitch reproduce`: the paper's tables and figures on any pair, from one command."""
+"""`hybridstitch reproduce`: the paper's tables and figures on any pair that draws pictures, from one command."""
 
 import shlex
 from dataclasses import replace
@@ -83,7 +83,7 @@ def reproduce(
     out: flags.Out = Path("reproduction"),
     debug: flags.Debug = False,
 ) -> None:
-    """Draw, time and score the paper's tables and figures on any pair; the same command resumes it.
+    """Draw, time and score the paper's tables and figures on any pair that draws pictures; the same command resumes it.
 
     hybridstitch reproduce all --pair mini --n 16 --out reproduction
     """

@@ -329,9 +329,10 @@ def main() -> None:
     )  # fmt: skip
     plot(rows, [mode for mode, _ in modes], target, options.out / "serve_load")
     tell(options.page, table, (
-        f"{len(asked)} requests in {asked[-1].at:.0f} s, {options.load:g} times what the large model alone serves here "
-        f"({alone:.2f} s a picture); in time is within {target:.1f} s; what would wait more than {options.max_wait:g} "
-        "s is refused."
+        f"{len(asked)} requests in {asked[-1].at:.0f} s, drawn at random at a mean rate of {options.load:g} times what "
+        f"the large model alone serves here ({alone:.2f} s a picture; these came to "
+        f"{len(asked) * alone / asked[-1].at:.1f} times); in time is within {target:.1f} s; what would wait more than "
+        f"{options.max_wait:g} s is refused."
     ))  # fmt: skip
 
 

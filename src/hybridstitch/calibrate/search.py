@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import count, islice, pairwise
 from time import perf_counter
 
+from ..policies.methods import Schedule
 from ..recipe.file import NEAR
 from .board import Board, Span
 from .candidates import adaptive, explored, near
@@ -27,6 +28,7 @@ GENERATION = 8  # references that a generation costs
 HALF = 2  # candidates of a span that draw half of the prompts
 PATIENCE = 4  # generations in a row that improve nothing
 BEFORE = "prices"  # the part before a search
+BESIDE = 1 + 2 * NEAR  # times, a speed beside the one that is wanted
 SLACK = 0.03  # closeness by which a candidate may miss a request after the first prompts and still be tried on more
 
 
@@ -91,9 +93,12 @@ class Search:
         return pareto(self.board.row(row.candidate, everything) for row in winners), list(self._tried.values())
 
     def _winners(self, rows: Sequence[Standing], speed: float | None) -> list[Standing]:
-        """The front of these rows, or what of it has a wanted speed; and the reference."""
+        """The front of these rows, or what of it has a wanted speed or lies beside it; and the reference."""
         front = [row for row in pareto(rows) if row.speed >= 1 or row.candidate == self.board.reference]
-        return front if speed is None else [w for w in front if w.candidate == self.board.reference or _near(w, speed)]
+        if speed is None:
+            return front
+        kept = [*_beside(front, speed), *(row for row in front if _near(row, speed))]
+        return [row for row in front if row.candidate == self.board.reference or row in kept]
 
     def _fillers(self, winners: Sequence[Standing]) -> list[Candidate]:
         """What might serve speeds that lie between the winners."""
@@ -108,7 +113,10 @@ class Search:
     def _first(self, speed: float | None) -> list[Candidate]:
         """What every search begins with."""
         steps = self.board.comparer.conditions.steps
-        pairs = explored(steps, self.board.prices) if speed is None else near(speed, steps, self.board.prices)
+        prices = self.board.prices
+        pairs = explored(steps, prices) if speed is None else near(speed, steps, prices)
+        for side in () if speed is None else (speed / BESIDE, speed * BESIDE):  # see `_beside`
+            pairs += [pair for pair in near(side, steps, prices, wide=False) if not isinstance(pair[0], Schedule)]
         known = [plan for pair in (*pairs, *adaptive(steps)) if (plan := self.room.fitted(Candidate(*pair)))]
         spans = self.room.spans_of(speed)
         return list(dict.fromkeys([*known, *(plan for plan in self.room.first() if self.room.span(plan) in spans)]))
@@ -185,8 +193,9 @@ class Search:
         self, rows: Sequence[Standing], each: int, speed: float | None, closeness: float | None
     ) -> list[Standing]:
         if speed is not None:
+            beside = _beside(pareto(rows), speed)
             rows = [row for row in rows if _near(row, speed)]
-            return [*sorted(rows, key=lambda row: -row.closeness)[: 3 * each], *best_by_kind(rows).values()]
+            return [*sorted(rows, key=lambda row: -row.closeness)[: 3 * each], *best_by_kind(rows).values(), *beside]
         rows = [row for row in rows if row.speed > 1]
         alone = [row for row in rows if row.kind in PLAIN]  # drawn on all prompts too: the rival to beat
         kept = _unbeaten(best_by_speed(rows, each))
@@ -221,6 +230,13 @@ def _unbeaten(rows: Sequence[Standing]) -> list[Standing]:
 
 def _near(row: Standing, speed: float) -> bool:
     return abs(row.speed / speed - 1) <= NEAR
+
+
+def _beside(front: Sequence[Standing], speed: float) -> list[Standing]:
+    """The nearest rows on either side of a wanted speed: they serve where whole calls take other times than priced."""
+    slower = [row for row in front if row.speed < speed / (1 + NEAR)]
+    faster = [row for row in front if row.speed > speed * (1 + NEAR)]
+    return [*slower[-1:], *faster[:1]]
 
 
 def _around(rows: Sequence[Standing], closeness: float) -> list[Standing]:

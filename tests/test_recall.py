@@ -167,6 +167,10 @@ def test_what_memory_cannot_be_measured_for_is_said_in_one_line(tmp_path, capsys
     for words, message in (
         (("--pair", "LARGE", "--small", "SMALL"), "--memory adds to a recipe, and there is none"),
         (("--speed", "2"), "--memory and --speed were given"),
+        (("--steps", "8"), "--memory and --steps were given"),
+        (("--guidance", "1"), "--memory and --guidance were given"),
+        (("--size", "32"), "--memory and --size were given"),
+        (("--frames", "9"), "--memory and --frames were given"),
     ):
         assert main(["calibrate", "--memory", "--out", str(lacking), *words]) == 2
         assert message in capsys.readouterr().err

@@ -11,7 +11,7 @@ from diffusers import UniPCMultistepScheduler
 
 from hybridstitch.batch.crew import LocalCrew
 from hybridstitch.calibrate import calibrate
-from hybridstitch.calibrate.candidates import adaptive, explored, near
+from hybridstitch.calibrate.candidates import adaptive, beside, explored, near
 from hybridstitch.calibrate.compare import Score
 from hybridstitch.calibrate.search import Search
 from hybridstitch.calibrate.state import State
@@ -66,6 +66,17 @@ def test_candidates_are_priced_at_the_wanted_speed(speed):
     assert letters == {"LS", "SL", "LH"}
     assert {policy.text for policy, _ in found if policy.can_mask} == {"fresh", "cached"}
     assert len(found) == len({(str(policy), steps) for policy, steps in found})
+
+
+@pytest.mark.parametrize("speed", [1.5, 3.0, 8.0])
+def test_beside_a_speed_is_the_large_model_a_little_slower_and_a_little_faster(speed):
+    found = beside(speed, 50, PRICES)
+    speeds = [PRICES.seconds(LargeOnly(), 50) / PRICES.seconds(*one) / speed for one in found]
+    slower, faster = (True, False), (False, True)
+    where = [(share < 1 / 1.04, share > 1.04) for share in speeds]
+    assert [type(policy) for policy, _ in found] == [LargeOnly, LargeOnly, Skip, Skip]
+    assert where == [faster, slower, faster, slower]
+    assert all(0.8 < share < 1.3 for share in speeds)
 
 
 def test_few_steps_have_candidates_of_every_count_of_masked_steps():
@@ -335,7 +346,7 @@ def test_beside_a_wanted_speed_one_winner_is_kept_on_either_side():
     assert {1.3, 1.48, 1.55, 1.7} == {one.speed for one in search._rows_kept(rows, 1, 1.5, None)}
 
 
-@pytest.mark.parametrize("told", [0.94, 1.06])
+@pytest.mark.parametrize("told", [0.9, 1.06])
 def test_a_wanted_speed_is_served_where_whole_calls_take_other_times_than_priced(pipe, monkeypatch, told):
     module = sys.modules["hybridstitch.calibrate.calibrate"]
     monkeypatch.setattr(module, "time_winners", lambda *_: None)

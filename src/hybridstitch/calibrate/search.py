@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from itertools import count, islice, pairwise
 from time import perf_counter
 
-from ..policies.methods import Schedule
 from ..recipe.file import NEAR
 from .board import Board, Span
-from .candidates import adaptive, explored, near
+from .candidates import adaptive, beside, explored, near
 from .evolution import Evolution, Room
 from .gaps import fillers, of_one_make, speeds_between
 from .plans import Candidate
@@ -28,7 +27,6 @@ GENERATION = 8  # references that a generation costs
 HALF = 2  # candidates of a span that draw half of the prompts
 PATIENCE = 4  # generations in a row that improve nothing
 BEFORE = "prices"  # the part before a search
-BESIDE = 1 + 2 * NEAR  # times, a speed beside the one that is wanted
 SLACK = 0.03  # closeness by which a candidate may miss a request after the first prompts and still be tried on more
 
 
@@ -78,7 +76,9 @@ class Search:
                 if self.room.masks:
                     self.board.shares(first)
                 begun = self._screened([self.board.reference, *self._first(speed)], (), first, (0.1, 0.4), speed)
-            rows = self._evolved(begun, first, speed, closeness)
+                sides = self.board.evaluate(self._sides(speed), first, (0.4, 0.4))
+                self._tried |= {row.candidate: row for row in sides}
+            rows = [*self._evolved(begun, first, speed, closeness), *sides]
             for prompts, each, span in ((half, HALF, (0.7, 0.8)), (self.searched, 1, (0.8, 0.88))):
                 kept = self._kept(rows, each, speed, closeness)
                 rows = self.board.evaluate([self.board.reference, *kept], prompts, span)
@@ -90,15 +90,17 @@ class Search:
                 winners = self._winners([*rows, *between], speed)
             self.board.evaluate([row.candidate for row in winners], self.checked, (0.9, 0.95))
         everything = (*self.searched, *self.checked)
-        return pareto(self.board.row(row.candidate, everything) for row in winners), list(self._tried.values())
+        drawn = [self.board.row(row.candidate, everything) for row in winners]
+        return self._winners(drawn, speed), list(self._tried.values())
 
     def _winners(self, rows: Sequence[Standing], speed: float | None) -> list[Standing]:
         """The front of these rows, or what of it has a wanted speed or lies beside it; and the reference."""
         front = [row for row in pareto(rows) if row.speed >= 1 or row.candidate == self.board.reference]
         if speed is None:
             return front
-        kept = [*_beside(front, speed), *(row for row in front if _near(row, speed))]
-        return [row for row in front if row.candidate == self.board.reference or row in kept]
+        kept = [row for row in front if row.candidate == self.board.reference]
+        kept += [*_beside(front, speed), *pareto(row for row in rows if _near(row, speed))]
+        return sorted({row.candidate: row for row in kept}.values(), key=lambda row: row.speed)
 
     def _fillers(self, winners: Sequence[Standing]) -> list[Candidate]:
         """What might serve speeds that lie between the winners."""
@@ -113,13 +115,15 @@ class Search:
     def _first(self, speed: float | None) -> list[Candidate]:
         """What every search begins with."""
         steps = self.board.comparer.conditions.steps
-        prices = self.board.prices
-        pairs = explored(steps, prices) if speed is None else near(speed, steps, prices)
-        for side in () if speed is None else (speed / BESIDE, speed * BESIDE):  # see `_beside`
-            pairs += [pair for pair in near(side, steps, prices, wide=False) if not isinstance(pair[0], Schedule)]
+        pairs = explored(steps, self.board.prices) if speed is None else near(speed, steps, self.board.prices)
         known = [plan for pair in (*pairs, *adaptive(steps)) if (plan := self.room.fitted(Candidate(*pair)))]
         spans = self.room.spans_of(speed)
         return list(dict.fromkeys([*known, *(plan for plan in self.room.first() if self.room.span(plan) in spans)]))
+
+    def _sides(self, speed: float | None) -> list[Candidate]:
+        """What is drawn beside a wanted speed, which dismisses nothing that has the speed; see `_beside`."""
+        pairs = [] if speed is None else beside(speed, self.board.comparer.conditions.steps, self.board.prices)
+        return [plan for pair in pairs if (plan := self.room.fitted(Candidate(*pair)))]
 
     def _evolved(
         self, rows: Sequence[Standing], prompts: Sequence[int], speed: float | None, closeness: float | None

@@ -14,6 +14,7 @@ from PIL import Image
 from batch_workers import command_line
 from hybridstitch.cli import main
 from hybridstitch.cli.calibrate import _tell as told
+from hybridstitch.cli.served import measuring
 from hybridstitch.mini import opened
 from hybridstitch.recipe import Recipe
 from hybridstitch.report import picture
@@ -269,6 +270,25 @@ def test_bad_input_is_one_line_and_code_2(calibrated, here, capsys, words, compl
     assert said.out == ""
     assert complaint in said.err
     assert len([line for line in said.err.splitlines() if line.startswith("error: ")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("pair", "said"),
+    [
+        ((None, None), "`hybridstitch calibrate --memory --out recipe.json`"),
+        (("mini", None), "`hybridstitch calibrate --memory --out recipe.json`"),
+        (("saved", None), "`hybridstitch calibrate --pair saved --memory --out recipe.json`"),
+        (("a large", "small"), "`hybridstitch calibrate --pair 'a large' small --memory --out recipe.json`"),
+    ],
+)
+def test_the_advice_to_calibrate_names_the_pair(pair, said):
+    assert measuring(*pair, "--memory") == said
+
+
+def test_a_server_without_a_recipe_says_what_measures_its_pair(here, capsys):
+    for words in (["--target-seconds", "1"], ["--remember", "album"], ["--speed", "2"]):
+        assert main(["serve", "--pair", "one", "two", *words]) == 2
+        assert "`hybridstitch calibrate --pair one two " in capsys.readouterr().err
 
 
 def test_a_killed_calibration_goes_on(mini, here, server, capsys):

@@ -178,6 +178,12 @@ def test_what_memory_cannot_be_measured_for_is_said_in_one_line(tmp_path, capsys
     assert "without --memory" in capsys.readouterr().err
 
 
+def test_memory_is_measured_here(tmp_path, capsys):
+    pytest.importorskip("ray")
+    assert main(["calibrate", "--memory", "--out", str(tmp_path / "none.json"), "--on", "ray"]) == 2
+    assert "--memory and --on were given" in capsys.readouterr().err
+
+
 def test_too_few_prompts_are_refused():
     with pytest.raises(RecipeError, match="give 8 to 64, some of them similar to each other"):
         recalling.recall_of(

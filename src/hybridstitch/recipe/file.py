@@ -56,7 +56,8 @@ class Recipe:
         prompts: how many prompts were searched with, how many checked with, and the SHA-256 of them all.
         seed: of the noise of the first prompt.
         asked: {"speed": …} or {"closeness": …}, or nothing.
-        points: the policies that no other beats in both speed and closeness, slowest first.
+        points: the policies that no other beats in both speed and closeness, slowest first; where a speed was asked
+            for, those that have it, of which none beats another, and the nearest on either side.
         trials: everything that was tried.
         verdict: what is best at which speed, in sentences.
         recall: how far earlier pictures can be reused, where that was measured.

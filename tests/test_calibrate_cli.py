@@ -13,9 +13,13 @@ from PIL import Image
 
 from batch_workers import command_line
 from hybridstitch.cli import main
+from hybridstitch.cli.calibrate import _tell as told
+from hybridstitch.cli.served import measuring
 from hybridstitch.mini import opened
 from hybridstitch.recipe import Recipe
 from hybridstitch.report import picture
+from hybridstitch.report.card import write_card
+from hybridstitch.report.front import front_page
 
 PROMPTS = ["a big dog on a meadow", "a unicorn in the snow", "a pizza at night", "a small cat on a beach"]
 SHORT = ("--steps", "4", "--size", "32x32", "--minutes", "0.1")
@@ -70,6 +74,45 @@ def test_the_card_can_be_published(calibrated, mini):
     assert 'open_pair(recipe="recipe.json")' in text
     assert str(mini) not in text + (folder / "recipe.json").read_text()
     assert Recipe.load(folder / "recipe.json").points == Recipe.load(calibrated[0] / "recipe.json").points
+
+
+def test_the_card_s_lines_draw_a_picture(calibrated, mini, monkeypatch):
+    monkeypatch.setenv(opened.FOLDER, str(mini))
+    monkeypatch.chdir(calibrated[0] / "card")
+    (lines,) = re.findall(r"```python\n(.*?)```", Path("README.md").read_text(), re.DOTALL)
+    told = {}
+    exec(lines, told)
+    assert told["image"].size == (32, 32)
+    assert told["pipe"].transformer.trace.steps == told["pipe"].transformer.call["num_inference_steps"]
+
+
+def test_a_card_of_a_video_takes_its_frames(calibrated, tmp_path):
+    recipe = Recipe.load(calibrated[0] / "recipe.json")
+    write_card(replace(recipe, home=replace(recipe.home, frames=9)), tmp_path, command="hybridstitch calibrate")
+    assert 'video = pipe("a prompt", **pipe.transformer.call).frames[0]' in (tmp_path / "README.md").read_text()
+
+
+def test_a_speed_that_whole_calls_did_not_reach_is_told_and_written(calibrated, tmp_path, capsys):
+    recipe = replace(Recipe.load(calibrated[0] / "recipe.json"), asked={"speed": 5000.0})
+    recipe.save(tmp_path / "recipe.json")
+    front_page(recipe, tmp_path / "recipe.html", command="hybridstitch calibrate --speed 5000")
+    assert "not reached" in (tmp_path / "recipe.html").read_text()
+    write_card(recipe, tmp_path / "card", command="hybridstitch calibrate --speed 5000")
+    (speed,) = re.findall(r"open_pair\(.*, (\w+=[\d.]+)\)", (tmp_path / "card/README.md").read_text())
+    name, value = speed.split("=")
+    assert recipe.at(**{name: float(value)}) in recipe.points
+    assert main(["policies", "--recipe", str(tmp_path / "recipe.json")]) == 0
+    capsys.readouterr()
+    told(recipe, tmp_path / "recipe.json", None)
+    assert "served: nothing; speed=5000 cannot be reached" in " ".join(capsys.readouterr().out.split())
+
+
+def test_an_equal_size_is_no_other_size(calibrated, here, capsys):
+    words = ["generate", PROMPTS[0], "--recipe", str(calibrated[0] / "recipe.json"), "--closeness", "1"]
+    assert main([*words, "--size", "32"]) == 0
+    assert "was given" not in capsys.readouterr().err
+    assert main([*words, "--size", "32x40"]) == 0
+    assert "--size 32x40 was given" in capsys.readouterr().err
 
 
 def test_policies_lists_what_a_recipe_serves(calibrated, here, capsys):
@@ -189,6 +232,8 @@ def test_pictures_are_drawn_by_a_recipe(calibrated, here, capsys):
     [
         (["calibrate", "--speed", "1.8", "--closeness", "0.9"], "each determines the other: ask for one of the two"),
         (["calibrate", "--speed", "0.5"], "a speed is above 1"),
+        (["generate", "a dog", "--speed", "0"], "speed=0 was asked for"),
+        (["generate", "a dog", "--recipe", "RECIPE", "--closeness", "0"], "closeness=0 was asked for"),
         (["calibrate", "--speed", "5000", *SHORT, "--prompts", "prompts.txt"], "cannot be reached: the small model"),
         (["calibrate", "--prompts", "nowhere.txt"], "cannot be read"),
         (["calibrate", "--prompts", "empty.txt"], "holds no prompt"),
@@ -197,6 +242,10 @@ def test_pictures_are_drawn_by_a_recipe(calibrated, here, capsys):
         (["calibrate", "--out", "recipe.txt"], "a recipe is a .json file"),
         (["calibrate", "--size", "33x33"], "multiples of 8"),
         (["generate", "a dog", "--speed", "1.8"], "`hybridstitch calibrate --speed 1.8 --out recipe.json`"),
+        (
+            ["generate", "a dog", "--pair", "one", "two", "--speed", "1.8"],
+            "`hybridstitch calibrate --pair one two --speed 1.8 --out recipe.json`",
+        ),
         (["generate", "a dog", "--recipe", "nowhere.json"], "`hybridstitch calibrate --out nowhere.json` writes it"),
         (["generate", "a dog", "--recipe", "prompts.txt"], "is no JSON"),
         (["generate", "a dog", "--recipe", "new.json"], "upgrade hybridstitch"),
@@ -221,6 +270,25 @@ def test_bad_input_is_one_line_and_code_2(calibrated, here, capsys, words, compl
     assert said.out == ""
     assert complaint in said.err
     assert len([line for line in said.err.splitlines() if line.startswith("error: ")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("pair", "said"),
+    [
+        ((None, None), "`hybridstitch calibrate --memory --out recipe.json`"),
+        (("mini", None), "`hybridstitch calibrate --memory --out recipe.json`"),
+        (("saved", None), "`hybridstitch calibrate --pair saved --memory --out recipe.json`"),
+        (("a large", "small"), "`hybridstitch calibrate --pair 'a large' small --memory --out recipe.json`"),
+    ],
+)
+def test_the_advice_to_calibrate_names_the_pair(pair, said):
+    assert measuring(*pair, "--memory") == said
+
+
+def test_a_server_without_a_recipe_says_what_measures_its_pair(here, capsys):
+    for words in (["--target-seconds", "1"], ["--remember", "album"], ["--speed", "2"]):
+        assert main(["serve", "--pair", "one", "two", *words]) == 2
+        assert "`hybridstitch calibrate --pair one two " in capsys.readouterr().err
 
 
 def test_a_killed_calibration_goes_on(mini, here, server, capsys):

@@ -7,8 +7,11 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
+from diffusers import FluxPipeline
 from PIL import Image
 
+import flux_models
 from hybridstitch import open_pair
 from hybridstitch.batch.crew import LocalCrew
 from hybridstitch.evaluate.scores import mean_score
@@ -187,6 +190,21 @@ def test_the_grid_shows_every_method_of_every_prompt(tmp_path, width, height):
     assert (one[0], two[0]) == pytest.approx((three[0], four[0]), abs=1)
 
 
+def test_where_a_packed_pair_differs_has_rows_and_columns(tmp_path, monkeypatch):
+    def encode(self, prompt, prompt_2=None, **more):
+        told = flux_models.embeddings(1, torch.float32)
+        return told["prompt_embeds"], told["pooled_prompt_embeds"], torch.zeros(flux_models.TEXT, 3)
+
+    monkeypatch.setattr(FluxPipeline, "encode_prompt", encode)
+    asked = replace(settings(tmp_path, flux_models.stitched, n=1), size=(24, 32))
+    with LocalCrew(partial(Equipment, asked), 1) as crew:
+        (found,) = measured(crew)
+    assert found.picture.shape == (32, 24, 3)
+    assert found.tokens.shape == (3, 8, 6)
+    assert len(written(where.plot([found], tmp_path), tmp_path, "fig1b")) == 3
+    written(spread.plot([found], tmp_path), tmp_path, "fig2")
+
+
 # --- figure 5 ---
 
 
@@ -210,6 +228,15 @@ def test_machines_are_merged_and_speedups_are_those_of_medians(tmp_path):
     assert float(hybrid["speedup"]) == pytest.approx(10.2 / 5.2, abs=1e-4)
     assert float(hybrid["speedup_low"]) < 10.2 / 5.2 < float(hybrid["speedup_high"])
     assert float(rows[0]["speedup_low"]) == 1.0  # the large model over itself, drawn again together
+
+
+def test_of_calls_that_were_timed_again_the_last_one_counts(tmp_path):
+    machine(tmp_path / "here", "Some CPU", 1.0)
+    with (tmp_path / "here/latency.csv").open("a") as file:
+        file.write("".join(f"large,{image},{20 + image},1,1\n" for image in range(5)))
+    found = devices.read(tmp_path / "here").seconds
+    assert found["large"] == [20, 21, 22, 23, 24]
+    assert len(found["t-stitch"]) == 5
 
 
 def test_result_folders_that_cannot_be_merged_are_one_clear_line(tmp_path):

@@ -126,6 +126,11 @@ def test_a_band_has_slack_on_both_sides_and_none_where_nothing_was_seen():
     assert not guard.out_of_range(2, 99.0)
 
 
+def test_a_band_of_repeated_predictions_is_none():
+    guard = Guard(bands=((3.173e-08, 4.016e-08), (0.0, 0.0)), slack=2.0)
+    assert not any(guard.out_of_range(step, distance) for step in (0, 1) for distance in (0.0, 1e-8, 1e-2))
+
+
 def test_a_mask_over_tokens_that_were_all_overwritten_is_not_drawn(pipe):
     def overwrite(pipe, step, time, tensors):
         return {"latents": tensors["latents"] * 0.999}

@@ -6,15 +6,19 @@ from dataclasses import replace
 import diffusers
 import pytest
 import torch
+from peft import LoraConfig
 
 from hybridstitch import StitchedTransformer, open_pair, stitch, unstitch
 from hybridstitch.calibrate.conditions import Conditions, home_of
+from hybridstitch.drawing.engine import Engine
+from hybridstitch.drawing.guard import Guard
 from hybridstitch.errors import PolicyError, StitchWarning
 from hybridstitch.measure.intervals import Interval
 from hybridstitch.measure.price import Prices
 from hybridstitch.policies.parse import parse
 from hybridstitch.recipe import Point, Recipe, RecipeError, kind_of
-from small_models import pipeline, prompt, small, transformer, worded
+from pipelines import PIPELINES
+from small_models import generate, pipeline, prompt, small, transformer, vae, worded
 
 PRICES = Prices(call=0.0, step=0.0, large=1.0, small=0.2, masked={"fresh": (0.1, 1.0)})
 ABSENT = {f"{part}{number}": None for part in ("text_encoder", "tokenizer") for number in ("", "_2", "_3")}
@@ -241,3 +245,66 @@ def test_a_guard_is_asked_for_and_knows_the_recipe_s_ranges(pipe, recipe):
     unstitch(pipe)
     stitch(pipe, small(), "L2 S*")
     assert pipe.transformer.guard is None
+
+
+def test_another_policy_is_held_to_no_range_and_another_point_to_its_own(pipe, recipe):
+    from hybridstitch.opening import follow_recipe
+
+    bands = (None, (0.5, 1.0), *[(0.1, 0.2)] * 4)
+    banded = replace(recipe, points=(*recipe.points[:2], replace(recipe.points[2], distances=bands)))
+    stitch(pipe, small(), speed=2.7, recipe=banded, guard=True)
+    pipe.transformer.guard = replace(pipe.transformer.guard, slack=3.0)
+    pipe.transformer.policy = "L2 S*"
+    assert pipe.transformer.guard == Guard(slack=3.0)
+    follow_recipe(pipe, banded, speed=2.7)
+    assert pipe.transformer.guard == Guard(bands=bands, slack=3.0)
+    follow_recipe(pipe, banded, closeness=0.95)
+    assert pipe.transformer.guard == Guard(slack=3.0)
+
+
+def test_a_pair_whose_steps_are_drawn_whole_opens_by_a_recipe(recipe, tmp_path):
+    row = PIPELINES["auraflow"].here()
+    row.build(vae=vae()).save_pretrained(tmp_path / "large")
+    row.transformer(1).save_pretrained(tmp_path / "small")
+    points = (point("large", 12, 1.0), point("L3 S3", 6, 0.8))
+    found = replace(recipe, home=home_of(row.stitched(), CALL), points=points)
+    absent = dict.fromkeys(("text_encoder", "tokenizer"))
+    opened = open_pair(tmp_path / "large", tmp_path / "small", recipe=found, speed=3.3, **absent)
+    assert str(opened.transformer.policy) == "schedule:program=L3 S3"
+
+
+@pytest.mark.parametrize("levels", [{"shift": 6.0}, {"levels": (1.0, 0.9, 0.6, 0.2, 0.1, 0.05)}])
+def test_a_call_at_other_noise_levels_warns(pipe, recipe, levels):
+    stitched_at = replace(recipe.points[2], **levels)
+    stitch(pipe, small(), recipe=replace(recipe, points=(*recipe.points[:2], stitched_at)), speed=2.7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        called(pipe, **pipe.transformer.call)
+    without = {name: value for name, value in pipe.transformer.call.items() if name != "sigmas"}
+    says = r"where the noise level of step 1 is 0\.9\d+; in this run it is .*pipe\.transformer\.call"
+    with pytest.warns(StitchWarning, match=says):
+        called(pipe, **without)
+
+
+def test_a_preset_of_few_steps_called_at_the_pipeline_s_levels_warns(pipe):
+    stitch(pipe, small(), "mini-few-3")
+    with pytest.warns(StitchWarning, match=r"mini-few-3 was measured where the noise level of step 1 is"):
+        generate(pipe, steps=6)
+    again = pipeline()
+    stitch(again, small(), "mini-few-3")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        generate(again, steps=6, sigmas=again.transformer.call["sigmas"])
+
+
+def test_a_pair_with_a_lora_is_the_same_pair(pipe, recipe):
+    pipe.transformer.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"]), "style")
+    stitch(pipe, small(), speed=2.7, recipe=recipe)
+    assert pipe.transformer.call["num_inference_steps"] == 6
+
+
+def test_what_measures_again_measures_as_the_pair_is_run(pipe, recipe):
+    with pytest.warns(
+        StitchWarning, match=r"the engine was plain, now it is kv=bfloat16; .*--guidance 3 --kv bfloat16`"
+    ):
+        stitch(pipe, small(), speed=2.7, recipe=recipe, engine=Engine(kv="bfloat16"))

@@ -167,11 +167,21 @@ def test_what_memory_cannot_be_measured_for_is_said_in_one_line(tmp_path, capsys
     for words, message in (
         (("--pair", "LARGE", "--small", "SMALL"), "--memory adds to a recipe, and there is none"),
         (("--speed", "2"), "--memory and --speed were given"),
+        (("--steps", "8"), "--memory and --steps were given"),
+        (("--guidance", "1"), "--memory and --guidance were given"),
+        (("--size", "32"), "--memory and --size were given"),
+        (("--frames", "9"), "--memory and --frames were given"),
     ):
         assert main(["calibrate", "--memory", "--out", str(lacking), *words]) == 2
         assert message in capsys.readouterr().err
     assert main(["calibrate", "--remember-clip", "mini", "--out", str(lacking)]) == 2
     assert "without --memory" in capsys.readouterr().err
+
+
+def test_memory_is_measured_here(tmp_path, capsys):
+    pytest.importorskip("ray")
+    assert main(["calibrate", "--memory", "--out", str(tmp_path / "none.json"), "--on", "ray"]) == 2
+    assert "--memory and --on were given" in capsys.readouterr().err
 
 
 def test_too_few_prompts_are_refused():

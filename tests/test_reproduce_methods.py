@@ -1,6 +1,8 @@
 """What is compared: switch steps from the paper's latencies, thresholds, rivals at equal time, the front."""
 
+from itertools import count
 from statistics import mean
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +13,11 @@ from hybridstitch.policies.plan import Plan, Region, Stroke, large, small
 from hybridstitch.policies.presets import PRESETS
 from hybridstitch.policies.replay import Replay
 from hybridstitch.policies.trace import Step, Trace
-from hybridstitch.reproduce import implied, thresholds
+from hybridstitch.reproduce import implied, thresholds, timing
 from hybridstitch.reproduce.methods import Method, changed, needed, resolve, rows
 from hybridstitch.reproduce.pareto import Contender, at_time, chances
 from hybridstitch.reproduce.prices import dense
+from hybridstitch.reproduce.results import read_times
 
 PRICES = Prices(call=0.0, step=0.02, large=2.0, small=0.4, masked={"fresh": (0.1, 2.0), "cached": (0.0, 1.0)})
 HYBRID = Stroke("L", Region(0.3))
@@ -178,3 +181,33 @@ def test_adaptive_rows_take_the_thresholds_of_the_pair():
     assert every["hybridstitch-30"].policy == mine
     assert every["hybridstitch-10"].policy == PRESETS["hybridstitch-10"].policy
     assert every["large"].policy == LargeOnly()
+
+
+# --- timing ---
+
+
+def test_what_was_timed_before_is_timed_again_beside_what_is_new(tmp_path, monkeypatch):
+    """So that speeds compare calls that took turns, whichever table was made first."""
+    settings = SimpleNamespace(latency=tmp_path / "latency.csv", latency_n=2)
+    equipment = SimpleNamespace(settings=settings, pipe=None)
+    every, seconds = rows(50, {}), count(1)
+    taken = lambda *_: SimpleNamespace(denoising_seconds=next(seconds), total_seconds=1.0)  # noqa: E731
+    monkeypatch.setattr(timing, "warm_up", lambda _: None)
+    monkeypatch.setattr(timing, "stopwatch_of", lambda *_: SimpleNamespace(round=lambda: None))
+    monkeypatch.setattr(timing, "loop_prices", lambda _: PRICES)
+    monkeypatch.setattr(timing, "_call", taken)
+    monkeypatch.setattr(timing, "_row", lambda name, image, one, now: dict.fromkeys(timing.TIMED, "1") | {
+        "method": name, "image": str(image), "denoising_seconds": str(one.denoising_seconds)
+    })  # fmt: skip
+
+    def timed(*names):
+        mine = needed([m for m in every if m.name in names], every)
+        timing.time_all(equipment, mine, every, PRICES, lambda done, of: None)
+        return {key: float(row["denoising_seconds"]) for key, row in read_times(settings).items()}
+
+    first = timed("t-stitch")
+    assert {name for name, _ in first} == {"large", "t-stitch"}
+    assert timed("t-stitch", "large") == first  # nothing is missing
+    second = timed("hybridstitch-20")
+    assert {name for name, _ in second} == {"large", "t-stitch", "hybridstitch-20"}
+    assert min(second.values()) > max(first.values())

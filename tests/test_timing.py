@@ -5,6 +5,7 @@ from time import sleep
 import pytest
 
 from hybridstitch import stitch, unstitch
+from hybridstitch.drawing.guard import Guard
 from hybridstitch.measure.calls import TracedCall, call
 from hybridstitch.measure.price import Prices, fixed_plans
 from hybridstitch.measure.timing import GUIDED, LARGE, SMALL, UNGUIDED, Stopwatch, masked, measure, trimmed
@@ -54,6 +55,16 @@ def test_a_call_draws_what_the_pipeline_draws_and_leaves_it_as_it_was(pipe):
     assert pipe._progress_bar_config == {"desc": "mine"}
     assert 0 < taken.trace.seconds < taken.denoising_seconds < taken.total_seconds
     assert taken.image.size == (32, 32)
+
+
+def test_a_preset_and_a_guard_outlive_a_call(pipe):
+    pipe.transformer.policy = "mini-few-3"
+    before = pipe.transformer.call
+    assert before["num_inference_steps"] == 6
+    pipe.transformer.guard = Guard(bands=((0.1, 0.2),))
+    call(pipe, "dog", LargeOnly(), steps=3, **SETTING)
+    assert pipe.transformer.call == before
+    assert pipe.transformer.guard == Guard(bands=((0.1, 0.2),))
 
 
 def test_a_call_that_fails_leaves_the_pipeline_as_it_was(pipe):

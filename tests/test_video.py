@@ -84,7 +84,7 @@ def test_calibration_knows_frames(pipe, folder, tmp_path, capsys):
     assert native_size(pipe) == (81, 480, 832)
     conditions = conditions_of(pipe, (48, 32), 9, steps=6, guidance=4.0)
     assert conditions == Conditions(width=48, height=32, frames=9, steps=6, guidance=4.0)
-    one, two = (memory_mib(pipe, policy, conditions) for policy in (Schedule("L3 S3"), Schedule("L2 H*@0.3")))
+    one, two = (memory_mib(pipe, policy, 6, conditions) for policy in (Schedule("L3 S3"), Schedule("L2 H*@0.3")))
     assert (two - one) * 2**20 == 2 * 2 * 2 * 18 * 48 * 4
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a big dog\na small cat\nthe snow\na dog at night\n")

@@ -35,6 +35,7 @@ __all__ = [
     "page_unlock",
     "perturbs_attention",
     "set_component",
+    "sigmas_of",
     "uncompile",
     "upload",
 ]
@@ -192,3 +193,10 @@ def call_seen(pipe: Any, scheduler: Any, latent: Tensor) -> dict[str, Any]:
         "scheduler": type(scheduler).__name__,
         "guidance": getattr(pipe, "guidance_scale", None),
     }
+
+
+def sigmas_of(scheduler: Any, steps: int) -> list[float]:
+    """σ of so many steps of the scheduler's grid, from where it begins."""
+    begin = getattr(scheduler, "begin_index", None) or 0
+    sigmas: Tensor = scheduler.sigmas[begin : begin + steps]
+    return sigmas.tolist()

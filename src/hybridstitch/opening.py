@@ -12,6 +12,7 @@ and a call with other numbers warns. `pair` does the rest.
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,9 @@ def stitch(
         found.at(speed=speed, closeness=closeness)  # refused before anything is loaded
     pair.stitch(pipe, small, LargeOnly(), engine, **options)
     try:
-        point = follow_recipe(pipe, found or _calibrated(pipe, asked), speed=speed, closeness=closeness)
-        pipe.transformer.guard = Guard(bands=point.distances) if guard else None
+        found = found or _calibrated(pipe, asked)
+        pipe.transformer.guard = Guard() if guard else None
+        follow_recipe(pipe, found, speed=speed, closeness=closeness)
     except BaseException:
         unstitch(pipe)
         raise
@@ -150,17 +152,19 @@ def open_pair(
             "no pair was named; open_pair('mini'), open_pair(LARGE, SMALL), or open_pair(recipe=…) of a recipe that "
             "names its pair"
         )
+    begins = LargeOnly() if asked else policy  # until the request is served: what every pair can draw
     pipe: Any
     if str(large) == "mini":
         from .mini.opened import open_mini
 
-        pipe = open_mini(policy, engine=engine, **options)
+        pipe = open_mini(begins, engine=engine, **options)
     else:
-        pipe = pair.open_pair(large, small, policy, engine, **options)
-    pipe.transformer.guard = Guard() if guard else None
+        pipe = pair.open_pair(large, small, begins, engine, **options)
     if asked:
-        point = follow_recipe(pipe, found or _calibrated(pipe, asked), speed=speed, closeness=closeness)
-        pipe.transformer.guard = Guard(bands=point.distances) if guard else None
+        found = found or _calibrated(pipe, asked)
+    pipe.transformer.guard = Guard() if guard else None
+    if found is not None:
+        follow_recipe(pipe, found, speed=speed, closeness=closeness)
     return pipe
 
 
@@ -168,6 +172,8 @@ def follow_recipe(
     pipe: DiffusionPipeline, recipe: Recipe, *, speed: float | None = None, closeness: float | None = None
 ) -> Point:
     """Draw by a recipe from the next call on; `pipe.transformer.call` has its step count, guidance and size.
+
+    A guard is held to the ranges of its distances.
 
     Args:
         pipe: a stitched pipeline.
@@ -182,7 +188,10 @@ def follow_recipe(
     """
     check_recipe(pipe, recipe)
     point = recipe.at(speed=speed, closeness=closeness)
-    pipe.transformer.policy = recipe.preset(point)
+    stitched = pipe.transformer
+    stitched.policy = recipe.preset(point)
+    if stitched.guard is not None:
+        stitched.guard = replace(stitched.guard, bands=point.distances)
     return point
 
 
@@ -209,7 +218,8 @@ def check_recipe(pipe: DiffusionPipeline, recipe: Recipe) -> None:
         )
     apart = home.differences(now)
     if apart:
-        _warn(f"outside what the recipe was measured in: {'; '.join(apart)}; measure again: `{home.command}`")
+        again = now if now.pair is not None else replace(now, pair=home.pair, small=home.small)
+        _warn(f"outside what the recipe was measured in: {'; '.join(apart)}; measure again: `{again.command}`")
 
 
 def _asked(

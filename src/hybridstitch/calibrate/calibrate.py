@@ -9,11 +9,11 @@ from time import perf_counter
 from typing import Any
 
 from ..families.known import shape_of
-from ..measure.price import Prices
+from ..measure.price import Prices, fixed_plans
 from ..measure.start import seat_of
-from ..measure.timing import RATIOS, hybrid, masked, measure
+from ..measure.timing import RATIOS, UNGUIDED, hybrid, masked, measure
 from ..pair.stitched import StitchedTransformer
-from ..policies.methods import LargeOnly, SmallOnly
+from ..policies.methods import SmallOnly
 from ..policies.policy import Policy
 from ..recipe import Point, Recipe, RecipeError, Trial, check_request
 from .board import Board, CrewOf, OnProgress
@@ -159,9 +159,12 @@ def _check_reach(board: Board, speed: float) -> None:
 
 def _measured(pipe: Any, conditions: Conditions, prompt: str, on_progress: OnProgress) -> Prices:
     """Prices of this machine, timed by drawing one prompt."""
+    stitched = pipe.transformer
+    alone = stitched.family.facts.guided(stitched.large.config)[0] == 1  # guidance is an input: no branch beside it
+    kinds = UNGUIDED if alone else conditions.kinds
     return measure(
         lambda policy, steps: conditions.draw(pipe, prompt, policy, steps, seed=0),
-        [kind for kind in conditions.kinds if draws(pipe, hybrid([masked(kind, RATIOS[0])]))],
+        [kind for kind in kinds if draws(pipe, hybrid([masked(kind, RATIOS[0])]))],
         rounds=ROUNDS,
         on_round=lambda count: on_progress(0.05 * (count + 1) / (ROUNDS + 1), "what steps cost"),
     )
@@ -181,23 +184,25 @@ def _point(board: Board, winner: Standing, checked: Sequence[int], pipe: Any) ->
         closeness=winner.interval,
         psnr=winner.psnr,
         held_out=held_out.closeness,
-        memory_mib=memory_mib(pipe, winner.policy, board.comparer.conditions),
+        memory_mib=memory_mib(pipe, winner.policy, winner.steps, board.comparer.conditions),
         distances=_band(winner),
     )
 
 
-def memory_mib(pipe: Any, policy: Policy, conditions: Conditions) -> float:
+def memory_mib(pipe: Any, policy: Policy, steps: int, conditions: Conditions) -> float:
     """Weights of the models a policy draws with, and the keys and values it keeps for one image, in MiB.
 
     Args:
         pipe: stitched.
-        policy: who draws what.
+        policy: who draws what; an adaptive one may need both models.
+        steps: T′ of its runs.
         conditions: of the calls.
     """
     stitched = pipe.transformer
-    models = [] if isinstance(policy, SmallOnly) else [stitched.large]
-    models += [] if isinstance(policy, LargeOnly) else [stitched.small]
-    taken = sum(p.numel() * p.element_size() for model in models for p in model.parameters())
+    models = {"L": stitched.large, "S": stitched.small}
+    plans = [] if policy.adaptive else fixed_plans(policy, steps)
+    drawing = {stroke.model for plan in plans for stroke in plan.strokes} or {*models}
+    taken = sum(p.numel() * p.element_size() for model in drawing for p in models[model].parameters())
     if policy.can_mask:
         large = stitched.large
         branches = stitched.family.facts.guided(large.config)[0] if conditions.guidance > 1 else 1

@@ -66,6 +66,26 @@ def near(speed: float, steps: int, prices: Prices, *, wide: bool = True) -> list
     return list(found.values())
 
 
+def beside(speed: float, steps: int, prices: Prices) -> list[Candidate]:
+    """The large model alone, in fewer steps and with repeats, as near to a speed as can be outside what `near` finds.
+
+    They serve the speed where whole calls take other times than priced.
+
+    Args:
+        speed, steps, prices: see `near`.
+    """
+    budget = prices.seconds(LargeOnly(), steps) / speed
+    few, found = range(min(FEWEST, steps), steps), []
+    makes: tuple[list[Candidate], ...] = (
+        [(LargeOnly(), count) for count in few],
+        [(Skip(count, crowded(count, steps)), steps) for count in few],
+    )
+    for options in makes:
+        found += [one for one in options if prices.seconds(*one) < budget / (1 + NEAR)][-1:]
+        found += [one for one in options if prices.seconds(*one) > budget * (1 + NEAR)][:1]
+    return found
+
+
 def crowded(count: int, steps: int) -> float:
     """`Skip.early` that serves best: more of it for a third of the steps or fewer, and for few (LOG.md).
 

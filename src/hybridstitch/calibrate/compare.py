@@ -12,6 +12,7 @@ from ..measure.profile import follow
 from ..measure.start import decode, prepare
 from ..pair.asking import levelled
 from ..policies.parse import parse
+from ..policies.trace import Step
 from .conditions import Conditions, Picture
 from .plans import noise_text
 
@@ -52,7 +53,7 @@ class Score:
         closeness: SSIM to the large picture.
         psnr: in dB, at most 99.
         seconds: the price of what was drawn.
-        distances: D of each step (Eq. 9); None where there is none.
+        distances: D of each step (Eq. 9); None where there is none, and where a prediction was repeated.
         shift, levels: of the noise; None left them to the pipeline.
     """
 
@@ -123,7 +124,7 @@ class Comparer:
                     seconds=self.prices.plans(step.drawn for step in steps),
                     shift=comparison.shift,
                     levels=comparison.levels,
-                    distances=tuple(None if s.distance is None else float(f"{s.distance:.4g}") for s in steps),
+                    distances=tuple(map(_distance, steps)),
                 )
             )
         return scores, made
@@ -154,3 +155,8 @@ class Comparer:
             **self.conditions.size,
             **levelled(self.pipe, of.steps, of.shift, of.levels),
         )
+
+
+def _distance(step: Step) -> float | None:
+    """D as it is kept; of a repeated prediction it is rounding noise."""
+    return None if step.distance is None or not step.drawn.strokes else float(f"{step.distance:.4g}")

@@ -199,7 +199,8 @@ def _is_saved_pair(stitched: Any) -> bool:
 
 
 def _size(module: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+    """Parameters of a model, without those of adapters (LoRA) that were loaded into it."""
+    return sum(parameter.numel() for name, parameter in module.named_parameters() if "lora_" not in name)
 
 
 def _device(device: torch.device) -> str:

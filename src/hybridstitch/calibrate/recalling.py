@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..evaluate.towers import TextTower
-from ..measure.calls import call
+from ..measure.calls import call, drawing_by
 from ..mini.opened import is_mini
 from ..mini.scenes import Scene, heldout_prompts
 from ..pair.asking import asked
@@ -142,16 +142,15 @@ class _Drawer:
         """A picture that the small model draws on from another one, with noise of the pair's own."""
         stitched, steps = self._other.transformer, self._conditions.steps
         stitched.follow(self._other)
-        before, stitched.policy = stitched.policy, SmallOnly()
         seed = self._seed + MOST * (1 + pair.picture) + pair.prompt
         try:
-            drawn = self._other(
-                **asked(self._other, prompt, guidance=self._conditions.guidance), **self._conditions.size,
-                image=picture, strength=strength_of(steps, start), num_inference_steps=steps,
-                generator=torch.Generator("cpu").manual_seed(seed), output_type="pil",
-            )  # fmt: skip
+            with drawing_by(stitched, SmallOnly()):
+                drawn = self._other(
+                    **asked(self._other, prompt, guidance=self._conditions.guidance), **self._conditions.size,
+                    image=picture, strength=strength_of(steps, start), num_inference_steps=steps,
+                    generator=torch.Generator("cpu").manual_seed(seed), output_type="pil",
+                )  # fmt: skip
         finally:
-            stitched.policy = before
             stitched.follow(self._pipe)
         return drawn.images[0].convert("RGB")
 

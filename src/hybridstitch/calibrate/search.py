@@ -12,7 +12,7 @@ from time import perf_counter
 
 from ..recipe.file import NEAR
 from .board import Board, Span
-from .candidates import adaptive, explored, near
+from .candidates import adaptive, beside, explored, near
 from .evolution import Evolution, Room
 from .gaps import fillers, of_one_make, speeds_between
 from .plans import Candidate
@@ -76,7 +76,9 @@ class Search:
                 if self.room.masks:
                     self.board.shares(first)
                 begun = self._screened([self.board.reference, *self._first(speed)], (), first, (0.1, 0.4), speed)
-            rows = self._evolved(begun, first, speed, closeness)
+                sides = self.board.evaluate(self._sides(speed), first, (0.4, 0.4))
+                self._tried |= {row.candidate: row for row in sides}
+            rows = [*self._evolved(begun, first, speed, closeness), *sides]
             for prompts, each, span in ((half, HALF, (0.7, 0.8)), (self.searched, 1, (0.8, 0.88))):
                 kept = self._kept(rows, each, speed, closeness)
                 rows = self.board.evaluate([self.board.reference, *kept], prompts, span)
@@ -88,12 +90,17 @@ class Search:
                 winners = self._winners([*rows, *between], speed)
             self.board.evaluate([row.candidate for row in winners], self.checked, (0.9, 0.95))
         everything = (*self.searched, *self.checked)
-        return pareto(self.board.row(row.candidate, everything) for row in winners), list(self._tried.values())
+        drawn = [self.board.row(row.candidate, everything) for row in winners]
+        return self._winners(drawn, speed), list(self._tried.values())
 
     def _winners(self, rows: Sequence[Standing], speed: float | None) -> list[Standing]:
-        """The front of these rows, or what of it has a wanted speed; and the reference."""
+        """The front of these rows, or what of it has a wanted speed or lies beside it; and the reference."""
         front = [row for row in pareto(rows) if row.speed >= 1 or row.candidate == self.board.reference]
-        return front if speed is None else [w for w in front if w.candidate == self.board.reference or _near(w, speed)]
+        if speed is None:
+            return front
+        kept = [row for row in front if row.candidate == self.board.reference]
+        kept += [*_beside(front, speed), *pareto(row for row in rows if _near(row, speed))]
+        return sorted({row.candidate: row for row in kept}.values(), key=lambda row: row.speed)
 
     def _fillers(self, winners: Sequence[Standing]) -> list[Candidate]:
         """What might serve speeds that lie between the winners."""
@@ -112,6 +119,11 @@ class Search:
         known = [plan for pair in (*pairs, *adaptive(steps)) if (plan := self.room.fitted(Candidate(*pair)))]
         spans = self.room.spans_of(speed)
         return list(dict.fromkeys([*known, *(plan for plan in self.room.first() if self.room.span(plan) in spans)]))
+
+    def _sides(self, speed: float | None) -> list[Candidate]:
+        """What is drawn beside a wanted speed, which dismisses nothing that has the speed; see `_beside`."""
+        pairs = [] if speed is None else beside(speed, self.board.comparer.conditions.steps, self.board.prices)
+        return [plan for pair in pairs if (plan := self.room.fitted(Candidate(*pair)))]
 
     def _evolved(
         self, rows: Sequence[Standing], prompts: Sequence[int], speed: float | None, closeness: float | None
@@ -185,8 +197,9 @@ class Search:
         self, rows: Sequence[Standing], each: int, speed: float | None, closeness: float | None
     ) -> list[Standing]:
         if speed is not None:
+            beside = _beside(pareto(rows), speed)
             rows = [row for row in rows if _near(row, speed)]
-            return [*sorted(rows, key=lambda row: -row.closeness)[: 3 * each], *best_by_kind(rows).values()]
+            return [*sorted(rows, key=lambda row: -row.closeness)[: 3 * each], *best_by_kind(rows).values(), *beside]
         rows = [row for row in rows if row.speed > 1]
         alone = [row for row in rows if row.kind in PLAIN]  # drawn on all prompts too: the rival to beat
         kept = _unbeaten(best_by_speed(rows, each))
@@ -221,6 +234,13 @@ def _unbeaten(rows: Sequence[Standing]) -> list[Standing]:
 
 def _near(row: Standing, speed: float) -> bool:
     return abs(row.speed / speed - 1) <= NEAR
+
+
+def _beside(front: Sequence[Standing], speed: float) -> list[Standing]:
+    """The nearest rows on either side of a wanted speed: they serve where whole calls take other times than priced."""
+    slower = [row for row in front if row.speed < speed / (1 + NEAR)]
+    faster = [row for row in front if row.speed > speed * (1 + NEAR)]
+    return [*slower[-1:], *faster[:1]]
 
 
 def _around(rows: Sequence[Standing], closeness: float) -> list[Standing]:

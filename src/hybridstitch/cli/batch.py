@@ -89,7 +89,9 @@ def batch(
         dry_run=dry_run,
     )  # fmt: skip
     devices, copy = place.devices or devices_of(None), copy_at(copy_to, out)
-    served = Served.of(recipe_file, speed=speed, closeness=closeness, policy=policy, source=None, pair=pair)
+    served = Served.of(
+        recipe_file, speed=speed, closeness=closeness, policy=policy, source=None, pair=pair, small=small
+    )
     if served is not None:
         served.warn_of(pair=pair, steps=steps, guidance=guidance, size=size, frames=frames)
     asked, *_ = [

@@ -51,11 +51,19 @@ def calibrate(
         ),
     ] = None,
     steps: Annotated[
-        int, typer.Option("--steps", help="Steps of the large model's picture that all others are compared with.")
-    ] = STEPS,
+        int | None,
+        typer.Option(
+            "--steps",
+            help="Steps of the large model's picture that all others are compared with.",
+            show_default=str(STEPS),
+        ),
+    ] = None,
     size: flags.Size = None,
     frames: flags.Frames = None,
-    guidance: Annotated[float, typer.Option("--guidance", help="Guidance scale; 1 switches it off.")] = GUIDANCE,
+    guidance: Annotated[
+        float | None,
+        typer.Option("--guidance", help="Guidance scale; 1 switches it off.", show_default=f"{GUIDANCE:g}"),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the first prompt's noise.")] = 0,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write the recipe.")] = Path(
         "recipe.json"
@@ -84,7 +92,7 @@ def calibrate(
 ) -> None:
     """Measure a pair once, and then ask for a speed, or for a closeness to the large model's pictures.
 
-    hybridstitch calibrate --speed 1.8 --out recipe.json
+    hybridstitch calibrate --pair LARGE SMALL --speed 1.8 --out recipe.json
     """
     from ..recipe import check_request
 
@@ -96,7 +104,11 @@ def calibrate(
     writable(out.parent)
     texts = None if prompts is None else _read(prompts)
     if memory:
-        for name, value in (("--speed", speed), ("--closeness", closeness), ("--minutes", minutes), ("--card", card)):
+        given = {
+            "--speed": speed, "--closeness": closeness, "--minutes": minutes, "--card": card, "--steps": steps,
+            "--guidance": guidance, "--size": size, "--frames": frames, "--on": place.ray or None,
+        }  # fmt: skip
+        for name, value in given.items():
             if value is not None:
                 raise BadInput(f"--memory and {name} were given; --memory adds to a recipe that is there: leave it out")
         calibrate_memory(
@@ -107,7 +119,8 @@ def calibrate(
     if remember_clip is not None:
         raise BadInput(f"--remember-clip {remember_clip} was given without --memory")
     asked = Asked.of(
-        prompts=texts or ("a prompt",), pair=pair, small=small, policy="large", steps=steps, guidance=guidance,
+        prompts=texts or ("a prompt",), pair=pair, small=small, policy="large",
+        steps=STEPS if steps is None else steps, guidance=GUIDANCE if guidance is None else guidance,
         seed=seed, size=size, frames=frames, device=device, dtype=dtype,
     )  # fmt: skip
     say.hush()
@@ -147,7 +160,8 @@ def calibrate(
         write_card(recipe, card, command=command)
     state.unlink(missing_ok=True)
     if as_json:
-        print(json.dumps({"recipe": str(out), "served": recipe.at().to_json(), **recipe.to_json()}))
+        served = recipe.served
+        print(json.dumps({"recipe": str(out), "served": served and served.to_json(), **recipe.to_json()}))
     else:
         _tell(recipe, out, card)
 
@@ -232,11 +246,16 @@ def _read(path: Path) -> tuple[str, ...]:
 
 def _tell(recipe: "Recipe", out: Path, card: Path | None) -> None:
     """What was found, for people."""
+    from ..recipe import RecipeError
+
     tell(recipe)
     console = say.out()
-    served = recipe.at()
     console.print()
-    console.print(Text.assemble(("served: ", "dim"), (served.name, "bold"), f", {served.speed:.2f}×"))
+    try:
+        served = recipe.at()
+        console.print(Text.assemble(("served: ", "dim"), (served.name, "bold"), f", {served.speed:.2f}×"))
+    except RecipeError as refusal:  # whole calls did not reach what was asked for; the recipe has the others
+        console.print(Text.assemble(("served: ", "dim"), f"nothing; {refusal}"))
     console.print(Text.assemble(("recipe: ", "dim"), (str(out), "bold")))
     if card is not None:
         console.print(Text.assemble(("card: ", "dim"), str(card)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..drawing.engine import Engine
 from . import say
 from .asked import Asked, BadInput
-from .served import brought
+from .served import brought, measuring
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
@@ -49,7 +49,7 @@ def calibrate_memory(
     recipe = Recipe.load(out) if out.exists() else brought(pair)
     if recipe is None:
         raise BadInput(
-            f"--memory adds to a recipe, and there is none at {out}; `hybridstitch calibrate --out {out}` writes it"
+            f"--memory adds to a recipe, and there is none at {out}; {measuring(pair, small, out=out)} writes it"
         )
     home = recipe.home
     if pair is None and home.pair is None:

@@ -92,7 +92,9 @@ def generate(
     if explain and images_per_call > 1:
         raise BadInput(f"--explain follows one picture at a time; leave --images-per-call {images_per_call} out")
     drawn, below = (None, Layer()) if source is None else picture_layer(source, pair=pair, small=small)
-    served = Served.of(recipe_file, speed=speed, closeness=closeness, policy=policy, source=source, pair=pair)
+    served = Served.of(
+        recipe_file, speed=speed, closeness=closeness, policy=policy, source=source, pair=pair, small=small
+    )
     if served is not None:
         served.warn_of(pair=pair, steps=steps, guidance=guidance, size=size, frames=frames)
         below = served.layer.over(below)

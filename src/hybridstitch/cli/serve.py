@@ -15,7 +15,7 @@ from .asked import BadInput, to_size
 from .batch_place import Address, GpusPerWorker, On, WorkPlace
 from .extras import install, missing
 from .serve_studio import ServeOpener
-from .served import Served, brought
+from .served import Served, brought, measuring
 
 if TYPE_CHECKING:
     from ..recipe import Recall, Recipe
@@ -129,20 +129,22 @@ def serve(
 
     def made(name: str) -> Callable[..., Any]:
         """What makes the server of a recipe."""
-        served = Served.of(files[name], speed=speed, closeness=closeness, policy=policy, source=None, pair=pair)
+        served = Served.of(
+            files[name], speed=speed, closeness=closeness, policy=policy, source=None, pair=pair, small=small
+        )
         if served is not None:
             served.warn_of(pair=pair, steps=steps, guidance=guidance, size=size)
         found = brought(pair) if served is None else served.recipe
         if served is None and settings.target_seconds is not None:
             raise BadInput(
                 f"--target-seconds {settings.target_seconds:g} was given without a recipe, whose points it chooses "
-                "from; `hybridstitch calibrate --out recipe.json` measures the pair, then add --recipe recipe.json"
+                f"from; {measuring(pair, small)} measures the pair, then add --recipe recipe.json"
             )
         names = told.over(Layer() if served is None else served.layer)
         opener = ServeOpener(
             pair=names.pair, small=names.small, dtype=dtype, policy=policy, steps=steps, size=size, engine=engine,
             recipe=None if served is None else served.recipe, together=images_per_call, metadata=settings.metadata,
-            recall=_recall(settings, found, remember_clip),
+            recall=_recall(settings, found, remember_clip, names.pair, names.small),
         )  # fmt: skip
         return partial(
             server_of, opener, settings, devices=devices, told=told.over(Layer(pair=names.pair)),
@@ -208,7 +210,9 @@ def _files(recipes: list[Path] | None, place: WorkPlace, pairs: int | None) -> M
     return dict(zip(names, files, strict=True))
 
 
-def _recall(settings: Any, recipe: "Recipe | None", clip: str | None) -> "Recall | None":
+def _recall(
+    settings: Any, recipe: "Recipe | None", clip: str | None, pair: str | None, small: str | None
+) -> "Recall | None":
     """How near a prompt must be to a picture drawn before; None where none are remembered.
 
     Raises:
@@ -218,17 +222,17 @@ def _recall(settings: Any, recipe: "Recipe | None", clip: str | None) -> "Recall
         if clip is not None:
             raise BadInput(f"--remember-clip {clip} was given without --remember; name the folder: --remember DIR")
         return None
-    measure = "`hybridstitch calibrate --memory --out recipe.json`"
     if recipe is None or recipe.recall is None:
         lacks = "there is no recipe" if recipe is None else "the recipe does not say"
         raise BadInput(
             f"--remember {settings.remember} was given, and {lacks} how similar an earlier picture must "
-            f"be to a prompt; {measure} measures it, then serve with --recipe recipe.json"
+            f"be to a prompt; {measuring(pair, small, '--memory')} measures it, then serve with --recipe recipe.json"
         )
-    if clip not in (None, recipe.recall.clip):
+    if clip is not None and clip != recipe.recall.clip:
         raise BadInput(
             f"--remember-clip {clip} was given, and the recipe was measured with {recipe.recall.clip}, whose numbers "
-            f"hold for no other; leave --remember-clip out, or measure: {measure} --remember-clip {clip}"
+            "hold for no other; leave --remember-clip out, or measure: "
+            f"{measuring(pair, small, '--memory', '--remember-clip', clip)}"
         )
     if not recipe.recall.bands:
         raise BadInput(

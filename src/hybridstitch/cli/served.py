@@ -1,5 +1,6 @@
 """`--recipe FILE [--speed X | --closeness Y]`: what a recipe puts in the place of options that were left out."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from ..mini import recipe_file
 from ..recipe import Point, Recipe, check_request
 from ..report.layers import Layer, of_point
 from . import say
-from .asked import BadInput
+from .asked import BadInput, to_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,7 @@ class Served:
         policy: str | None,
         source: Path | None,
         pair: str | None,
+        small: str | None = None,
     ) -> "Served | None":
         """From the command line; None where no recipe is asked for. The miniature pair brings its own.
 
@@ -44,7 +46,8 @@ class Served:
             BadInput: options that exclude each other.
             RecipeError: a recipe that cannot be read, or a request it cannot serve.
         """
-        asked = [f"--{name} {value:g}" for name, value in (("speed", speed), ("closeness", closeness)) if value]
+        given = (("speed", speed), ("closeness", closeness))
+        asked = [f"--{name} {value:g}" for name, value in given if value is not None]
         if file is None and not asked:
             return None
         first = asked[0] if file is None else "--recipe"
@@ -55,8 +58,8 @@ class Served:
         recipe = brought(pair) if file is None else Recipe.load(file)
         if recipe is None:
             raise BadInput(
-                f"{first} was given without a recipe; `hybridstitch calibrate {first} --out recipe.json` measures the "
-                "pair, then add --recipe recipe.json"
+                f"{first} was given without a recipe; {measuring(pair, small, *first.split())} measures the pair, then "
+                "add --recipe recipe.json"
             )
         return cls(recipe=recipe, point=recipe.at(speed=speed, closeness=closeness))
 
@@ -88,6 +91,8 @@ class Served:
             BadInput: neither the recipe nor the command line names a pair.
         """
         home, point = self.recipe.home, self.point
+        if size is not None and to_size(size) == (home.width, home.height):
+            size = None  # the same, however it is written
         ours = {"--steps": point.steps, "--guidance": home.guidance, "--size": f"{home.width}x{home.height}"}
         ours |= {"--frames": home.frames}
         given = {"--steps": steps, "--guidance": guidance, "--size": size, "--frames": frames}
@@ -117,10 +122,22 @@ def brought(pair: str | None) -> Recipe | None:
     return None if file is None else Recipe.load(file)
 
 
+def measuring(pair: str | None, small: str | None, *words: str, out: str | Path = "recipe.json") -> str:
+    """The command that measures a pair.
+
+    Args:
+        pair, small: as the command line names them; the miniature pair needs no name.
+        words: of the request.
+        out: the recipe.
+    """
+    names = [] if pair in (None, "mini") else ["--pair", *filter(None, (pair, small))]
+    return f"`{shlex.join(['hybridstitch', 'calibrate', *names, *words, '--out', str(out)])}`"
+
+
 def tell(recipe: Recipe) -> None:
     """Print what a recipe serves, a row a point, bold what it serves when nothing is asked for; and what was found."""
     console = say.out()
-    served = recipe.at()
+    served = recipe.served
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for column in ("policy", "speed", "closeness", "99 %", "checked", "MiB"):
         words = column == "policy"  # may take several lines, numbers not

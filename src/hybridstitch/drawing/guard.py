@@ -16,6 +16,7 @@ NOTHING_CHANGED = "the mask covers nothing that changed: large model, dense"
 OUT_OF_RANGE = "D left the calibrated range: large model, dense"
 
 Band = tuple[float, float] | None
+ROUNDING = 1e-6  # D of a repeated prediction is 0 but for rounding, and says nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,7 @@ class Guard:
 
     Attributes:
         bands: per step the smallest and largest D of calibration, None where there was none; empty holds to no range.
+            A band below `ROUNDING` counts as none.
         slack: factor by which D may leave its band.
     """
 
@@ -38,7 +40,7 @@ class Guard:
             distance: its D, None where there is none.
         """
         band = self.bands[step] if step < len(self.bands) else None
-        if band is None or distance is None:
+        if band is None or distance is None or band[1] < ROUNDING:
             return False
         return not band[0] / self.slack <= distance <= band[1] * self.slack
 

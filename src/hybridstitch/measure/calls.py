@@ -1,5 +1,7 @@
 """One call of a pipeline, as a user makes it, on the clock: its denoising loop, and from the prompt to the picture."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -40,15 +42,14 @@ def call(pipe: Any, prompt: str, policy: Policy, *, steps: int, **options: Any) 
     """Draw a picture by the pipeline's own call.
 
     Args:
-        pipe: stitched; its policy is put back.
+        pipe: stitched; its policy, or preset, is put back.
         prompt: what to draw.
         policy: who draws what.
         steps: T.
         options: see `clocked`.
     """
     stitched = pipe.transformer
-    before, stitched.policy = stitched.policy, policy
-    try:
+    with drawing_by(stitched, policy):
         taken = clocked(pipe, prompt, steps=steps, **options)
         return TracedCall(
             image=taken.image,
@@ -56,8 +57,25 @@ def call(pipe: Any, prompt: str, policy: Policy, *, steps: int, **options: Any) 
             total_seconds=taken.total_seconds,
             trace=stitched.trace,
         )
+
+
+@contextmanager
+def drawing_by(stitched: Any, policy: Policy) -> Iterator[None]:
+    """While it lasts, a stitched transformer draws by another policy; then its preset and guard are as they were.
+
+    Args:
+        stitched: the transformer.
+        policy: who draws what.
+
+    Raises:
+        HybridStitchError: the pair cannot draw by it.
+    """
+    preset, guard = stitched.preset, stitched.guard
+    stitched.policy = policy
+    try:
+        yield
     finally:
-        stitched.policy = before
+        stitched.policy, stitched.guard = preset, guard
 
 
 def clocked(

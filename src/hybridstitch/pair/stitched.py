@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..compat import ModelMixin, Transformer2DModelOutput, call_seen, grid_of
+from ..compat import ModelMixin, Transformer2DModelOutput, grid_of
 from ..drawing.call import Models
 from ..drawing.decide import ByPolicy
 from ..drawing.engine import PLAIN, Engine
@@ -22,11 +22,11 @@ from ..errors import StitchError
 from ..families.family import Family, Inputs
 from ..families.known import family_of
 from ..policies.policy import Policy
-from ..policies.presets import Preset, as_preset, warning
+from ..policies.presets import Preset, as_preset
 from ..policies.trace import Trace
 from .asking import by_its_names
+from .beginning import told
 from .current import CurrentRun, check_policy
-from .dear import dear_mask
 from .expert import seat, second, unseat
 from .facade import Facade
 from .following import Following
@@ -39,7 +39,9 @@ class StitchedTransformer(Facade, Listener):
     """Two transformers in the place of one. `stitch` and `open_pair` put it into a pipeline, `unstitch` takes it out.
 
     Attributes:
-        guard: the conditions under which the large model draws a step instead; None for none.
+        preset: the policy with what belongs to it; set `policy` instead, which is checked.
+        guard: the conditions under which the large model draws a step instead, None for none. Its ranges belong to a
+            policy: another one has none.
     """
 
     __module__ = "hybridstitch"  # what saved pairs name, wherever this file lies
@@ -63,7 +65,7 @@ class StitchedTransformer(Facade, Listener):
         super().__init__(large, small)
         self.family = family_of(large)
         self._signature = inspect.signature(inspect.unwrap(type(large).forward))
-        self._preset = as_preset(policy)
+        self.preset = as_preset(policy)
         self._prepared = Prepared(self.family, small)
         self._following = Following()
         self._current: CurrentRun | None = None
@@ -95,14 +97,14 @@ class StitchedTransformer(Facade, Listener):
     @property
     def policy(self) -> Policy:
         """Who draws what, from the next run on."""
-        return self._preset.policy
+        return self.preset.policy
 
     @policy.setter
     def policy(self, policy: Policy | Preset | str) -> None:
         preset = as_preset(policy)
         pipe = self._following.pipe
         check_policy(preset.policy, self.family, self._following.scheduler, experts=second(pipe) is not None)
-        self._preset = preset
+        self.preset, self.guard = preset, self.guard and replace(self.guard, bands=())
 
     @property
     def call(self) -> dict[str, Any]:
@@ -110,7 +112,7 @@ class StitchedTransformer(Facade, Listener):
 
         `pipe(prompt, **pipe.transformer.call)`; empty where the policy is by no preset or recipe.
         """
-        return by_its_names(self._following.pipe, self._preset.call(self._following.scheduler))
+        return by_its_names(self._following.pipe, self.preset.call(self._following.scheduler))
 
     @property
     def saved_policy(self) -> str:
@@ -233,13 +235,8 @@ class StitchedTransformer(Facade, Listener):
             return self._current
         pipe = self._following.pipe
         check_scheduler(scheduler, policy)
-        outside = warning(self._preset, steps=steps, **call_seen(pipe, scheduler, inputs["hidden_states"]))
-        if outside is not None:
-            self.warn(outside)
-        guided = self.words is not None and self.words.guidance is not None
-        dear = dear_mask(policy, pipe, self.large, self.small, calls=2) if guided else None
-        if dear is not None:
-            self.warn(dear)
+        for text in told(self, pipe, scheduler, inputs, steps):
+            self.warn(text)
         policy.check(steps)
         self._prepared.check(pipe)
         measured = policy.measured if measurable(scheduler) else None

@@ -56,7 +56,8 @@ class Recipe:
         prompts: how many prompts were searched with, how many checked with, and the SHA-256 of them all.
         seed: of the noise of the first prompt.
         asked: {"speed": …} or {"closeness": …}, or nothing.
-        points: the policies that no other beats in both speed and closeness, slowest first.
+        points: the policies that no other beats in both speed and closeness, slowest first; where a speed was asked
+            for, those that have it, of which none beats another, and the nearest on either side.
         trials: everything that was tried.
         verdict: what is best at which speed, in sentences.
         recall: how far earlier pictures can be reused, where that was measured.
@@ -77,7 +78,7 @@ class Recipe:
         """The point that serves a request; without one, what was asked for when the recipe was made, or 0.9 close.
 
         Args:
-            speed: above 1; delivered within 5 %.
+            speed: above 1; the point's is within 4 % of it.
             closeness: above 0, at most 1; the lower bound of the point's interval reaches it.
 
         Raises:
@@ -111,11 +112,19 @@ class Recipe:
             near = [*sorted(slower, key=lambda p: p.speed)[-1:]]
             near += sorted((p for p in self.points if p.speed > speed), key=lambda p: p.speed)[:1]
             raise RecipeError(
-                f"no policy of this recipe is {speed:g} times as fast within {100 * DELIVERED:g} %; ask for "
+                f"no policy of this recipe is {speed:g} times as fast within {100 * NEAR:g} %; ask for "
                 f"{' or '.join(f'{p.speed:.2f}' for p in near)}, or measure for it: "
                 f"`{self.home.command} --speed {speed:g}`"
             )
         return max(serving, key=lambda p: (p.closeness.mean, -abs(p.speed / speed - 1)))
+
+    @property
+    def served(self) -> Point | None:
+        """What serves when nothing is asked for; None where whole calls did not reach the speed it was made for."""
+        try:
+            return self.at()
+        except RecipeError:
+            return None
 
     def presets(self) -> tuple[Preset, ...]:
         """The points as presets, named by their speed."""

@@ -39,12 +39,27 @@ class Home:
 
     @property
     def command(self) -> str:
-        """What measures again."""
+        """What measures again, as far as a command line can say it; on the device that it takes by itself."""
         names = " ".join(filter(None, [self.pair or "LARGE", self.small or ("SMALL" if self.pair is None else None)]))
         return (
             f"hybridstitch calibrate --pair {names} --size {self.size} --steps {self.steps} "
-            f"--guidance {self.guidance:g}"
+            f"--guidance {self.guidance:g}{self._flags}"
         )
+
+    @property
+    def _flags(self) -> str:
+        """Of the dtype and the engine, where they are not what a command line begins with."""
+        on_cpu = self.machine.get("the number of threads") != "unknown"
+        usual = "float32" if on_cpu or self.pair == "mini" else "bfloat16"
+        dtype = self.machine.get("the dtype", usual)
+        flags = "" if dtype == usual else f" --dtype {dtype}"
+        engine = (option.partition("=") for option in self.machine.get("the engine", "").split(","))
+        for name, _, value in engine:
+            if name in ("compile", "kv"):
+                flags += f" --{name} {value}"
+            elif name in ("offload", "kv-host"):
+                flags += f" --{name}"
+        return flags
 
     def differences(self, now: "Home") -> list[str]:
         """Where another setting leaves this one: sentences for a warning; parts that are not known are not compared."""

@@ -57,7 +57,12 @@ def card(recipe: Recipe, *, command: str) -> str:
     verdict = "\n".join(f"- {sentence}" for sentence in recipe.verdict)
     machine = "\n".join(f"- {what}: {value}" for what, value in home.machine.items())
     opened = "" if home.pair is not None else "LARGE, SMALL, "
+    drawn = "video = {}.frames[0]" if home.frames is not None else "image = {}.images[0]"
+    drawn = drawn.format('pipe("a prompt", **pipe.transformer.call)')
     request = next((f", {name}={value:g}" for name, value in recipe.asked.items()), "")
+    if recipe.served is None:  # whole calls took other times than were asked for: the closest in speed
+        nearest = min(recipe.points, key=lambda point: abs(point.speed - recipe.asked["speed"]))
+        request = ", closeness=1" if nearest.kind == "large" else f", speed={nearest.speed:.2f}"
     return f"""{head}tags:
   - hybridstitch
 ---
@@ -71,7 +76,7 @@ against {home.steps} steps of the large model at guidance {home.guidance:g}. Thi
 import hybridstitch
 
 pipe = hybridstitch.open_pair({opened}recipe="{RECIPE}"{request})
-image = pipe("a prompt").images[0]
+{drawn}
 ```
 
 ![closeness against speed]({PICTURE})

@@ -52,7 +52,7 @@ def front_page(recipe: Recipe, path: str | Path, *, command: str) -> None:
     text = environment.get_template("front.html").render(
         recipe=recipe,
         asked=asked,
-        served=recipe.at(),
+        served=recipe.served,
         points=[(point, KINDS[point.kind][0], KINDS[point.kind][2]) for point in recipe.points],
         deciding=_deciding(recipe),
         picture="data:image/png;base64," + base64.b64encode(_png(recipe)).decode(),

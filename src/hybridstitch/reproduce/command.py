@@ -83,7 +83,7 @@ def _reproduce(crew: Crew[Equipment], target: str, about: dict[str, Any], tell: 
     if target in ("all", "fig5", *TABLES):
         timed = timing.timed(mine)
         tell.begin("timing", len(timed) * settings.latency_n)
-        timing.time_all(crew.here, mine, costs, tell.done)
+        timing.time_all(crew.here, mine, every, costs, tell.done)
     results = Results(
         settings=settings, methods=every, policies=policies, prices=costs, rows=read_rows(settings),
         times=read_times(settings),

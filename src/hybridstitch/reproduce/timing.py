@@ -31,13 +31,17 @@ def timed(methods: Iterable[Method]) -> tuple[Method, ...]:
 
 
 def time_all(
-    equipment: Equipment, methods: Sequence[Method], prices: Prices, on_call: Callable[[int, int], None]
-) -> None:
+    equipment: Equipment, methods: Sequence[Method], every: Sequence[Method], prices: Prices,
+    on_call: Callable[[int, int], None],
+) -> None:  # fmt: skip
     """Time methods on the first `latency_n` prompts and write latency.csv; prompts that were timed are left.
+
+    Where one is missing, those that were timed before are timed again with it: speeds compare calls that took turns.
 
     Args:
         equipment: this process's.
         methods: with those they take something of.
+        every: all there are.
         prices: of strokes.
         on_call: called after each call with how many are done, and how many there are.
     """
@@ -48,6 +52,8 @@ def time_all(
         lines.write(settings.latency, TIMED, [])
     todo = [i for i in range(settings.latency_n) if any((m.name, i) not in there for m in wanted)]
     if todo:
+        names = {m.name for m in wanted} | {name for name, _ in there}
+        wanted = timed(m for m in every if m.name in names)
         warm_up(equipment)
     for place, image in enumerate(todo):
         stopwatch = stopwatch_of(equipment.pipe, settings)

@@ -1,10 +1,13 @@
 """What a preset is, and the setting that its thresholds are at home in."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..levels import at_levels
+from ..levels import at_levels, levels_of
 from ..policy import Policy
+
+APART = 1e-3  # σ that a step's noise level may be off
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +95,24 @@ class Preset:
         call: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
         return call if self.steps is None else call | at_levels(scheduler, self.steps, self.shift, self.levels)
 
+    def noise(self, scheduler: Any, steps: int) -> list[float] | None:
+        """σ of every step where the preset is followed.
+
+        Args:
+            scheduler: the pipeline's.
+            steps: T of the run.
+
+        Returns:
+            T levels; None where the preset leaves them to the pipeline, is of other steps, or the scheduler moves them
+            with the picture's size or is given none.
+        """
+        if steps != self.steps or (self.shift is None and self.levels is None):
+            return None
+        config = scheduler.config
+        if getattr(config, "shift", None) is None or getattr(config, "use_dynamic_shifting", False):
+            return None
+        return levels_of(scheduler, steps, self.shift, self.levels)
+
 
 def outside(
     preset: Preset,
@@ -102,29 +123,34 @@ def outside(
     steps: int | None = None,
     scheduler: str | None = None,
     guidance: float | None = None,
+    noise: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> list[str]:
     """Where a run leaves the setting that a preset was made for: sentences for a warning.
 
     Args:
-        preset: the preset; one without thresholds or measurements is at home everywhere.
+        preset: the preset; one without thresholds or measurements is at home everywhere, at its noise levels.
         large: hub id or folder of the run's large model. What is left out is not compared.
         small: of its small model.
         size: height and width in pixels.
         steps: T.
         scheduler: class name.
         guidance: guidance scale.
+        noise: σ of every step, the preset's and the run's; of the steps that differ the first is told.
     """
     home = preset.made_for
-    if home is None:
-        return []
-    pairs = (
-        ("the large model", home.large, large),
-        ("the small model", home.small, small),
-        ("the size", f"{home.size[0]}×{home.size[1]}", None if size is None else f"{size[0]}×{size[1]}"),
-        ("the number of steps", home.steps, steps),
-        ("the scheduler", home.scheduler, scheduler),
-        ("the guidance", home.guidance, guidance),
-    )
+    pairs: list[tuple[str, Any, Any]] = []
+    if home is not None:
+        pairs = [
+            ("the large model", home.large, large),
+            ("the small model", home.small, small),
+            ("the size", f"{home.size[0]}×{home.size[1]}", None if size is None else f"{size[0]}×{size[1]}"),
+            ("the number of steps", home.steps, steps),
+            ("the scheduler", home.scheduler, scheduler),
+            ("the guidance", home.guidance, guidance),
+        ]
+    levels = [] if noise is None else enumerate(zip(*noise, strict=True))
+    apart = [(step, own, now) for step, (own, now) in levels if abs(own - now) > APART]
+    pairs += [(f"the noise level of step {step}", f"{own:.4f}", f"{now:.4f}") for step, own, now in apart[:1]]
     made = f"The thresholds of {preset.name!r} were chosen" if preset.policy.adaptive else f"{preset.name} was measured"
     return [
         f"{made} where {what} is {theirs}; in this run it is {ours}."

@@ -6,6 +6,7 @@ each prompt in OUT/figures/differences/0007.npz, so that a second figure, or a r
 
 import io
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,12 @@ def measure(equipment: Equipment, image: int) -> None:
     start = prepare(equipment.pipe, steps=settings.steps, **settings.call(image))
     steps = [max(1, round(share * len(way.large))) for share in SHARES]
     picked = [step - 1 for step in steps]
-    rows, columns = way.layout.grid(way.latents)
+    first = start.inputs(start.latent, 0)[0]
+    *above, columns = map(int, equipment.pipe.transformer.family.grid(first))  # of a video its frames lie above too
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {
         "picture": decode(equipment.pipe, start, way.latents[-1:]),
-        "tokens": way.difference.unflatten(1, (rows, columns)).cpu().numpy(),
+        "tokens": way.difference.unflatten(1, (prod(above), columns)).cpu().numpy(),
         "steps": np.array(steps),
         "values": (way.large[picked] - way.small[picked]).abs().flatten(1).cpu().numpy(),
         "size": way.large[picked].flatten(1).square().mean(1).sqrt().cpu().numpy(),

@@ -157,6 +157,8 @@ def open_pair(
     if str(large) == "mini":
         from .mini.opened import open_mini
 
+        if "device_map" in options:  # as other pairs take it
+            options["device"] = options.pop("device_map")
         pipe = open_mini(begins, engine=engine, **options)
     else:
         pipe = pair.open_pair(large, small, begins, engine, **options)

@@ -72,6 +72,7 @@ def test_open_pair_opens_it(folder, monkeypatch):
     assert pipe.transformer.policy == MINI_POLICY
     assert pipe.dtype == torch.float32
     assert str(open_pair("mini", policy="small").transformer.policy) == "small"
+    assert open_pair("mini", device_map="cpu", dtype=torch.bfloat16).transformer.large.dtype == torch.bfloat16
     with pytest.raises(PolicyError, match="there is no preset or policy 'smal'"):
         open_pair("mini", policy="smal")
 

@@ -164,7 +164,7 @@ class Points:
     def _recipe(self, name: str) -> Recipe:
         if self.recipe is None:
             raise RecipeError(
-                f"{name} was given, and this server has no recipe; `hybridstitch calibrate --out recipe.json` measures "
-                "the pair, then serve with --recipe recipe.json"
+                f"{name} was given, and this server has no recipe; `hybridstitch calibrate --pair LARGE SMALL --out "
+                "recipe.json` measures the pair, then serve with --recipe recipe.json"
             )
         return self.recipe

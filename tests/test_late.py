@@ -102,7 +102,13 @@ def _until(true):
 def test_work_that_waits_goes_before_what_is_late(tmp_path):
     jobs = some("slow one", *"abcdefgh")
     seats = [Threaded(tmp_path, slow=("slow one",)), Threaded(tmp_path, slow=("slow one",))]
-    threading.Timer(1.5, lambda: [seat.released.set() for seat in seats]).start()
+
+    def release():
+        _until(lambda: prompts_of(seats).count("slow one") == 2)
+        for seat in seats:
+            seat.released.set()
+
+    threading.Thread(target=release).start()
     assert set(drawn_at(tmp_path, jobs, *seats).done) == set(jobs)
     other = next(seat for seat in seats if "a" in prompts_of([seat]))
     assert other.groups[-1] == ["slow one"]

@@ -190,7 +190,7 @@ def test_a_device_that_cannot_open_the_pair_is_left_out_while_there_is_another()
         made = ticket("first")
         await until(lambda: here.about is not None and any(station.given_up for station in here.stations))
         here.admit(made)
-        await until(lambda: made.over)
+        await until(lambda: made.over and not any(station.tickets for station in here.stations))
         states = [station.state for station in here.stations], here.stations.alive
         await here.stations.close()
         return made.state, *states

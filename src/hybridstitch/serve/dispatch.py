@@ -198,11 +198,11 @@ class Dispatch:
             choose(self.waiting, self.stations.seconds(), self.forecast, self._settings.target_seconds)
         first = self.waiting.popleft()
         found, pictures = [first], first.order.count
-        most, alike = self.about.together if self.about is not None else 1, first.order.alike
+        most = self.about.together if self.about is not None else 1
+        alike = None if first.tries else first.order.alike  # what a worker died over is drawn by itself
         for ticket in list(self.waiting):
-            if first.tries or ticket.tries:  # a worker died over it: by itself, so that it costs no other one
-                continue
-            if alike is not None and ticket.order.alike == alike and pictures + ticket.order.count <= most:
+            fits = pictures + ticket.order.count <= most
+            if alike is not None and not ticket.tries and ticket.order.alike == alike and fits:
                 self.waiting.remove(ticket)
                 found.append(ticket)
                 pictures += ticket.order.count

@@ -13,7 +13,8 @@ from hybridstitch.families.known import shape_of
 from hybridstitch.families.sd3 import SD3Family
 from hybridstitch.mini.opened import open_mini
 from hybridstitch.pair.fits import check_weights
-from hybridstitch.pair.memory import Source, gibibytes, outline
+from hybridstitch.pair.memory import gibibytes, outline
+from hybridstitch.pair.source import Source
 from mini_folder import save
 from small_models import KINDS, POOLED, TEXT_WIDTH, pipeline, small, stitched, transformer
 

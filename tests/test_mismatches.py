@@ -1,18 +1,23 @@
 """Pairs that are none: of two families, two VAEs, or two text encoders; one line each, and the pipeline as it was."""
 
+import json
 from dataclasses import replace
 
 import diffusers
 import pytest
+from huggingface_hub.errors import EntryNotFoundError
 
 import flux_models
 import pipelines
-from hybridstitch import stitch
+from hybridstitch import open_pair, stitch
 from hybridstitch.calibrate.conditions import conditions_of
+from hybridstitch.cli import main
 from hybridstitch.errors import PairError
 from hybridstitch.families.known import facts_of
+from hybridstitch.pair.checks import check_named
 from hybridstitch.pair.limits import SizeError
 from hybridstitch.pair.memory import Outline
+from hybridstitch.pair.source import Source
 from pipelines import PIPELINES
 from seen import kept_bytes
 
@@ -205,3 +210,72 @@ def test_a_picture_of_a_family_of_videos_is_one_frame():
     facts = facts_of("CosmosTransformer3DModel")
     config = {**PIPELINES["cosmos"].config, "patch_size": (1, 2, 2)}
     assert facts.tokens(config, {}, (64, 48)) == facts.tokens(config, {}, (1, 64, 48)) == 12
+
+
+@pytest.fixture
+def named(tmp_path, piped, monkeypatch):
+    """A pipeline and a transformer of its class on disk, whose weights nobody may read."""
+    large, small = tmp_path / "large", tmp_path / "small"
+    piped.build().save_pretrained(large)
+    piped.transformer(1).save_pretrained(small)
+    monkeypatch.setattr("diffusers.DiffusionPipeline.from_pretrained", lambda *a, **k: pytest.fail("was loaded"))
+    return large, small
+
+
+def strange(folder, piped):
+    """Give a saved transformer another value of what a pair must share, and say how that is refused."""
+    facts = facts_of(piped.kind)
+    key = sorted(facts.same.keys() - facts.words)[0]
+    altered(folder, **{key: 99})
+    return rf"do not match: {facts.same[key]} \({key}\) is .* in the large one and 99 in the small one"
+
+
+def altered(folder, **values):
+    """Change what a saved transformer's configuration says."""
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def test_names_are_compared_before_anything_is_loaded(named, piped, capsys):
+    large, small = named
+    assert check_named(Source(str(large)), Source(str(small)))
+    says = strange(small, piped)
+    with pytest.raises(PairError, match=says) as error:
+        open_pair(large, small)
+    assert "\n" not in str(error.value)
+    assert main(["doctor", "--pair", str(large), str(small)]) == 2
+    assert "do not match" in " ".join(capsys.readouterr().err.split())
+    altered(small, _class_name="StrangeTransformer2DModel")
+    with pytest.raises(PairError, match=f"the small model is StrangeTransformer2DModel, the large one {piped.kind};"):
+        open_pair(large, small)
+
+
+def test_names_on_the_hub(named, piped, monkeypatch):
+    """Only configurations are asked for, with the caller's options."""
+    large, small = named
+    asked = {}
+
+    def fetched(name, file, **options):
+        asked[name, file] = options
+        path = {"a/large": large, "a/small": small}[name] / file
+        if not path.is_file():
+            raise EntryNotFoundError(file)
+        return str(path)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fetched)
+    says = strange(small, piped)
+    with pytest.raises(PairError, match=says):
+        open_pair("a/large", "a/small", revision="main", token="t")
+    assert asked["a/large", "transformer/config.json"] == {"revision": "main", "token": "t"}
+    assert asked["a/small", "config.json"] == {"token": "t"}
+    assert all(file.endswith(".json") for _, file in asked)
+
+
+def test_where_nothing_can_be_compared_loading_says_why(monkeypatch):
+    def away(*names, **options):
+        raise ConnectionError("the hub is away")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", away)
+    monkeypatch.setattr("diffusers.DiffusionPipeline.from_pretrained", away)
+    with pytest.raises(ConnectionError, match="the hub is away"):
+        open_pair("a/large", "a/small")

@@ -99,6 +99,7 @@ class Bench:
         """From the folder, or measured now; and the seconds that measuring took."""
         path, start = out / "recipe.json", perf_counter()
         if path.is_file():
+            print(f"with the recipe that lies in {path}; remove it to calibrate anew", flush=True)
             return Recipe.load(path), None
         prompts = [p for p in heldout_prompts(4 * SEARCHED, seed=SEED) if p not in self.prompts][:SEARCHED]
         calibrate(

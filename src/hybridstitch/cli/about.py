@@ -133,7 +133,7 @@ def doctor(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Check what is installed, and say how to fix what is not; with --pair, say how much memory a pair needs."""
+    """Check what is installed, and how to fix it; with --pair, if two models match and what memory they need."""
     say.hush()
     if pair is not None:
         _memory(pair, small, size, frames, 1 if batch is None else batch, device, dtype, as_json)
@@ -174,11 +174,12 @@ def _memory(
     dtype: str | None,
     as_json: bool,
 ) -> None:
-    from .health import memory_of
+    from .health import match_of, memory_of
 
     asked = Asked.of(prompts=("any",), pair=pair, small=small, size=size, frames=frames, device=device, dtype=dtype)
     if batch < 1:
         raise BadInput(f"--batch {batch} was given; at least one picture can be drawn")
+    matching = match_of(asked)
     need, there, ways = memory_of(asked, batch)
     rows: dict[str, Any] = {
         "weights": dict(need.weights),
@@ -189,7 +190,7 @@ def _memory(
         "device": there,
     }
     if as_json:
-        print(json.dumps({"memory": rows}))
+        print(json.dumps({"memory": rows} | ({"match": True} if matching else {})))
     else:
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         table.add_column(style="dim")
@@ -202,6 +203,8 @@ def _memory(
         table.add_row(Text("at most at once", "bold"), Text(gibibytes(need.total), "bold"))
         console = say.out()
         console.print(table)
+        if matching:
+            console.print("the two models match, by their configurations")
         verdict = "fits" if need.total <= there else "does not fit"
         console.print(
             f"{verdict}: {asked.device} has {gibibytes(there)} ({asked.dtype}, {batch} at once, with guidance)"

@@ -12,6 +12,8 @@ from packaging.requirements import Requirement
 from ..mini import mini_folder
 from ..mini.parts import TEXT_TOKENS
 from ..pair import fits, memory
+from ..pair.checks import check_named
+from ..pair.source import Source
 from .asked import Asked
 from .extras import EXTRAS, install, missing
 from .flags import in_flags
@@ -48,6 +50,16 @@ def facts() -> dict[str, str]:
 def checks() -> list[Check]:
     """Everything that can be missing."""
     return [*_packages(), _weights(), *_extras()]
+
+
+def match_of(asked: Asked) -> bool:
+    """Whether there are two named models whose configurations match; nothing is loaded.
+
+    Raises:
+        PairError: they do not.
+    """
+    pair = Pair.of(asked.pair, asked.small)
+    return pair.small is not None and check_named(Source(str(pair.folder or pair.large)), Source(pair.small))
 
 
 def memory_of(asked: Asked, images: int) -> tuple[memory.Need, int, list[str]]:

@@ -9,6 +9,7 @@ from ..compat import is_offloaded, is_parallel, perturbs_attention
 from ..errors import PairError, StitchError
 from ..families.known import NAMES, REFUSED, facts_of, family_of, known_name, unknown
 from ..families.lent import Lent
+from .source import Source
 from .stitched import StitchedTransformer
 
 Parts = Mapping[str, Mapping[str, Any]]  # configurations of a pipeline's parts, by name
@@ -20,7 +21,7 @@ SAME_VAE = {
     "latents_mean": "VAE means",
     "latents_std": "VAE deviations",
 }
-SAME_GRID = dict.fromkeys(  # of VAEs that say it: releases of diffusers differ in that
+SAME_GRID: dict[str, str] = dict.fromkeys(  # of VAEs that say it: releases of diffusers differ in that
     ("spatio_temporal_scaling", "temperal_downsample", "scale_factor_spatial", "scale_factor_temporal"), "VAE grid"
 )
 SAME_SCHEDULER = {
@@ -100,11 +101,10 @@ def check_pair(pipe: Any, large: Any, small: Any, parts: Parts, *, words: bool =
         )
     if is_lent(small):
         raise PairError("the small model is the large one of another stitched pipeline; load it once more for this one")
-    _check_same(large, small.config, words=words)
+    _check_same(known_name(large), large.config, small.config, words=words)
     if "vae" in parts and pipe.vae is not None:
         _compare(pipe.vae.config, parts["vae"], SAME_VAE)
-        both = {key: name for key, name in SAME_GRID.items() if key in pipe.vae.config and key in parts["vae"]}
-        _compare(pipe.vae.config, parts["vae"], both)
+        _compare(pipe.vae.config, parts["vae"], _in_both(SAME_GRID, pipe.vae.config, parts["vae"]))
     if "scheduler" in parts:
         mine = {"_class_name": type(pipe.scheduler).__name__, **pipe.scheduler.config}
         _compare(_predicting(mine), _predicting(parts["scheduler"]), SAME_SCHEDULER)
@@ -135,7 +135,47 @@ def check_kind(large: Any, config: Mapping[str, Any], *, words: bool = False) ->
     kind = config.get("_class_name")
     if kind is not None and kind not in {base.__name__ for base in type(large).__mro__}:
         raise PairError(f"the small model is {kind}, the large one {type(large).__name__}; give two of a kind")
-    _check_same(large, {**large.config, **config}, words=words)
+    _check_same(known_name(large), large.config, {**large.config, **config}, words=words)
+
+
+def check_named(large: Source, small: Source) -> bool:
+    """Refuse two models by their configurations, a few kilobytes, before anything else of them is fetched or read.
+
+    What a configuration leaves unsaid is compared once the models are loaded.
+
+    Args:
+        large: a pipeline.
+        small: a pipeline or a transformer.
+
+    Returns:
+        whether there were two configurations of transformers that this release knows to compare.
+
+    Raises:
+        PairError: names the property and both values.
+        OSError: a hub that cannot be reached, or has no such name.
+        ValueError: a configuration that is damaged, or a name that is none.
+    """
+    mine = large.config("transformer/config.json")
+    kind = (mine or {}).get("_class_name", "")
+    facts = facts_of(kind)
+    if mine is None or facts is None:
+        return False
+    theirs = small.config("transformer/config.json")
+    bare = theirs is None
+    theirs = small.config("config.json") if bare else theirs
+    if theirs is None:
+        return False
+    if theirs.get("_class_name", kind) != kind:
+        raise PairError(f"the small model is {theirs['_class_name']}, the large one {kind}; give two of a kind")
+    _check_same(kind, mine, theirs, words=not bare and facts.own_words(mine, theirs), said=True)
+    parts = {"vae/config.json": {**SAME_VAE, **SAME_GRID}, "scheduler/scheduler_config.json": SAME_SCHEDULER}
+    for file, names in () if bare else parts.items():
+        here, there = large.config(file), small.config(file)
+        if here is not None and there is not None:
+            if names is SAME_SCHEDULER:
+                here, there = _predicting(here), _predicting(there)
+            _compare(here, there, _in_both(names, here, there))
+    return True
 
 
 def is_lent(model: Any) -> bool:
@@ -149,15 +189,25 @@ def _predicting(scheduler: Mapping[str, Any]) -> dict[str, Any]:
     return {**scheduler, "prediction_type": "flow_prediction" if flow else scheduler.get("prediction_type", "epsilon")}
 
 
-def _check_same(large: Any, small: Mapping[str, Any], *, words: bool) -> None:
-    """What the configurations of transformers must share; those of text only where both are told the same."""
-    facts = facts_of(known_name(large))
+def _check_same(
+    kind: str, large: Mapping[str, Any], small: Mapping[str, Any], *, words: bool, said: bool = False
+) -> None:
+    """What the configurations of transformers of a class must share; those of text only where both are told the same.
+
+    Of files (`said`) only what both say: values that are a class's own are left out of them.
+    """
+    facts = facts_of(kind)
     assert facts is not None
-    _compare(large.config, small, {key: name for key, name in facts.same.items() if key not in facts.words})
+    same = _in_both(facts.same, large, small) if said else facts.same
+    _compare(large, small, {key: name for key, name in same.items() if key not in facts.words})
     advice = ", or give the small one's pipeline (small=…), whose text encoders then tell it every prompt"
     if not words:
-        texts = {key: name for key, name in facts.same.items() if key in facts.words}
-        _compare(large.config, small, texts, advice if facts.own_words(large.config, small) else "")
+        texts = {key: name for key, name in same.items() if key in facts.words}
+        _compare(large, small, texts, advice if facts.own_words(large, small) else "")
+
+
+def _in_both(names: Mapping[str, str], large: Mapping[str, Any], small: Mapping[str, Any]) -> dict[str, str]:
+    return {key: name for key, name in names.items() if key in large and key in small}
 
 
 def _compare(large: Mapping[str, Any], small: Mapping[str, Any], names: Mapping[str, str], or_else: str = "") -> None:

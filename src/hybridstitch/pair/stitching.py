@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from diffusers.configuration_utils import ConfigMixin
+from huggingface_hub.errors import HfHubHTTPError
 from torch import nn
 
 from ..compat import ModelMixin, is_offloaded, set_component
@@ -26,13 +27,14 @@ from ..families.known import facts_of, known_name
 from ..policies.methods import HybridStitch
 from ..policies.policy import Policy
 from ..policies.presets import Preset, as_preset
-from .checks import Parts, check_kind, check_pair, check_pipeline
+from .checks import Parts, check_kind, check_named, check_pair, check_pipeline
 from .dear import dear_mask
 from .expert import second
 from .fits import check_weights
 from .memory import outline
 from .observer import check_scheduler
 from .prepared import check_installed
+from .source import Source
 from .stitched import StitchedTransformer
 from .words import words_of
 
@@ -134,6 +136,7 @@ def open_pair(
     Raises:
         HybridStitchError: as `stitch`.
     """
+    _check_match(large, small, options)
     _check_memory(large, small, options)
     saved = (Path(large) / "transformer" / "small").is_dir()
     pipe = _saved_variant(Path(large), **options) if saved and options.get("variant") else None
@@ -152,6 +155,20 @@ def open_pair(
         raise PairError(f"{large} holds one model; name the small one, as in open_pair({str(large)!r}, small=…)")
     stitch(pipe, small, policy or DEFAULT, engine, **options)
     return pipe
+
+
+def _check_match(large: str | Path, small: Any, options: Mapping[str, Any]) -> None:
+    """Refuse names of two models that do not match before anything large is fetched; not where parts are given."""
+    if not isinstance(small, str | Path) or {"transformer", *READERS} & options.keys():
+        return
+    reading = {name: options[name] for name in HUB_OPTIONS if name in options}
+    mine = {**reading, **{name: options[name] for name in ("revision",) if name in options}}
+    try:
+        check_named(Source(str(large), mine), Source(str(small), reading))
+    except PairError:
+        raise
+    except (OSError, ValueError, HfHubHTTPError):
+        pass  # whoever loads them says it better
 
 
 def _check_memory(large: str | Path, small: Any, options: Mapping[str, Any]) -> None:

@@ -20,6 +20,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # multiples of 8 floats, AVX2's vectors, and not always of AVX-512's 16.
 if platform.machine() == "x86_64":
     os.environ.setdefault("ATEN_CPU_CAPABILITY", "avx2")
+    # Without AMX, whose way of packing bfloat16 torch's attention takes and cannot follow at AVX2's vectors.
+    os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 
 settings.register_profile("hybridstitch", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("hybridstitch")

@@ -43,6 +43,18 @@ def flow(pool: ScenePool) -> FlowTask:
     return FlowTask(model, pool, encoders, parts.autoencoder(), CPU)
 
 
+def test_a_teacher_is_what_is_learned(pool: ScenePool) -> None:
+    task = flow(pool)
+    torch.manual_seed(2)
+    task.teacher = parts.transformer("small")
+    taught = task.loss(np.random.default_rng(0), 4)[1]["flow"]
+    task.modules["model"].load_state_dict(task.teacher.state_dict())
+    assert taught > 0
+    assert task.loss(np.random.default_rng(0), 4)[1]["flow"] == 0
+    task.teacher = None
+    assert task.loss(np.random.default_rng(0), 4)[1]["flow"] > 0
+
+
 @pytest.mark.parametrize("dtype", precision.CHOICES)
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     pool: ScenePool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype

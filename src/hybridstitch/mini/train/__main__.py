@@ -31,6 +31,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--matrix-rate", type=float, help="peak rate of Muon")
     parser.add_argument("--look-seconds", type=float, help="seconds between two sample sheets")
     parser.add_argument("--from-weights", action="store_true", help="start from the shipped weights")
+    parser.add_argument(
+        "--follow-large", action="store_true", help="the small model learns the large one's velocity, not the pictures"
+    )
     parser.add_argument("--compile", action="store_true", help="torch.compile the transformer's blocks")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser.parse_args()
@@ -39,7 +42,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Run the stage, or all of them."""
     args = arguments()
-    shop = Workshop(args.work, torch.device(args.device), args.from_weights, args.compile)
+    shop = Workshop(args.work, torch.device(args.device), args.from_weights, args.compile, args.follow_large)
     names = ("images", "minutes", "batch", "matrix_rate", "look_seconds")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     for stage in STAGES if args.stage == "all" else (args.stage,):

@@ -1,6 +1,7 @@
 """The transformers: flow matching as Stable Diffusion 3 does it, on the pool's latents.
 
-x_t = (1 - sigma) x_0 + sigma eps, target eps - x_0, timestep 1000 sigma; x_0 = (latent - shift) * scale.
+x_t = (1 - sigma) x_0 + sigma eps, target eps - x_0 (or what a teacher predicts), timestep 1000 sigma;
+x_0 = (latent - shift) * scale.
 sigma is the logistic of a normal variable, moved towards noise like the sampler's schedule. A tenth of
 the captions become "", which is what guidance is measured against. A training-only head on the middle
 block names the object each token will hold; that ties words to places early.
@@ -56,8 +57,20 @@ class FlowTask:
         vae: AutoencoderKL,
         device: torch.device,
         compile: bool = False,
+        teacher: SD3Transformer2DModel | None = None,
     ) -> None:
-        self.pool, self.device = pool, device
+        """On a pool.
+
+        Args:
+            model: what is trained.
+            pool: encoded scenes.
+            encoders: of captions, of the pair.
+            vae: whose scale and shift the latents have.
+            device: where.
+            compile: the model's blocks.
+            teacher: a model whose velocity is learned instead of noise minus picture.
+        """
+        self.pool, self.device, self.teacher = pool, device, teacher
         self.encoders = [encoder.to(device).eval() for encoder in encoders]  # pyright: ignore[reportArgumentType]
         self.words = tokenizer()
         self.scale, self.shift = vae.config.scaling_factor, vae.config.shift_factor  # pyright: ignore
@@ -83,15 +96,17 @@ class FlowTask:
         sigma = SHIFT * even / (1 + (SHIFT - 1) * even)  # (B,)
         noise = torch.randn_like(clean)
         mixed = torch.lerp(clean, noise, sigma[:, None, None, None])
+        given = {
+            "hidden_states": mixed, "encoder_hidden_states": words, "pooled_projections": pooled,
+            "timestep": 1000 * sigma, "return_dict": False,
+        }  # fmt: skip
+        target = noise - clean
+        if self.teacher is not None:
+            with torch.no_grad():
+                target = self.teacher(**given)[0].float()
         self.middle.clear()
-        made = self.modules["model"](
-            hidden_states=mixed,
-            encoder_hidden_states=words,
-            pooled_projections=pooled,
-            timestep=1000 * sigma,
-            return_dict=False,
-        )[0]
-        flow = (made.float() - (noise - clean)).square().mean()
+        made = self.modules["model"](**given)[0]
+        flow = (made.float() - target).square().mean()
         named = self.modules["head"](self.middle.pop()).flatten(0, 1).float()
         kept = torch.from_numpy(~dropped).to(self.device).repeat_interleave(layouts.numel() // batch)
         head = F.cross_entropy(named[kept], layouts[kept])

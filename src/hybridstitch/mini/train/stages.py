@@ -44,6 +44,7 @@ class Workshop:
     device: torch.device
     from_weights: bool = False
     compile: bool = False
+    follow_large: bool = False  # the small model learns the large one's velocity
 
     def part(self, name: str) -> Path:
         """Finished weights of a part."""
@@ -157,7 +158,8 @@ def train_flow(shop: Workshop, recipe: TrainingRecipe, size: str) -> None:
     start_at_zero(model)
     shipped(shop, {"large": "transformer", "small": "small"}[size], model)
     vae, encoders = shop.vae(), shop.text_encoders()
-    task = FlowTask(model, ScenePool.open(shop.work / "pool"), encoders, vae, shop.device, shop.compile)
+    teacher = shop.transformer("large") if shop.follow_large and size == "small" else None
+    task = FlowTask(model, ScenePool.open(shop.work / "pool"), encoders, vae, shop.device, shop.compile, teacher)
     held = parts.transformer(size).to(shop.device)  # pyright: ignore[reportArgumentType]
 
     prompts = heldout_prompts(12)

@@ -13,6 +13,8 @@ from hybridstitch.batch.crew import LocalCrew
 from hybridstitch.calibrate import calibrate
 from hybridstitch.calibrate.candidates import adaptive, beside, explored, near
 from hybridstitch.calibrate.compare import Score
+from hybridstitch.calibrate.gaps import EDITS, edited, rivals
+from hybridstitch.calibrate.plans import Candidate
 from hybridstitch.calibrate.search import Search
 from hybridstitch.calibrate.state import State
 from hybridstitch.calibrate.table import Standing, best_by_speed, pareto
@@ -25,7 +27,8 @@ from hybridstitch.policies.methods import LargeOnly, Schedule, SmallOnly
 from hybridstitch.policies.skip import Skip
 from hybridstitch.policies.srdiffusion import SRDiffusion
 from hybridstitch.policies.trace import Step, Trace
-from hybridstitch.recipe import Recipe, RecipeError
+from hybridstitch.recipe import Recipe, RecipeError, kind_of
+from hybridstitch.recipe.file import NEAR
 from small_models import stitched, worded
 
 PROMPTS = ("abc", "dog", "cab", "bed")
@@ -125,6 +128,42 @@ def test_the_front_and_the_best_of_every_span_of_speeds():
     assert [r.speed for r in pareto(rows)] == [1.2, 2.0, 3.0]
     assert [r.speed for r in best_by_speed(rows, 1)] == [1.2, 1.5, 2.0, 3.0]
     assert [r.speed for r in best_by_speed(rows, 2)] == [1.2, 1.5, 2.0, 1.9, 3.0]
+
+
+# --- what a front lacks ---
+
+
+def of(policy, steps, closeness, speed, shift=None):
+    scores = (
+        Score(prompt=0, steps=steps, policy=str(policy), closeness=closeness, psnr=20.0, seconds=1.0, distances=()),
+    )
+    return Standing(policy, steps, kind_of(policy, steps, 50), speed, scores, shift)
+
+
+def words_cost(plan):
+    """As fast as 50 large steps, where a mask costs half a large step and a small one a quarter."""
+    return 50 / sum({"L": 1.0, "S": 0.25, "R": 0.5, "H": 0.75, "-": 0.0}[word[0]] for word in plan.words)
+
+
+def test_few_steps_of_a_speed_between_two_shapes_are_a_word_away_from_one():
+    slower = of(Schedule("S L R@0.3 L", text="cached"), 4, 0.8, 18.2, shift=5.0)
+    faster = of(LargeOnly(), 2, 0.6, 25.0, shift=3.0)
+    found = edited(slower, faster, 22.2, words_cost)
+    assert 1 <= len(found) <= EDITS
+    for plan in found:
+        assert abs(words_cost(plan) / 22.2 - 1) <= NEAR / 2
+    assert Candidate(Schedule("S L2", text="fresh"), 3, 5.0) in found
+    long = of(Schedule("L R@0.3 " * 10 + "L", text="cached"), 21, 0.9, 3.3)
+    assert edited(long, long, 3.4, words_cost) == []
+
+
+def test_the_large_model_alone_is_tried_beside_a_winner_where_it_is_likely_as_close():
+    many, few = of(Skip(20), 50, 0.9952, 2.5), of(Skip(10), 50, 0.991, 5.0)
+    mixed = Schedule("L R@0.3 L", text="cached")
+    for closeness, tried in ((0.9937, True), (0.9941, False)):  # .9934 lies between the two rows
+        found = list(rivals([many, of(mixed, 3, closeness, 3.4), few], [many, few], words_cost))
+        assert found == [Candidate(Skip(15), 50)] * tried
+    assert list(rivals([many, few], [many, few], words_cost)) == []
 
 
 # --- a recipe ---

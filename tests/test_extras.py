@@ -95,6 +95,7 @@ def test_serving_on_a_cluster_names_its_extra(monkeypatch, capsys):
     ray = ModuleType("ray")  # without Ray Serve
     ray.__spec__ = ModuleSpec("ray", None)
     monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.serve", None)  # also where another test imported it
     monkeypatch.delitem(sys.modules, "hybridstitch.serve.on_ray", raising=False)
     assert main(["serve", "--port", "0", "--on", "ray"]) == FAILED
     said = capsys.readouterr().err

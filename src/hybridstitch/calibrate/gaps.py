@@ -1,4 +1,4 @@
-"""Speeds between two winners: what might serve them, see `recipe.between`."""
+"""What the front lacks: speeds between two winners (see `recipe.between`), and the large model alone at theirs."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
@@ -6,10 +6,13 @@ from math import ceil, exp, log
 
 from ..recipe.between import between, variants
 from ..recipe.file import NEAR
-from .plans import Candidate
-from .table import Standing
+from .plans import WORDS, Candidate, planned
+from .table import PLAIN, Standing
 
 WIDEST = 2 * NEAR  # of a gap in which every speed is near one of its ends
+SHORT = 12  # words of programs of which one is changed
+EDITS = 3  # of them, of a speed
+LEVEL = 0.0005  # closeness by which the large model alone may be behind, between two of its rows, and is drawn there
 
 
 def speeds_between(winners: Sequence[Standing], slowest: float) -> list[tuple[Standing, Standing, float]]:
@@ -54,3 +57,55 @@ def fillers(
             best = min(group, key=lambda plan: abs(log(speed_of(plan) / speed)))
             if abs(speed_of(best) / speed - 1) <= NEAR / 2:
                 yield best
+
+
+def edited(slower: Standing, faster: Standing, speed: float, speed_of: Callable[[Candidate], float]) -> list[Candidate]:
+    """Programs of about a speed that are a word away from one of two winners of few steps, most large steps first.
+
+    Args:
+        slower, faster: the winners.
+        speed: wanted.
+        speed_of: tells a candidate's.
+    """
+    found: dict[Candidate, tuple[int, float]] = {}
+    for winner in (slower, faster):
+        words = winner.candidate.words
+        if words is None or winner.levels is not None or len(words) > SHORT:
+            continue
+        for changed in _a_word_away(words):
+            plan = planned(changed, winner.shift, like=winner.policy)
+            if plan is not None and abs(speed_of(plan) / speed - 1) <= NEAR / 2:
+                found[plan] = -changed.count("L"), abs(log(speed_of(plan) / speed))
+    return sorted(found, key=found.__getitem__)[:EDITS]
+
+
+def rivals(
+    winners: Sequence[Standing], rows: Sequence[Standing], speed_of: Callable[[Candidate], float]
+) -> Iterator[Candidate]:
+    """The large model alone at speeds of winners of both, where what lies between two of its rows may be as close.
+
+    Args:
+        winners: of the front.
+        rows: drawn on the same prompts.
+        speed_of: tells a candidate's.
+    """
+    alone = sorted((row for row in rows if row.kind in PLAIN), key=lambda row: row.speed)
+    for winner in winners:
+        for faster in alone if winner.kind not in PLAIN else ():
+            for slower in alone:
+                if not slower.speed < winner.speed < faster.speed:
+                    continue
+                share = log(winner.speed / slower.speed) / log(faster.speed / slower.speed)
+                likely = slower.closeness + share * (faster.closeness - slower.closeness)
+                plans = of_one_make(slower, faster) if likely >= winner.closeness - LEVEL else []
+                near = [plan for plan in plans if abs(speed_of(plan) / winner.speed - 1) <= NEAR]
+                yield from sorted(near, key=lambda plan: abs(log(speed_of(plan) / winner.speed)))[:1]
+
+
+def _a_word_away(words: Sequence[str]) -> Iterator[list[str]]:
+    """With a word left out, exchanged or put in."""
+    for place in range(len(words)):
+        yield [*words[:place], *words[place + 1 :]]
+        for word in WORDS:
+            yield [*words[:place], word, *words[place + 1 :]]
+            yield [*words[:place], word, *words[place:]]

@@ -7,14 +7,14 @@ that a search that is resumed, or repeated with recorded times, ends where it wo
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import count, islice, pairwise
+from itertools import count, pairwise
 from time import perf_counter
 
 from ..recipe.file import NEAR
 from .board import Board, Span
 from .candidates import adaptive, beside, explored, near
 from .evolution import Evolution, Room
-from .gaps import fillers, of_one_make, speeds_between
+from .gaps import edited, fillers, of_one_make, rivals, speeds_between
 from .plans import Candidate
 from .table import PLAIN, Standing, best_by_kind, best_by_speed, pareto
 from .winners import TURNS
@@ -85,7 +85,8 @@ class Search:
                 self._tried |= {row.candidate: row for row in rows}
             winners = self._winners(rows, speed)
             if speed is None:
-                between = self.board.evaluate(self._fillers(winners), self.searched, (0.88, 0.9))
+                lacking = [*self._fillers(winners), *rivals(winners, rows, self._speed)]
+                between = self.board.evaluate(list(dict.fromkeys(lacking)), self.searched, (0.88, 0.9))
                 self._tried |= {row.candidate: row for row in between}
                 winners = self._winners([*rows, *between], speed)
             self.board.evaluate([row.candidate for row in winners], self.checked, (0.9, 0.95))
@@ -104,13 +105,30 @@ class Search:
 
     def _fillers(self, winners: Sequence[Standing]) -> list[Candidate]:
         """What might serve speeds that lie between the winners."""
-        found = []
+        found: list[Candidate] = []
+        bare: list[list[Candidate]] = []  # what is tried for each speed that nothing is known for
         for slower, faster, speed in speeds_between(winners, self.room.slowest):
-            made = fillers(slower, faster, speed, lambda plan: self.board.seconds / self.room.cost(plan))
-            found += islice(made, 1)
+            made = [plan for plan in fillers(slower, faster, speed, self._speed) if self._can(plan)][:1]
             known = [r for r in self._tried.values() if abs(r.speed / speed - 1) <= NEAR / 2 and len(r.scores) > 1]
-            found += [row.candidate for row in sorted(known, key=lambda row: -row.closeness)[:1]]
-        return list(dict.fromkeys(plan for plan in found if self.room.fitted(plan) == plan))
+            made += [row.candidate for row in sorted(known, key=lambda row: -row.closeness)[:1]]
+            found += made
+            if not made:
+                bare.append([plan for plan in edited(slower, faster, speed, self._speed) if self._can(plan)])
+        tried = self.board.evaluate(
+            list(dict.fromkeys(plan for plans in bare for plan in plans)), self.searched[:FIRST], (0.88, 0.88)
+        )
+        self._tried |= {row.candidate: row for row in tried}
+        for plans in filter(None, bare):
+            found.append(max(plans, key=lambda plan: self._tried[plan].closeness))
+        return found
+
+    def _speed(self, plan: Candidate) -> float:
+        """Predicted, in times the reference's."""
+        return self.board.seconds / self.room.cost(plan)
+
+    def _can(self, plan: Candidate) -> bool:
+        """Whether the pair can draw it as it is."""
+        return self.room.fitted(plan) == plan
 
     def _first(self, speed: float | None) -> list[Candidate]:
         """What every search begins with."""

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from math import ceil, exp, log
 
+from ..policies.skip import Skip
 from ..recipe.between import between, variants
 from ..recipe.file import NEAR
 from .plans import WORDS, Candidate, planned
-from .table import PLAIN, Standing
+from .table import PLAIN, Standing, pareto
 
 WIDEST = 2 * NEAR  # of a gap in which every speed is near one of its ends
 SHORT = 12  # words of programs of which one is changed
@@ -89,17 +90,27 @@ def rivals(
         rows: drawn on the same prompts.
         speed_of: tells a candidate's.
     """
-    alone = sorted((row for row in rows if row.kind in PLAIN), key=lambda row: row.speed)
+    alone = pareto(row for row in rows if row.kind in PLAIN)
     for winner in winners:
-        for faster in alone if winner.kind not in PLAIN else ():
-            for slower in alone:
-                if not slower.speed < winner.speed < faster.speed:
-                    continue
-                share = log(winner.speed / slower.speed) / log(faster.speed / slower.speed)
-                likely = slower.closeness + share * (faster.closeness - slower.closeness)
-                plans = of_one_make(slower, faster) if likely >= winner.closeness - LEVEL else []
-                near = [plan for plan in plans if abs(speed_of(plan) / winner.speed - 1) <= NEAR]
-                yield from sorted(near, key=lambda plan: abs(log(speed_of(plan) / winner.speed)))[:1]
+        for slower, faster in pairwise(alone) if winner.kind not in PLAIN else ():
+            if not slower.speed < winner.speed < faster.speed:
+                continue
+            share = log(winner.speed / slower.speed) / log(faster.speed / slower.speed)
+            likely = slower.closeness + share * (faster.closeness - slower.closeness)
+            plans = _of_other_counts(slower, faster) if likely >= winner.closeness - LEVEL else []
+            near = [plan for plan in plans if abs(speed_of(plan) / winner.speed - 1) <= NEAR]
+            yield from sorted(near, key=lambda plan: abs(log(speed_of(plan) / winner.speed)))[:1]
+
+
+def _of_other_counts(slower: Standing, faster: Standing) -> list[Candidate]:
+    """Between two rows of the large model alone: mixed where they are of one make, else each with other counts."""
+    found = of_one_make(slower, faster)
+    for row in () if found else (slower, faster):
+        other = variants(row.policy, row.steps)
+        found += [
+            Candidate(policy, steps, row.shift, row.levels) for policy, steps in other if isinstance(policy, Skip)
+        ]
+    return found
 
 
 def _a_word_away(words: Sequence[str]) -> Iterator[list[str]]:

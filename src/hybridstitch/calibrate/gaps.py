@@ -97,19 +97,17 @@ def rivals(
                 continue
             share = log(winner.speed / slower.speed) / log(faster.speed / slower.speed)
             likely = slower.closeness + share * (faster.closeness - slower.closeness)
-            plans = _of_other_counts(slower, faster) if likely >= winner.closeness - LEVEL else []
-            near = [plan for plan in plans if abs(speed_of(plan) / winner.speed - 1) <= NEAR]
-            yield from sorted(near, key=lambda plan: abs(log(speed_of(plan) / winner.speed)))[:1]
+            for plans in _of_other_counts(slower, faster) if likely >= winner.closeness - LEVEL else ():
+                near = [plan for plan in plans if abs(speed_of(plan) / winner.speed - 1) <= NEAR]
+                yield from sorted(near, key=lambda plan: abs(log(speed_of(plan) / winner.speed)))[:1]
 
 
-def _of_other_counts(slower: Standing, faster: Standing) -> list[Candidate]:
+def _of_other_counts(slower: Standing, faster: Standing) -> list[list[Candidate]]:
     """Between two rows of the large model alone: mixed where they are of one make, else each with other counts."""
-    found = of_one_make(slower, faster)
-    for row in () if found else (slower, faster):
-        other = variants(row.policy, row.steps)
-        found += [
-            Candidate(policy, steps, row.shift, row.levels) for policy, steps in other if isinstance(policy, Skip)
-        ]
+    found = [of_one_make(slower, faster)]
+    for row in () if found[0] else (slower, faster):
+        other = [one for one in variants(row.policy, row.steps) if isinstance(one[0], Skip)]
+        found.append([Candidate(policy, steps, row.shift, row.levels) for policy, steps in other])
     return found
 
 

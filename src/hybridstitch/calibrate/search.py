@@ -4,7 +4,7 @@ What is drawn follows from the prices, the prompts, the seed and the recorded se
 that a search that is resumed, or repeated with recorded times, ends where it would have ended.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count, pairwise
@@ -85,14 +85,22 @@ class Search:
                 self._tried |= {row.candidate: row for row in rows}
             winners = self._winners(rows, speed)
             if speed is None:
-                lacking = [*self._fillers(winners), *rivals(winners, rows, self._speed)]
-                between = self.board.evaluate(list(dict.fromkeys(lacking)), self.searched, (0.88, 0.9))
-                self._tried |= {row.candidate: row for row in between}
-                winners = self._winners([*rows, *between], speed)
+                rows = self._more(rows, self._fillers(winners))
+                rows = self._more(rows, rivals(self._winners(rows, speed), rows, self._speed))
+                winners = self._winners(rows, speed)
             self.board.evaluate([row.candidate for row in winners], self.checked, (0.9, 0.95))
         everything = (*self.searched, *self.checked)
         drawn = [self.board.row(row.candidate, everything) for row in winners]
         return self._winners(drawn, speed), list(self._tried.values())
+
+    def _more(self, rows: Sequence[Standing], plans: Iterable[Candidate]) -> list[Standing]:
+        """These rows, and those of more candidates over the searched prompts."""
+        known = {row.candidate for row in rows}
+        found = self.board.evaluate(
+            [plan for plan in dict.fromkeys(plans) if plan not in known], self.searched, (0.88, 0.9)
+        )
+        self._tried |= {row.candidate: row for row in found}
+        return [*rows, *found]
 
     def _winners(self, rows: Sequence[Standing], speed: float | None) -> list[Standing]:
         """The front of these rows, or what of it has a wanted speed or lies beside it; and the reference."""

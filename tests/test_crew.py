@@ -96,5 +96,5 @@ def _runs(process: int) -> bool:
     """Whether a process is there and no zombie."""
     try:
         return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # before, or while, it is read
         return False

@@ -54,10 +54,7 @@ def fillers(
         found = variants(winner.policy, winner.steps)
         options.append([Candidate(policy, steps, winner.shift, winner.levels) for policy, steps in found])
     for group in options:
-        if group:
-            best = min(group, key=lambda plan: abs(log(speed_of(plan) / speed)))
-            if abs(speed_of(best) / speed - 1) <= NEAR / 2:
-                yield best
+        yield from _nearest(group, speed, speed_of, within=NEAR / 2)
 
 
 def edited(slower: Standing, faster: Standing, speed: float, speed_of: Callable[[Candidate], float]) -> list[Candidate]:
@@ -98,8 +95,16 @@ def rivals(
             share = log(winner.speed / slower.speed) / log(faster.speed / slower.speed)
             likely = slower.closeness + share * (faster.closeness - slower.closeness)
             for plans in _of_other_counts(slower, faster) if likely >= winner.closeness - LEVEL else ():
-                near = [plan for plan in plans if abs(speed_of(plan) / winner.speed - 1) <= NEAR]
-                yield from sorted(near, key=lambda plan: abs(log(speed_of(plan) / winner.speed)))[:1]
+                yield from _nearest(plans, winner.speed, speed_of, within=NEAR)
+
+
+def _nearest(
+    plans: Sequence[Candidate], speed: float, speed_of: Callable[[Candidate], float], *, within: float
+) -> Iterator[Candidate]:
+    """The plan that is nearest to a speed, if it is near enough."""
+    best = min(plans, key=lambda plan: abs(log(speed_of(plan) / speed)), default=None)
+    if best is not None and abs(speed_of(best) / speed - 1) <= within:
+        yield best
 
 
 def _of_other_counts(slower: Standing, faster: Standing) -> list[list[Candidate]]:

@@ -104,7 +104,7 @@ def check_pair(pipe: Any, large: Any, small: Any, parts: Parts, *, words: bool =
     _check_same(known_name(large), large.config, small.config, words=words)
     if "vae" in parts and pipe.vae is not None:
         _compare(pipe.vae.config, parts["vae"], SAME_VAE)
-        _compare(pipe.vae.config, parts["vae"], _in_both(SAME_GRID, pipe.vae.config, parts["vae"]))
+        _compare(*_filled(pipe.vae.config, parts["vae"]), SAME_GRID)
     if "scheduler" in parts:
         mine = {"_class_name": type(pipe.scheduler).__name__, **pipe.scheduler.config}
         _compare(_predicting(mine), _predicting(parts["scheduler"]), SAME_SCHEDULER)
@@ -167,14 +167,14 @@ def check_named(large: Source, small: Source) -> bool:
         return False
     if theirs.get("_class_name", kind) != kind:
         raise PairError(f"the small model is {theirs['_class_name']}, the large one {kind}; give two of a kind")
-    _check_same(kind, mine, theirs, words=not bare and facts.own_words(mine, theirs), said=True)
+    _check_same(kind, *_filled(mine, theirs), words=not bare and facts.own_words(mine, theirs))
     parts = {"vae/config.json": {**SAME_VAE, **SAME_GRID}, "scheduler/scheduler_config.json": SAME_SCHEDULER}
     for file, names in () if bare else parts.items():
         here, there = large.config(file), small.config(file)
         if here is not None and there is not None:
             if names is SAME_SCHEDULER:
                 here, there = _predicting(here), _predicting(there)
-            _compare(here, there, _in_both(names, here, there))
+            _compare(*_filled(here, there), names)
     return True
 
 
@@ -189,25 +189,20 @@ def _predicting(scheduler: Mapping[str, Any]) -> dict[str, Any]:
     return {**scheduler, "prediction_type": "flow_prediction" if flow else scheduler.get("prediction_type", "epsilon")}
 
 
-def _check_same(
-    kind: str, large: Mapping[str, Any], small: Mapping[str, Any], *, words: bool, said: bool = False
-) -> None:
-    """What the configurations of transformers of a class must share; those of text only where both are told the same.
-
-    Of files (`said`) only what both say: values that are a class's own are left out of them.
-    """
+def _check_same(kind: str, large: Mapping[str, Any], small: Mapping[str, Any], *, words: bool) -> None:
+    """What configurations of transformers of a class must share; those of text only where both are told the same."""
     facts = facts_of(kind)
     assert facts is not None
-    same = _in_both(facts.same, large, small) if said else facts.same
-    _compare(large, small, {key: name for key, name in same.items() if key not in facts.words})
+    _compare(large, small, {key: name for key, name in facts.same.items() if key not in facts.words})
     advice = ", or give the small one's pipeline (small=…), whose text encoders then tell it every prompt"
     if not words:
-        texts = {key: name for key, name in same.items() if key in facts.words}
+        texts = {key: name for key, name in facts.same.items() if key in facts.words}
         _compare(large, small, texts, advice if facts.own_words(large, small) else "")
 
 
-def _in_both(names: Mapping[str, str], large: Mapping[str, Any], small: Mapping[str, Any]) -> dict[str, str]:
-    return {key: name for key, name in names.items() if key in large and key in small}
+def _filled(large: Mapping[str, Any], small: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Two configurations, each with what only the other says: there they are not to differ."""
+    return {**small, **large}, {**large, **small}
 
 
 def _compare(large: Mapping[str, Any], small: Mapping[str, Any], names: Mapping[str, str], or_else: str = "") -> None:

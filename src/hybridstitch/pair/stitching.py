@@ -162,7 +162,7 @@ def _check_match(large: str | Path, small: Any, options: Mapping[str, Any]) -> N
     if not isinstance(small, str | Path) or {"transformer", *READERS} & options.keys():
         return
     reading = {name: options[name] for name in HUB_OPTIONS if name in options}
-    mine = {**reading, **{name: options[name] for name in ("revision",) if name in options}}
+    mine = {name: options[name] for name in (*HUB_OPTIONS, "revision") if name in options}
     try:
         check_named(Source(str(large), mine), Source(str(small), reading))
     except PairError:

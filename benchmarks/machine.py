@@ -10,16 +10,16 @@ import diffusers
 import torch
 
 import hybridstitch
+from hybridstitch.measure.machine import device_name
 
 
 def machine() -> dict[str, Any]:
     """Hardware, versions, commit and command of the running process, as a JSON object."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     return {
         "command": " ".join(["python", *sys.orig_argv[1:]]),
         "commit": commit.stdout.strip(),
-        "device": device,
+        "device": device_name("cuda" if torch.cuda.is_available() else "cpu"),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),

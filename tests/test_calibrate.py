@@ -312,25 +312,26 @@ class Clockwork:
 
 WINNERS = (
     Standing(LargeOnly(), 6, "large", 1.0, ()),
+    Standing(Schedule("L4 S2"), 6, "whole steps", 1.5, ()),
     Standing(Schedule("L3 S3"), 6, "whole steps", 2.0, ()),
     Standing(SmallOnly(), 6, "small", 6.0, ()),
 )
-MIXED = str(WINNERS[1].policy)
+STEADY, MIXED = (str(one.policy) for one in WINNERS[1:3])
 
 
 def clockwork():
     """The mixture is told 3 times as fast once, then as priced; the others as priced."""
-    return Clockwork({"large": [6.0, 6.0, 6.0], MIXED: [2.0, 3.0, 3.0], "small": [1.0, 1.0, 1.0]})
+    return Clockwork({"large": [6.0] * 3, STEADY: [4.0], MIXED: [2.0, 3.0, 3.0], "small": [1.0] * 3})
 
 
-def test_the_reference_and_what_strays_are_timed_again():
+def test_the_reference_and_what_strays_or_takes_little_are_timed_again():
     search = clockwork()
     time_winners(search, WINNERS, 1)
-    assert search.drawn == ["large", MIXED, "small", "large", MIXED, "large", MIXED]
-    assert measured_speed(search, WINNERS[1]) == pytest.approx(2.0)
+    assert search.drawn == ["large", STEADY, MIXED, "small", *["large", MIXED, "small"] * 2]
+    assert measured_speed(search, WINNERS[2]) == pytest.approx(2.0)
 
 
-@pytest.mark.parametrize("killed", range(8))
+@pytest.mark.parametrize("killed", range(11))
 def test_timing_that_was_killed_goes_on_with_the_same_calls(killed):
     whole = clockwork()
     time_winners(whole, WINNERS, 1)
@@ -349,7 +350,7 @@ def test_a_later_turn_that_was_recorded_says_nothing_about_an_earlier_one():
     search = clockwork()
     search.state.add_time(6, MIXED, 2, 2.9)  # as from a run in which turn 1 was not needed
     time_winners(search, WINNERS, 1)
-    assert search.drawn == ["large", MIXED, "small", "large", MIXED, "large"]
+    assert search.drawn == ["large", STEADY, MIXED, "small", "large", MIXED, "small", "large", "small"]
 
 
 def test_the_pace_of_a_call_is_that_of_its_dense_steps_whatever_its_masks_take():

@@ -271,6 +271,34 @@ def test_names_on_the_hub(named, piped, monkeypatch):
     assert all(file.endswith(".json") for _, file in asked)
 
 
+def test_what_lies_in_the_cache_is_compared_without_the_hub(named, piped, tmp_path, monkeypatch):
+    for name, folder in zip(("large", "small"), named, strict=True):
+        cached = tmp_path / f"models--a--{name}"
+        for file in folder.rglob("*.json"):
+            put(cached / "snapshots" / "12ab" / file.relative_to(folder), file.read_text())
+        put(cached / "refs" / "main", "12ab")
+        if not (folder / "transformer").is_dir():  # as the hub said once
+            put(cached / ".no_exist" / "12ab" / "transformer" / "config.json", "")
+
+    def away(*names, **options):
+        raise ConnectionError("the hub is away")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", away)
+    cache = {"cache_dir": str(tmp_path)}
+    assert check_named(Source("a/large", cache), Source("a/small", cache))
+    says = strange(tmp_path / "models--a--small" / "snapshots" / "12ab", piped)
+    with pytest.raises(PairError, match=says):
+        open_pair("a/large", "a/small", **cache)
+    with pytest.raises(ConnectionError):
+        check_named(Source("a/large", {**cache, "revision": "other"}), Source("a/small", cache))
+
+
+def put(file, text):
+    """Write a file into folders that may not be there."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
 def test_where_nothing_can_be_compared_loading_says_why(monkeypatch):
     def away(*names, **options):
         raise ConnectionError("the hub is away")

@@ -1,5 +1,7 @@
 """A speed, a closeness or a recipe in place of a policy: who serves it, what the call takes, and what is refused."""
 
+import platform
+import re
 import warnings
 from dataclasses import replace
 
@@ -13,8 +15,10 @@ from hybridstitch.calibrate.conditions import Conditions, home_of
 from hybridstitch.drawing.engine import Engine
 from hybridstitch.drawing.guard import Guard
 from hybridstitch.errors import PolicyError, StitchWarning
+from hybridstitch.measure import machine
 from hybridstitch.measure.intervals import Interval
 from hybridstitch.measure.price import Prices
+from hybridstitch.opening import check_recipe
 from hybridstitch.policies.parse import parse
 from hybridstitch.recipe import Point, Recipe, RecipeError, kind_of
 from pipelines import PIPELINES
@@ -213,6 +217,30 @@ def test_a_recipe_names_the_pair_that_is_opened(recipe, tmp_path):
         open_pair()
     with pytest.raises(RecipeError, match="no pair was named"):
         open_pair(recipe=replace(recipe, home=replace(recipe.home, pair=None)))
+
+
+def test_a_recipe_of_another_processor_warns_that_its_speeds_are_another_s(pipe, recipe):
+    stitch(pipe, small(), "large")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_recipe(pipe, recipe)
+    there = {"the device": "Some Processor with AVX512"}
+    elsewhere = replace(recipe, home=replace(recipe.home, machine={**recipe.home.machine, **there}))
+    here = f"{machine.device_name('cpu')} with {torch.backends.cpu.get_cpu_capability()}"
+    said = re.escape(f"the device was Some Processor with AVX512, now it is {here}; measure again: `hybridstitch cal")
+    with pytest.warns(StitchWarning, match=said):
+        check_recipe(pipe, elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "named"),
+    [("processor\t: 0\nmodel name\t: AMD EPYC\nmodel name\t: other\n", "AMD EPYC"), ("processor\t: 0\n", None)],
+)
+def test_a_processor_is_named_by_its_model_where_the_system_says_it(cpuinfo, named, tmp_path, monkeypatch):
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
+    assert machine.device_name("cpu") == (named or platform.processor() or platform.machine())
+    assert machine.device_name("meta") == "meta"
 
 
 def test_a_saved_pair_s_recipe_names_the_pair_alone(tmp_path):

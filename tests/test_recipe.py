@@ -252,6 +252,13 @@ def test_of_a_saved_pair_an_older_recipe_named_the_small_model_too(pair, small, 
     assert Recipe.from_json(old).home.small == (small if kept else None)
 
 
+@pytest.mark.parametrize(("device", "read"), [("x86_64", "unknown"), ("NVIDIA H100 80GB HBM3",) * 2, ("mps",) * 2])
+def test_an_older_recipe_knew_a_processor_by_its_architecture_alone(device, read):
+    old = {**RECIPE.to_json(), "version": 3}
+    old["home"] |= {"machine": {"the device": device, "the dtype": "float32"}}
+    assert Recipe.from_json(old).home.machine == {"the device": read, "the dtype": "float32"}
+
+
 def test_what_measures_again_names_dtype_and_engine():
     plain = "hybridstitch calibrate --pair mini --size 128x128 --steps 50 --guidance 4"
     assert HOME.command == plain

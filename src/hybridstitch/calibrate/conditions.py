@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from ..errors import HybridStitchError
 from ..families.family import Size
 from ..measure.calls import TracedCall, call
+from ..measure.machine import device_name, kernels
 from ..measure.timing import GUIDED, UNGUIDED
 from ..pair.asking import levelled
 from ..pair.current import check_policy
@@ -129,7 +129,7 @@ def home_of(pipe: Any, conditions: Conditions, records: Mapping[str, str] = Mapp
         guidance=conditions.guidance,
         scheduler=scheduler_text(pipe.scheduler),
         machine={
-            "the device": _device(first.device),
+            "the device": device_name(first.device) + (f" with {kernels()}" if first.device.type == "cpu" else ""),
             "the number of threads": str(torch.get_num_threads()) if first.device.type == "cpu" else "unknown",
             "the dtype": str(first.dtype).removeprefix("torch."),
             "torch": torch.__version__,
@@ -201,9 +201,3 @@ def _is_saved_pair(stitched: Any) -> bool:
 def _size(module: torch.nn.Module) -> int:
     """Parameters of a model, without those of adapters (LoRA) that were loaded into it."""
     return sum(parameter.numel() for name, parameter in module.named_parameters() if "lora_" not in name)
-
-
-def _device(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return platform.processor() or platform.machine() if device.type == "cpu" else device.type

@@ -16,6 +16,7 @@ from .board import Board
 from .table import Standing
 
 TURNS = 3  # at most
+QUICK = 4  # times the reference's speed, from which on a call is timed in every turn: that takes little
 
 
 def time_winners(board: Board, winners: Sequence[Standing], least: int) -> None:
@@ -24,13 +25,14 @@ def time_winners(board: Board, winners: Sequence[Standing], least: int) -> None:
     Args:
         board: draws, and keeps the times.
         winners: the reference among them.
-        least: turns that time all of them; later ones time the reference, and those whose times stray.
+        least: turns that time all of them; later ones time the reference, those that take little, and those whose times
+            stray.
     """
     comparer = board.comparer
     for turn in range(TURNS):
         for winner in winners:
-            recorded = turn in _times(board, winner)
-            if not recorded and (turn < least or winner.kind == "large" or _strays(board, winner, turn)):
+            always = turn < least or winner.kind == "large" or winner.speed >= QUICK
+            if turn not in _times(board, winner) and (always or _strays(board, winner, turn)):
                 noise = {"shift": winner.shift, "levels": winner.levels}
                 taken = comparer.conditions.draw(
                     comparer.pipe, comparer.prompts[0], winner.policy, winner.steps, comparer.seed, **noise

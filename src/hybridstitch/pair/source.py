@@ -38,18 +38,9 @@ class Source:
         return Path(self.name).is_dir()
 
     def config(self, path: str) -> dict[str, Any] | None:
-        """A JSON file of it, or None where there is none."""
-        if self.here:
-            file = Path(self.name) / path
-        else:
-            from huggingface_hub import hf_hub_download
-            from huggingface_hub.errors import EntryNotFoundError
-
-            try:
-                file = Path(hf_hub_download(self.name, path, **self.hub))
-            except EntryNotFoundError:
-                return None
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        """A JSON file of it, or None where there is none; of a hub id as it lies in the cache, where it does."""
+        file = Path(self.name) / path if self.here else self._fetched(path)
+        return json.loads(file.read_text(encoding="utf-8")) if file is not None and file.is_file() else None
 
     def weights(self, part: str, element_bytes: int, variant: str | None = None) -> int:
         """Bytes of a part's weights, once loaded.
@@ -73,6 +64,20 @@ class Source:
         for kind, shape in (tensor for path in files for tensor in self._tensors(path)):
             total += prod(shape) * (element_bytes if kind in FLOATS else SIZES.get(kind, 1))
         return total
+
+    def _fetched(self, path: str) -> Path | None:
+        """A file of the hub, which is asked for what the cache knows nothing of: each answer it owes takes seconds."""
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
+        from huggingface_hub.errors import EntryNotFoundError
+
+        where = {name: self.hub[name] for name in ("cache_dir", "revision") if name in self.hub}
+        known = try_to_load_from_cache(self.name, path, **where)
+        if known is not None:
+            return Path(known) if isinstance(known, str) else None  # a mark: the hub has no such file
+        try:
+            return Path(hf_hub_download(self.name, path, **self.hub))
+        except EntryNotFoundError:
+            return None
 
     def _files(self, part: str) -> list[str]:
         if self.here:

@@ -17,10 +17,11 @@ from .home import Home
 from .point import Point, Trial
 from .recall import Recall
 
-VERSION = 3
+VERSION = 4
 DELIVERED = 0.05  # how far, in shares, a delivered speed may be from the one asked for
 NEAR = 0.04  # how far a predicted one may be
 NEARER = NEAR / 2  # points as near as this are served before all others, however close those are
+ARCHITECTURES = {"x86_64", "AMD64", "aarch64", "arm64", "arm", "i386"}  # what earlier versions called processors
 DEFAULT_CLOSENESS = 0.9  # of the policy that serves when nothing was asked for
 
 
@@ -38,7 +39,15 @@ def _from_2(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, "version": 3, "home": home}
 
 
-MIGRATIONS = {1: _from_1, 2: _from_2}  # from each earlier version to the next
+def _from_3(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 knew a processor by its architecture alone."""
+    machine = dict(data["home"]["machine"])
+    if machine.get("the device") in ARCHITECTURES:
+        machine["the device"] = "unknown"
+    return {**data, "version": 4, "home": {**data["home"], "machine": machine}}
+
+
+MIGRATIONS = {1: _from_1, 2: _from_2, 3: _from_3}  # from each earlier version to the next
 
 
 class RecipeError(HybridStitchError, ValueError):

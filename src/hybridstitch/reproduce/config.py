@@ -2,16 +2,14 @@
 
 import json
 import os
-import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..disk import files as disk
 from ..disk.lock import LOCK
+from ..measure.machine import device_name
 from ..report.identity import recorded
 from ..report.metadata import versions
 from .settings import ReproductionError, Settings
@@ -110,14 +108,7 @@ def code() -> str:
 
 def hardware(device: str) -> dict[str, Any]:
     """What draws."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if device.startswith("cuda"):
-        name = torch.cuda.get_device_name(device)
-    elif cpuinfo.is_file():
-        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
-        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
-    return {"device": device, "name": name, "cores": os.cpu_count()}
+    return {"device": device, "name": device_name(device), "cores": os.cpu_count()}
 
 
 def _apart(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

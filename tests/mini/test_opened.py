@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hybridstitch import open_pair
-from hybridstitch.errors import PairError, PolicyError
+from hybridstitch.errors import PairError, PolicyError, StitchWarning
 from hybridstitch.mini import FOLDER, recipe_file
 from hybridstitch.mini.opened import MINI_POLICY, is_mini, open_mini
 from hybridstitch.mini.parts import TEXT_TOKENS
@@ -92,6 +92,12 @@ def test_the_shipped_pair_brings_a_recipe_and_draws_by_it_without_a_calibration(
     assert max(speeds) > 16
     for speed in (1.5, 2, 3, 5, 12, 16):
         assert abs(recipe.at(speed=speed).speed / speed - 1) <= 0.05
+
+
+def test_on_another_processor_the_shipped_recipe_says_that_its_speeds_are_another_s(monkeypatch):
+    monkeypatch.setattr("hybridstitch.calibrate.conditions.device_name", lambda device: "Some Processor")
+    with pytest.warns(StitchWarning, match="the device was .* now it is Some Processor with .*; measure again: `hyb"):
+        open_pair("mini", speed=8)
 
 
 def test_what_draws_by_default_is_level_with_the_recipe_s_best_at_its_speed():

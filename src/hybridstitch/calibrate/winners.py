@@ -16,7 +16,7 @@ from .board import Board
 from .table import Standing
 
 TURNS = 3  # at most
-QUICK = 4  # times the reference's speed, from which on a call is timed in every turn: that takes little
+QUICK = 6  # times the reference's speed, from which on a call is timed in every turn: that takes little
 
 
 def time_winners(board: Board, winners: Sequence[Standing], least: int) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count, pairwise
+from statistics import mean
 from time import perf_counter
 
 from ..recipe.file import NEAR
@@ -117,8 +118,7 @@ class Search:
         bare: list[list[Candidate]] = []  # what is tried for each speed that nothing is known for
         for slower, faster, speed in speeds_between(winners, self.room.slowest):
             made = [plan for plan in fillers(slower, faster, speed, self._speed) if self._can(plan)][:1]
-            known = [r for r in self._tried.values() if abs(r.speed / speed - 1) <= NEAR / 2 and len(r.scores) > 1]
-            made += [row.candidate for row in sorted(known, key=lambda row: -row.closeness)[:1]]
+            made += self._known(speed)
             found += made
             if not made:
                 bare.append([plan for plan in edited(slower, faster, speed, self._speed) if self._can(plan)])
@@ -129,6 +129,12 @@ class Search:
         for plans in filter(None, bare):
             found.append(max(plans, key=lambda plan: self._tried[plan].closeness))
         return found
+
+    def _known(self, speed: float) -> list[Candidate]:
+        """The two of about a speed that were closest on the first prompts, which all of them drew."""
+        rows = [r for r in self._tried.values() if abs(r.speed / speed - 1) <= NEAR / 2 and len(r.scores) >= FIRST]
+        rows.sort(key=lambda row: -mean(score.closeness for score in row.scores[:FIRST]))
+        return [row.candidate for row in rows[:2]]
 
     def _speed(self, plan: Candidate) -> float:
         """Predicted, in times the reference's."""

@@ -154,7 +154,8 @@ def batch(
         if drawn.hopeless is None:
             imagefolder.describe(out, by_id, {**before.done, **drawn.done})
         if copy is not None:
-            copy.catch_up(out, [path.relative_to(out).as_posix() for path in folder.files(out, by_id)])
+            finished = [path.relative_to(out).as_posix() for path in folder.files(out, by_id)]
+            copy.catch_up(out, [name for name in finished if name != imagefolder.NAME])
             copy.send(out, [imagefolder.NAME] if drawn.hopeless is None else [])  # of any content it may be as long
     tell_result(by_id, before, drawn, out=out, seconds=perf_counter() - start, as_json=as_json)
 

@@ -389,6 +389,15 @@ def test_beside_a_wanted_speed_one_winner_is_kept_on_either_side():
     assert {1.3, 1.48, 1.55, 1.7} == {one.speed for one in search._rows_kept(rows, 1, 1.5, None)}
 
 
+def test_what_fills_a_gap_is_compared_on_prompts_that_all_drew():
+    """The second prompt is the harder one; nothing is known of who drew the first alone, or is of another speed."""
+    drawn = {1.49: [0.9, 0.6], 1.5: [0.9, 0.7, 0.9, 0.9], 1.51: [0.9, 0.8, 0.5], 1.505: [1.0], 1.6: [1.0, 1.0]}
+    search = Search(SimpleNamespace(), (0, 1, 2, 3), (4,), 0.0)
+    rows = [replace(row(closeness, speed), shift=speed) for speed, closeness in drawn.items()]
+    search._tried.update({one.candidate: one for one in rows})
+    assert [one.shift for one in search._known(1.5)] == [1.51, 1.5]
+
+
 @pytest.mark.parametrize("told", [0.9, 1.06])
 def test_a_wanted_speed_is_served_where_whole_calls_take_other_times_than_priced(pipe, monkeypatch, told):
     module = sys.modules["hybridstitch.calibrate.calibrate"]

@@ -17,7 +17,7 @@ from .candidates import adaptive, beside, explored, near
 from .evolution import Evolution, Room
 from .gaps import edited, fillers, of_one_make, rivals, speeds_between
 from .plans import Candidate
-from .table import PLAIN, Standing, best_by_kind, best_by_speed, pareto
+from .table import PLAIN, QUICK, Standing, best_by_kind, best_by_speed, pareto
 from .winners import TURNS
 
 FIRST = 2  # prompts that every candidate draws
@@ -25,7 +25,7 @@ CLEARLY = 0.01  # closeness by which a faster candidate must be ahead, after few
 LATE = 0.4  # share of the time after which single noise levels are moved
 KEPT, WANTED = 2, 6  # candidates of a span that draw a second prompt; times as many where one speed is wanted
 GENERATION = 8  # references that a generation costs
-HALF = 2  # candidates of a span that draw half of the prompts
+HALF = 2  # candidates of a span that draw half of the prompts; of the quick ones as many draw all
 PATIENCE = 4  # generations in a row that improve nothing
 BEFORE = "prices"  # the part before a search
 SLACK = 0.03  # closeness by which a candidate may miss a request after the first prompts and still be tried on more
@@ -234,7 +234,9 @@ class Search:
             return [*sorted(rows, key=lambda row: -row.closeness)[: 3 * each], *best_by_kind(rows).values(), *beside]
         rows = [row for row in rows if row.speed > 1]
         alone = [row for row in rows if row.kind in PLAIN]  # drawn on all prompts too: the rival to beat
-        kept = _unbeaten(best_by_speed(rows, each))
+        best = best_by_speed(rows, each)
+        quick = best_by_speed([row for row in rows if row.speed >= QUICK], HALF)
+        kept = _unbeaten([*best, *(row for row in quick if row not in best)])
         kept += [row for row in _unbeaten(best_by_speed(alone, 1)) if row not in kept]
         return kept if closeness is None else _around(kept, closeness)
 

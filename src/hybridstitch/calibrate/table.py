@@ -20,6 +20,7 @@ from .plans import Candidate
 
 BUCKET, NARROW = 1.2, 1.08  # speeds within this factor compete for a place, up to `WIDE` and from it on
 WIDE = BUCKET**5
+QUICK = 6  # times the reference's speed, from which on a candidate takes little
 PLAIN = ("large", "fewer steps")  # kinds that the large model draws alone
 
 

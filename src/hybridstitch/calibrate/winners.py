@@ -13,10 +13,9 @@ from ..measure.price import Prices
 from ..policies.trace import Trace
 from ..recipe.file import DELIVERED
 from .board import Board
-from .table import Standing
+from .table import QUICK, Standing
 
 TURNS = 3  # at most
-QUICK = 6  # times the reference's speed, from which on a call is timed in every turn: that takes little
 
 
 def time_winners(board: Board, winners: Sequence[Standing], least: int) -> None:

@@ -389,6 +389,14 @@ def test_beside_a_wanted_speed_one_winner_is_kept_on_either_side():
     assert {1.3, 1.48, 1.55, 1.7} == {one.speed for one in search._rows_kept(rows, 1, 1.5, None)}
 
 
+def test_of_quick_candidates_two_of_a_span_draw_all_prompts():
+    speeds = (3.3, 3.31, 8.42, 8.53, 8.6)
+    rows = [replace(row([0.9 - speed / 1000], speed, "region mask"), shift=speed) for speed in speeds]
+    search = Search(SimpleNamespace(), (0,), (1,), 0.0)
+    assert [one.shift for one in search._rows_kept(rows, 1, None, None)] == [3.3, 8.42, 8.53]
+    assert [one.shift for one in search._rows_kept(rows, 2, None, None)] == [3.3, 3.31, 8.42, 8.53]
+
+
 def test_what_fills_a_gap_is_compared_on_prompts_that_all_drew():
     """The second prompt is the harder one; nothing is known of who drew the first alone, or is of another speed."""
     drawn = {1.49: [0.9, 0.6], 1.5: [0.9, 0.7, 0.9, 0.9], 1.51: [0.9, 0.8, 0.5], 1.505: [1.0], 1.6: [1.0, 1.0]}

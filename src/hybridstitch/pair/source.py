@@ -66,7 +66,7 @@ class Source:
         return total
 
     def _fetched(self, path: str) -> Path | None:
-        """A file of the hub, which is asked for what the cache knows nothing of: each answer it owes takes seconds."""
+        """A file of the hub, asked for only where the cache does not know it: one that is away is tried for seconds."""
         from huggingface_hub import hf_hub_download, try_to_load_from_cache
         from huggingface_hub.errors import EntryNotFoundError
 

@@ -392,9 +392,17 @@ def test_beside_a_wanted_speed_one_winner_is_kept_on_either_side():
 def test_of_quick_candidates_two_of_a_span_draw_all_prompts():
     speeds = (3.3, 3.31, 8.42, 8.53, 8.6)
     rows = [replace(row([0.9 - speed / 1000], speed, "region mask"), shift=speed) for speed in speeds]
-    search = Search(SimpleNamespace(), (0,), (1,), 0.0)
+    search = Search(SimpleNamespace(reference=Candidate(LargeOnly(), 50)), (0,), (1,), 0.0)
     assert [one.shift for one in search._rows_kept(rows, 1, None, None)] == [3.3, 8.42, 8.53]
     assert [one.shift for one in search._rows_kept(rows, 2, None, None)] == [3.3, 3.31, 8.42, 8.53]
+
+
+@pytest.mark.parametrize(("steps", "kept"), [(50, [1.65]), (8, [1.65, 1.75, 1.85])])
+def test_of_a_reference_of_few_steps_every_narrow_span_has_its_best(steps, kept):
+    """Nothing lies between two programs of few steps, so each is needed that none beats."""
+    rows = [replace(row([0.95 - speed / 10], speed, "region mask"), shift=speed) for speed in (1.65, 1.75, 1.85)]
+    search = Search(SimpleNamespace(reference=Candidate(LargeOnly(), steps)), (0,), (1,), 0.0)
+    assert [one.shift for one in search._rows_kept(rows, 1, None, None)] == kept
 
 
 def test_what_fills_a_gap_is_compared_on_prompts_that_all_drew():

@@ -38,7 +38,7 @@ def test_who_waits_for_the_pair_hears_at_once_that_it_will_not_be_opened(how):
         server = Server(FlatOpener(), settings())
         async with client(server) as here:
             asking = asyncio.ensure_future(here.post("/v1/images/generations", json={"prompt": "a dog"}))
-            while server.dispatch.early == 0:
+            while not server.dispatch.early:
                 await asyncio.sleep(0.01)
             assert not asking.done()
             if how == "draining":
@@ -50,6 +50,38 @@ def test_who_waits_for_the_pair_hears_at_once_that_it_will_not_be_opened(how):
 
     answer = asyncio.run(asked())
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, how)
+
+
+def test_who_waits_for_the_pair_can_be_asked_about_and_stopped_by_id():
+    async def asked():
+        server = Server(FlatOpener(), settings())
+        async with client(server) as here:
+            ids = ["the-first-one", "the-second-one"]
+            asking = []
+            for key in ids:
+                headers, body = {"x-client-request-id": key}, {"prompt": "a dog"}
+                post = here.post("/v1/images/generations", json=body, headers=headers)
+                asking.append(asyncio.ensure_future(post))
+                while key not in server.dispatch.early:
+                    await asyncio.sleep(0.01)
+            again = await here.post(
+                "/v1/images/generations", json={"prompt": "a cat"}, headers={"x-client-request-id": ids[0]}
+            )
+            found = [(await here.get(f"/v1/requests/{key}")).json() for key in ids]
+            stopped = (await here.delete(f"/v1/requests/{ids[0]}")).json()
+            answer = await asyncio.wait_for(asking[0], 2)
+            left = (await here.get(f"/v1/requests/{ids[1]}")).json()
+            asking[1].cancel()
+            await asyncio.wait(asking)
+            return again, found, stopped, answer, left, (await here.get(f"/v1/requests/{ids[0]}")).status_code
+
+    again, found, stopped, answer, left, later = asyncio.run(asked())
+    assert (again.status_code, again.json()["error"]["code"]) == (409, "id_in_use")
+    assert [(one["state"], one["place"], one["steps_drawn"]) for one in found] == [("waiting", 1, 0), ("waiting", 2, 0)]
+    assert all(0 < one["predicted_wait_seconds"] <= 30 for one in found)
+    assert stopped["state"] == "stopped"
+    assert (answer.status_code, answer.json()["error"]["code"]) == (410, "stopped")
+    assert (left["state"], left["place"], later) == ("waiting", 1, 404)
 
 
 def test_the_timeout_counts_from_the_requests_coming():

@@ -30,6 +30,7 @@ STEPS, GUIDANCE = 50, 4.0
 FEWEST, MOST = 4, 16  # prompts
 DEFAULT_PROMPTS = 8
 MINUTES, REQUESTED = 6.0, 2.0  # of a search of all speeds, and of one for a request
+TIMED = 0.1  # share of the minutes that every winner's calls may take in all turns; else most are timed in one
 ROUNDS = 5  # of pictures that tell what strokes, steps and pictures cost
 
 
@@ -99,7 +100,8 @@ def calibrate(
         if speed is not None:
             _check_reach(board, speed)
         winners, tried = Search(board, searched, checked, 60 * minutes).run(speed=speed, closeness=closeness)
-        time_winners(board, winners, TURNS if asked else 1)
+        once = sum(board.seconds / winner.speed for winner in winners)
+        time_winners(board, winners, TURNS if asked or TURNS * once <= TIMED * 60 * minutes else 1)
     measured = list(done.shares.values())  # nothing where no mask can be drawn
     shares = {mask: median(one[mask] for one in measured) for mask in (measured[0] if measured else ())}
     on_progress(1.0, "done")

@@ -24,6 +24,15 @@ PARENTS = 3  # of a span
 CHILDREN = 96  # of a generation, at most
 
 
+def narrow_from(steps: int) -> float:
+    """Speed from which spans are narrow: below, `skip` has a count for every speed, but not of few steps.
+
+    Args:
+        steps: of the reference.
+    """
+    return WIDE if steps > FEW else SLOWEST
+
+
 @dataclass(frozen=True, slots=True)
 class Room:
     """What this pair can draw, and what it costs.
@@ -55,8 +64,8 @@ class Room:
 
     @property
     def slowest(self) -> float:
-        """Speed from which plans are looked for: below, `skip` has a count for every speed, but not of few steps."""
-        return WIDE if self.steps > FEW else SLOWEST
+        """Speed from which plans are looked for."""
+        return narrow_from(self.steps)
 
     def first(self) -> list[Candidate]:
         """Plans to begin with, those that can be drawn here."""
@@ -76,12 +85,12 @@ class Room:
 
     def span(self, plan: Candidate) -> int:
         """The span that its speed lies in."""
-        return span_of(self.seconds / self.cost(plan))
+        return span_of(self.seconds / self.cost(plan), self.slowest)
 
     def spans_of(self, speed: float | None) -> range:
         """Spans to look at, of a speed or of all."""
         low, high = (self.slowest, FASTEST) if speed is None else (speed / (1 + NEAR), speed * (1 + NEAR))
-        return range(span_of(low), span_of(high) + 1)
+        return range(span_of(low, self.slowest), span_of(high, self.slowest) + 1)
 
 
 @dataclass(slots=True)
@@ -139,7 +148,7 @@ class Evolution:
         """The closest of a span and of its neighbours."""
         found: list[Candidate] = []
         for near in (span, span - 1, span + 1):
-            inside = [r for r in rows if span_of(r.speed) == near and (not plain or r.kind in PLAIN)]
+            inside = [r for r in rows if span_of(r.speed, self.room.slowest) == near and (not plain or r.kind in PLAIN)]
             inside = [r for r in inside if r.candidate.words is not None]
             found += [r.candidate for r in sorted(inside, key=lambda r: (-r.closeness, -r.speed))[:PARENTS]]
         return found

@@ -14,7 +14,7 @@ from time import perf_counter
 from ..recipe.file import NEAR
 from .board import Board, Span
 from .candidates import adaptive, beside, explored, near
-from .evolution import Evolution, Room
+from .evolution import Evolution, Room, narrow_from
 from .gaps import edited, fillers, of_one_make, rivals, speeds_between
 from .plans import Candidate
 from .table import PLAIN, QUICK, Standing, best_by_kind, best_by_speed, pareto
@@ -26,7 +26,7 @@ LATE = 0.4  # share of the time after which single noise levels are moved
 KEPT, WANTED = 2, 6  # candidates of a span that draw a second prompt; times as many where one speed is wanted
 GENERATION = 8  # references that a generation costs
 HALF = 2  # candidates of a span that draw half of the prompts; of the quick ones as many draw all
-PATIENCE = 4  # generations in a row that improve nothing
+PATIENCE, IDLE = 4, 0.25  # generations in a row that improve nothing, and the share of the time that they take
 BEFORE = "prices"  # the part before a search
 SLACK = 0.03  # closeness by which a candidate may miss a request after the first prompts and still be tried on more
 
@@ -161,11 +161,12 @@ class Search:
         self, rows: Sequence[Standing], prompts: Sequence[int], speed: float | None, closeness: float | None
     ) -> list[Standing]:
         """Generations of plans, until the time is over or several in a row improved nothing."""
-        known, idle, took = list(rows), 0, 0.0
+        known, idle, idled, took = list(rows), 0, 0.0, 0.0
         evolution = Evolution(self.room, self.room.spans_of(speed), f"{self.board.comparer.seed}")
         for number in count():
             late = self._used >= LATE * self.time
-            if idle >= PATIENCE or self._used + took + self._rest(known, prompts, speed, closeness) >= self.time:
+            tired = idle >= PATIENCE and idled >= IDLE * self.time
+            if tired or self._used + took + self._rest(known, prompts, speed, closeness) >= self.time:
                 break
             children = evolution.children(known, number, late=late, most=GENERATION * self.board.seconds)
             if not children:
@@ -175,7 +176,7 @@ class Search:
             with self._clock(f"generation {number}"):
                 found = self._screened(children, known, prompts, (share, share), speed)
             took = self._used - before
-            idle = 0 if evolution.improved(known, found) else idle + 1
+            idle, idled = (0, 0.0) if evolution.improved(known, found) else (idle + 1, idled + took)
             known += found
         return known
 
@@ -211,7 +212,7 @@ class Search:
         before = [self.board.row(row.candidate, prompts[:1]) for row in known]
         alone = [row for row in (*before, *drawn) if row.kind in PLAIN]
         each = KEPT if speed is None else WANTED * KEPT
-        best = {r.candidate for rows in ((*before, *drawn), alone) for r in _unbeaten(best_by_speed(rows, each))}
+        best = {r.candidate for rows in ((*before, *drawn), alone) for r in _unbeaten(self._best(rows, each))}
         kept = [row.candidate for row in drawn if row.candidate in best or row.candidate == self.board.reference]
         found = self.board.evaluate(kept, prompts, (half, span[1]))
         self._tried |= {row.candidate: row for row in (*drawn, *found)}
@@ -234,11 +235,15 @@ class Search:
             return [*sorted(rows, key=lambda row: -row.closeness)[: 3 * each], *best_by_kind(rows).values(), *beside]
         rows = [row for row in rows if row.speed > 1]
         alone = [row for row in rows if row.kind in PLAIN]  # drawn on all prompts too: the rival to beat
-        best = best_by_speed(rows, each)
-        quick = best_by_speed([row for row in rows if row.speed >= QUICK], HALF)
+        best = self._best(rows, each)
+        quick = self._best([row for row in rows if row.speed >= QUICK], HALF)
         kept = _unbeaten([*best, *(row for row in quick if row not in best)])
-        kept += [row for row in _unbeaten(best_by_speed(alone, 1)) if row not in kept]
+        kept += [row for row in _unbeaten(self._best(alone, 1)) if row not in kept]
         return kept if closeness is None else _around(kept, closeness)
+
+    def _best(self, rows: Iterable[Standing], each: int) -> list[Standing]:
+        """The closest of every span of speeds of this pair's."""
+        return best_by_speed(rows, each, narrow_from(self.board.reference.steps))
 
     @contextmanager
     def _clock(self, part: str) -> Iterator[None]:

@@ -86,17 +86,22 @@ class Standing:
         return student_interval([score.psnr for score in self.scores], confidence=0.99)
 
 
-def best_by_speed(rows: Iterable[Standing], each: int) -> list[Standing]:
-    """The closest `each` rows of every span of speeds, slowest first."""
+def best_by_speed(rows: Iterable[Standing], each: int, narrow: float = WIDE) -> list[Standing]:
+    """The closest `each` rows of every span of speeds, slowest first; `narrow` is that of `span_of`."""
     spans: dict[int, list[Standing]] = {}
     for row in rows:
-        spans.setdefault(span_of(row.speed), []).append(row)
+        spans.setdefault(span_of(row.speed, narrow), []).append(row)
     return [row for span in sorted(spans) for row in sorted(spans[span], key=lambda r: (-r.closeness, -r.speed))[:each]]
 
 
-def span_of(speed: float) -> int:
-    """The number of a span of speeds: wide where programs lie between others (`recipe.between`), then narrow."""
-    return round(log(speed / WIDE) / log(BUCKET if speed < WIDE else NARROW))
+def span_of(speed: float, narrow: float = WIDE) -> int:
+    """The number of a span of speeds: wide where programs lie between others (`recipe.between`), then narrow.
+
+    Args:
+        speed: in times the reference's.
+        narrow: the speed from which on spans are narrow, and the middle of the span of number 0.
+    """
+    return round(log(speed / narrow) / log(BUCKET if speed < narrow else NARROW))
 
 
 def best_by_kind(rows: Iterable[Standing]) -> dict[str, Standing]:

@@ -23,9 +23,10 @@ from .orders import About, Failed, Finished, Partial, Reason, StepDrawn
 from .pace import choose
 from .settings import ServeSettings
 from .stations import Station, Stations
-from .ticket import Ticket
+from .ticket import Early, Ticket
 
 KEPT, KEPT_TRACES = 256, 32  # tickets that can still be asked for, and those of them with their traces
+STOPPED = "it was stopped by DELETE /v1/requests"
 TRIES = 2  # workers that may die over a request
 
 
@@ -39,7 +40,7 @@ class Dispatch:
         tickets: by id, the last ones.
         waiting: in order.
         once: set when the pair was opened once, or will not be any more.
-        early: requests that wait for that.
+        early: requests that wait for that, by id, in order.
         stations: the workers.
     """
 
@@ -65,7 +66,8 @@ class Dispatch:
         self.draining = False
         self.tickets: OrderedDict[str, Ticket] = OrderedDict()
         self.waiting: deque[Ticket] = deque()
-        self.once, self.early = asyncio.Event(), 0
+        self.once = asyncio.Event()
+        self.early: dict[str, Early] = {}
         self.stations = Stations(opener, devices, self, meters, settings.stuck_seconds)
         self._settings, self._meters, self._recipe = settings, meters, recipe
 
@@ -86,15 +88,23 @@ class Dispatch:
         """How many requests are before this one, itself counted; 0 when it does not wait."""
         return self.waiting.index(ticket) + 1 if ticket in self.waiting else 0
 
+    def check_id(self, key: str) -> None:
+        """Refuse an id that cannot be given to another request.
+
+        Raises:
+            Refusal: it is in use.
+        """
+        known = self.tickets.get(key)
+        if key in self.early or (known is not None and not _may_come_again(known)):
+            raise Refusal(409, f"a request {key} is known already; choose another id", "id_in_use", again=False)
+
     def admit(self, ticket: Ticket) -> None:
         """Take a request into the queue.
 
         Raises:
             Refusal: it would wait too long, or its id is in use.
         """
-        key = ticket.order.id
-        if key in self.tickets and not _may_come_again(self.tickets[key]):
-            raise Refusal(409, f"a request {key} is known already; choose another id", "id_in_use", again=False)
+        self.check_id(ticket.order.id)
         if self.draining:
             raise Refusal(503, "the server is shutting down", "draining", retry_after=self.stations.opening_seconds)
         wait, left = self.wait_seconds(self.waiting), ticket.deadline - monotonic()

@@ -13,14 +13,14 @@ from starlette.requests import ClientDisconnect
 
 from ..errors import nearest
 from .answers import Door, completed_event, event, images_response, partial_event
-from .dispatch import Dispatch
+from .dispatch import STOPPED, Dispatch
 from .errors import Refusal, refuse
 from .fields import EditRequest, GenerationRequest, PictureRequest, complaint
 from .intake import Intake, Taken
 from .orders import Failed, Finished, Partial
 from .settings import ServeSettings
 from .source import edit_of, open_picture
-from .ticket import Ticket
+from .ticket import Early, Ticket
 
 FILES = ("image", "image[]", "mask")
 BEAT_SECONDS = 10.0  # between signs of life of a stream
@@ -65,20 +65,24 @@ def doors(dispatch: Dispatch, intake: Intake, settings: ServeSettings) -> APIRou
 
     async def opened(request: Request, asked: PictureRequest) -> None:
         """Wait until the pair was opened once, if that takes no longer than a request may wait."""
-        if dispatch.about is not None or dispatch.early >= settings.max_waiting:
+        if dispatch.about is not None or len(dispatch.early) >= settings.max_waiting:
             return
-        dispatch.early += 1
-        gone, once = asyncio.ensure_future(_gone(request)), asyncio.ensure_future(dispatch.once.wait())
+        dispatch.check_id(request.state.id)
+        early = dispatch.early[request.state.id] = Early(request.state.since)
+        gone, stopped = asyncio.ensure_future(_gone(request)), asyncio.ensure_future(early.stopped.wait())
+        once = asyncio.ensure_future(dispatch.once.wait())
         left = request.state.since + (asked.timeout or settings.timeout_seconds) - monotonic()
         patience = max(min(left, settings.max_wait_seconds), 0)
         try:
-            await asyncio.wait({gone, once}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({gone, once, stopped}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             if gone.done():
                 raise Refusal(410, "the client left before the pair was open", "gone")
+            if stopped.done():
+                raise Refusal(410, STOPPED, "stopped")
         finally:
-            dispatch.early -= 1
-            gone.cancel()
-            once.cancel()
+            del dispatch.early[request.state.id]
+            for waited in (gone, once, stopped):
+                waited.cancel()
 
     async def answer(request: Request, taken: Taken, door: Door) -> Any:
         ticket = taken.ticket

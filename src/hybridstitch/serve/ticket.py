@@ -11,6 +11,19 @@ State = Literal["waiting", "drawing", "done", "failed", "stopped"]
 OVER = ("done", "failed", "stopped")
 
 
+@dataclass(slots=True, eq=False)
+class Early:
+    """A request that waits for the pair to be opened once, before it can be admitted.
+
+    Attributes:
+        since: when it came, in `monotonic` seconds.
+        stopped: set when nobody wants it any more.
+    """
+
+    since: float
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Ticket:
     """A request that was admitted.

@@ -8,13 +8,13 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from .dispatch import Dispatch
+from .dispatch import STOPPED, Dispatch
 from .errors import Refusal, refuse
 from .intake import Intake
 from .meters import Meters
 from .page import page
 from .points import CLOSENESS, QUALITIES
-from .ticket import Ticket
+from .ticket import Early, Ticket
 
 
 def views(dispatch: Dispatch, intake: Intake, meters: Meters, names: Sequence[str]) -> APIRouter:
@@ -45,13 +45,18 @@ def views(dispatch: Dispatch, intake: Intake, meters: Meters, names: Sequence[st
     @router.get("/v1/requests/{key}", tags=["server"])
     async def request(key: str) -> dict[str, Any]:
         """Where a request is, and who drew what once it is drawn."""
-        return _state(dispatch, _find(dispatch, key))
+        early = dispatch.early.get(key)
+        return _state(dispatch, _find(dispatch, key)) if early is None else _early(dispatch, key, early)
 
     @router.delete("/v1/requests/{key}", tags=["server"])
     async def stop(key: str) -> dict[str, Any]:
         """Stop a request, within one step."""
+        early = dispatch.early.get(key)
+        if early is not None:
+            early.stopped.set()
+            return _early(dispatch, key, early)
         ticket = _find(dispatch, key)
-        dispatch.give_up(ticket, "stopped", "it was stopped by DELETE /v1/requests")
+        dispatch.give_up(ticket, "stopped", STOPPED)
         return _state(dispatch, ticket)
 
     @router.get("/health/live", tags=["server"])
@@ -109,6 +114,21 @@ def _state(dispatch: Dispatch, ticket: Ticket) -> dict[str, Any]:
     if ticket.pictures:
         found["traces"] = [picture.trace for picture in ticket.pictures]
     return found
+
+
+def _early(dispatch: Dispatch, key: str, early: Early) -> dict[str, Any]:
+    """Of a request that waits for the pair to be opened: nothing can be predicted yet but when that will be."""
+    return {
+        "id": key,
+        "state": "stopped" if early.stopped.is_set() else "waiting",
+        "place": list(dispatch.early).index(key) + 1,
+        "steps_drawn": 0,
+        "steps": None,
+        "predicted_seconds": None,
+        "predicted_wait_seconds": min(dispatch.stations.seconds()),
+        "seconds": monotonic() - early.since,
+        "policy": None,
+    }
 
 
 def _work(dispatch: Dispatch) -> dict[str, Any]:

@@ -414,6 +414,24 @@ def test_what_fills_a_gap_is_compared_on_prompts_that_all_drew():
     assert [one.shift for one in search._known(1.5)] == [1.51, 1.5]
 
 
+def test_what_fills_a_gap_and_beats_its_neighbours_opens_one_that_is_filled_too(monkeypatch):
+    before, filling, later = [(2.84, 0.991), (3.02, 0.987), (3.2, 0.9868)], (3.39, 0.988), (3.11, 0.99)
+    made = {speed: replace(row([closeness] * 6, speed), shift=speed) for speed, closeness in [*before, filling, later]}
+    board = SimpleNamespace(
+        reference=Candidate(LargeOnly(), 50), evaluate=lambda plans, *_: [made[plan.shift] for plan in plans]
+    )
+    search = Search(board, (0, 1, 2, 3, 4, 5), (6,), 0.0)
+
+    def fillers(self, winners):
+        front = [one.speed for one in winners]
+        wanted = later[0] if front == [2.84, 3.39] else filling[0]
+        return [made[wanted].candidate]
+
+    monkeypatch.setattr(Search, "_fillers", fillers)
+    rows = search._filled([made[speed] for speed, _ in before])
+    assert [one.speed for one in search._winners(rows, None)] == [2.84, 3.11, 3.39]
+
+
 @pytest.mark.parametrize("told", [0.9, 1.06])
 def test_a_wanted_speed_is_served_where_whole_calls_take_other_times_than_priced(pipe, monkeypatch, told):
     module = sys.modules["hybridstitch.calibrate.calibrate"]

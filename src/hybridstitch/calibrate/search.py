@@ -27,6 +27,7 @@ KEPT, WANTED = 2, 6  # candidates of a span that draw a second prompt; times as 
 GENERATION = 8  # references that a generation costs
 HALF = 2  # candidates of a span that draw half of the prompts; of the quick ones as many draw all
 PATIENCE, IDLE = 4, 0.25  # generations in a row that improve nothing, and the share of the time that they take
+FILLINGS = 2  # of gaps: what fills one may beat its neighbours, and so open another
 BEFORE = "prices"  # the part before a search
 SLACK = 0.03  # closeness by which a candidate may miss a request after the first prompts and still be tried on more
 
@@ -86,7 +87,7 @@ class Search:
                 self._tried |= {row.candidate: row for row in rows}
             winners = self._winners(rows, speed)
             if speed is None:
-                rows = self._more(rows, self._fillers(winners))
+                rows = self._filled(rows)
                 rows = self._more(rows, rivals(self._winners(rows, speed), rows, self._speed))
                 winners = self._winners(rows, speed)
             self.board.evaluate([row.candidate for row in winners], self.checked, (0.9, 0.95))
@@ -111,6 +112,12 @@ class Search:
         kept = [row for row in front if row.candidate == self.board.reference]
         kept += [*_beside(front, speed), *pareto(row for row in rows if _near(row, speed))]
         return sorted({row.candidate: row for row in kept}.values(), key=lambda row: row.speed)
+
+    def _filled(self, rows: Sequence[Standing]) -> list[Standing]:
+        """These rows, and those of what fills gaps of their front."""
+        for _ in range(FILLINGS):
+            rows = self._more(rows, self._fillers(self._winners(rows, None)))
+        return list(rows)
 
     def _fillers(self, winners: Sequence[Standing]) -> list[Candidate]:
         """What might serve speeds that lie between the winners."""

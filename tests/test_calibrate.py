@@ -422,7 +422,7 @@ def test_what_fills_a_gap_and_beats_its_neighbours_opens_one_that_is_filled_too(
     )
     search = Search(board, (0, 1, 2, 3, 4, 5), (6,), 0.0)
 
-    def fillers(self, winners):
+    def fillers(self, winners, share):
         front = [one.speed for one in winners]
         wanted = later[0] if front == [2.84, 3.39] else filling[0]
         return [made[wanted].candidate]
@@ -430,6 +430,32 @@ def test_what_fills_a_gap_and_beats_its_neighbours_opens_one_that_is_filled_too(
     monkeypatch.setattr(Search, "_fillers", fillers)
     rows = search._filled([made[speed] for speed, _ in before])
     assert [one.speed for one in search._winners(rows, None)] == [2.84, 3.11, 3.39]
+
+
+def test_where_what_was_drawn_left_a_gap_programs_a_word_away_are_tried(monkeypatch):
+    slower, faster = (Candidate(Schedule(program), 3, 5.0) for program in ("S L2", "S2 L"))
+    known = {slower: [0.8] * 4, faster: [0.7] * 4, (drawn := Candidate(LargeOnly(), 2, 3.0)): [0.6] * 4}
+    asked = []
+
+    def evaluate(plans, *_):
+        asked.extend(plans)
+        return [replace(row([0.75], 2.5), shift=plan.shift, policy=plan.policy, steps=plan.steps) for plan in plans]
+
+    search = Search(SimpleNamespace(evaluate=evaluate), (0, 1, 2, 3), (4,), 0.0)
+    speeds = {slower: 2.4, faster: 2.62, drawn: 2.5}
+    rows = {
+        one: replace(row(scores, speeds[one]), shift=one.shift, policy=one.policy, steps=one.steps)
+        for one, scores in known.items()
+    }
+    search._tried.update(rows)
+    monkeypatch.setattr(Search, "room", SimpleNamespace(slowest=1.3))
+    monkeypatch.setattr(Search, "_speed", lambda *_: 2.5)
+    monkeypatch.setattr(Search, "_can", lambda *_: True)
+    monkeypatch.setattr("hybridstitch.calibrate.search.fillers", lambda *_: [drawn])
+    found = search._fillers([rows[slower], rows[faster]], 0.88)
+    assert asked
+    assert len(found) == 1
+    assert found[0] in asked
 
 
 @pytest.mark.parametrize("told", [0.9, 1.06])

@@ -30,6 +30,7 @@ MOST = 64  # steps
 HEADS = (("S", "L"), ("S", "S", "L"), ("L", "S", "L"))  # of a shape
 BLOCKS = (("R@0.3",), ("R@0.45", "R@0.15"))  # before each further large step of it
 FEW_BLOCKS, MANY = 4, 12
+SHORT_BLOCKS = 2  # up to as many, also without the last large step
 TRIES = 40  # changes until one comes out that is wanted
 
 
@@ -129,7 +130,12 @@ def first(steps: int) -> Iterator[Candidate]:
     for blocks in range(1, MANY):
         for head in HEADS if blocks <= FEW_BLOCKS else HEADS[:1]:
             for block in BLOCKS if blocks <= FEW_BLOCKS else BLOCKS[:1]:
-                yield from _at([*head, *([*block, "L"] * blocks)], (5.0 if blocks <= FEW_BLOCKS else 3.0,))
+                whole = [*head, *([*block, "L"] * blocks)]
+                yield from _at(whole, (5.0 if blocks <= FEW_BLOCKS else 3.0,))
+                if blocks <= SHORT_BLOCKS:
+                    yield from _at(whole[:-1], (5.0,))
+    for head in HEADS:
+        yield from _at(head, (5.0,))
 
 
 def changed(parent: Candidate, dice: random.Random, *, plain: bool, levels: bool) -> Candidate | None:

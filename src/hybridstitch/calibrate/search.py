@@ -27,7 +27,7 @@ KEPT, WANTED = 2, 6  # candidates of a span that draw a second prompt; times as 
 GENERATION = 8  # references that a generation costs
 HALF = 2  # candidates of a span that draw half of the prompts; of the quick ones as many draw all
 PATIENCE, IDLE = 4, 0.25  # generations in a row that improve nothing, and the share of the time that they take
-FILLINGS = 2  # of gaps: what fills one may beat its neighbours, and so open another
+FILLINGS = (0.88, 0.885)  # of gaps, by the progress: what fills one may beat its neighbours, and so open another
 BEFORE = "prices"  # the part before a search
 SLACK = 0.03  # closeness by which a candidate may miss a request after the first prompts and still be tried on more
 
@@ -88,19 +88,17 @@ class Search:
             winners = self._winners(rows, speed)
             if speed is None:
                 rows = self._filled(rows)
-                rows = self._more(rows, rivals(self._winners(rows, speed), rows, self._speed))
+                rows = self._more(rows, rivals(self._winners(rows, speed), rows, self._speed), (0.89, 0.9))
                 winners = self._winners(rows, speed)
             self.board.evaluate([row.candidate for row in winners], self.checked, (0.9, 0.95))
         everything = (*self.searched, *self.checked)
         drawn = [self.board.row(row.candidate, everything) for row in winners]
         return self._winners(drawn, speed), list(self._tried.values())
 
-    def _more(self, rows: Sequence[Standing], plans: Iterable[Candidate]) -> list[Standing]:
+    def _more(self, rows: Sequence[Standing], plans: Iterable[Candidate], span: Span) -> list[Standing]:
         """These rows, and those of more candidates over the searched prompts."""
         known = {row.candidate for row in rows}
-        found = self.board.evaluate(
-            [plan for plan in dict.fromkeys(plans) if plan not in known], self.searched, (0.88, 0.9)
-        )
+        found = self.board.evaluate([plan for plan in dict.fromkeys(plans) if plan not in known], self.searched, span)
         self._tried |= {row.candidate: row for row in found}
         return [*rows, *found]
 
@@ -115,22 +113,27 @@ class Search:
 
     def _filled(self, rows: Sequence[Standing]) -> list[Standing]:
         """These rows, and those of what fills gaps of their front."""
-        for _ in range(FILLINGS):
-            rows = self._more(rows, self._fillers(self._winners(rows, None)))
+        for share in FILLINGS:
+            rows = self._more(rows, self._fillers(self._winners(rows, None), share), (share, share + 0.005))
         return list(rows)
 
-    def _fillers(self, winners: Sequence[Standing]) -> list[Candidate]:
-        """What might serve speeds that lie between the winners."""
+    def _fillers(self, winners: Sequence[Standing], share: float) -> list[Candidate]:
+        """What might serve speeds that lie between the winners.
+
+        Args:
+            winners: slowest first.
+            share: of the progress.
+        """
         found: list[Candidate] = []
         bare: list[list[Candidate]] = []  # what is tried for each speed that nothing is known for
         for slower, faster, speed in speeds_between(winners, self.room.slowest):
             made = [plan for plan in fillers(slower, faster, speed, self._speed) if self._can(plan)][:1]
-            made += self._known(speed)
+            made = [plan for plan in (*made, *self._known(speed)) if not self._drawn(plan)]
             found += made
             if not made:
                 bare.append([plan for plan in edited(slower, faster, speed, self._speed) if self._can(plan)])
         tried = self.board.evaluate(
-            list(dict.fromkeys(plan for plans in bare for plan in plans)), self.searched[:FIRST], (0.88, 0.88)
+            list(dict.fromkeys(plan for plans in bare for plan in plans)), self.searched[:FIRST], (share, share)
         )
         self._tried |= {row.candidate: row for row in tried}
         for plans in filter(None, bare):
@@ -142,6 +145,10 @@ class Search:
         rows = [r for r in self._tried.values() if abs(r.speed / speed - 1) <= NEAR / 2 and len(r.scores) >= FIRST]
         rows.sort(key=lambda row: -mean(score.closeness for score in row.scores[:FIRST]))
         return [row.candidate for row in rows[:2]]
+
+    def _drawn(self, plan: Candidate) -> bool:
+        """Whether it drew all searched prompts, and so fills no gap that is still there."""
+        return plan in self._tried and len(self._tried[plan].scores) >= len(self.searched)
 
     def _speed(self, plan: Candidate) -> float:
         """Predicted, in times the reference's."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hybridstitch.calibrate.evolution import Evolution, Room
 from hybridstitch.calibrate.gaps import fillers, speeds_between
-from hybridstitch.calibrate.plans import WORDS, Candidate, changed, first, merged, planned, spelled
+from hybridstitch.calibrate.plans import SHIFTS, WORDS, Candidate, changed, first, merged, planned, spelled
 from hybridstitch.calibrate.table import Standing, span_of
 from hybridstitch.measure.lockstep import draw_together
 from hybridstitch.measure.price import Prices
@@ -73,6 +73,19 @@ def test_a_changed_plan_can_be_drawn(seed, plain, levels):
         assert parse(str(child.policy)) == child.policy
         assert not plain or kind(child) in ("fewer steps", "large")
         assert child.levels is None or (child.shift is None and len(child.levels) == child.steps)
+
+
+def test_of_free_levels_the_words_are_changed_too():
+    parent = Candidate(LargeOnly(), 2, None, (1.0, 0.7))
+    dice = random.Random(0)
+    children = [changed(parent, dice, plain=False, levels=True) for _ in range(200)]
+    found = [child for child in children if child is not None]
+    moved = [child for child in found if child.levels is not None]
+    assert all(child.words == ["L", "L"] for child in moved)
+    others = [child for child in found if child.levels is None]
+    assert min(len(moved), len(others)) > 50
+    assert {child.shift for child in others} == {None, *SHIFTS}
+    assert len({child.text for child in others}) > 20
 
 
 def kind(plan):

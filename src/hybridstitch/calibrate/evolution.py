@@ -13,6 +13,7 @@ from ..measure.price import Prices
 from ..pair.asking import takes_levels
 from ..policies.levels import own_shift
 from ..policies.methods import Schedule
+from ..recipe import kind_of
 from ..recipe.file import NEAR
 from .candidates import FEW
 from .conditions import draws
@@ -165,6 +166,8 @@ class Evolution:
         for _ in range(TRIES if parents else 0):
             child = changed(dice.choice(parents), dice, plain=plain, levels=late)
             fitted = None if child is None else self.room.fitted(child)
-            if fitted is not None and fitted not in self._made and self.room.span(fitted) == span:
+            if fitted is None or fitted in self._made or self.room.span(fitted) != span:
+                continue
+            if (kind_of(fitted.policy, fitted.steps, self.room.steps) in PLAIN) == plain:
                 return fitted
         return None

@@ -141,6 +141,8 @@ def first(steps: int) -> Iterator[Candidate]:
 def changed(parent: Candidate, dice: random.Random, *, plain: bool, levels: bool) -> Candidate | None:
     """A candidate with a place or two of it changed; None where nothing came out that can be drawn.
 
+    Free levels belong to their words: where these are changed, a shift takes their place.
+
     Args:
         parent: a program.
         dice: decides.
@@ -153,7 +155,7 @@ def changed(parent: Candidate, dice: random.Random, *, plain: bool, levels: bool
     if levels and (free is not None or shift is not None) and dice.random() < 0.5:
         return moved(parent, dice)
     if free is not None:  # they belong to these words
-        return moved(parent, dice)
+        shift = dice.choice(SHIFTS)
     choice = PLAIN if plain else WORDS
     for _ in range(dice.choice((1, 1, 2))):
         place, kind = dice.randrange(len(words)), dice.random()

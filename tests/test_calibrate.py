@@ -439,14 +439,15 @@ def test_where_what_was_drawn_left_a_gap_programs_a_word_away_are_tried(monkeypa
 
     def evaluate(plans, *_):
         asked.extend(plans)
-        return [replace(row([0.75], 2.5), shift=plan.shift, policy=plan.policy, steps=plan.steps) for plan in plans]
+        return [one(plan, [0.75]) for plan in plans]
+
+    def one(plan, scores, speed=2.5):
+        made = {"policy": plan.policy, "steps": plan.steps, "shift": plan.shift, "levels": plan.levels}
+        return replace(row(scores, speed), **made)
 
     search = Search(SimpleNamespace(evaluate=evaluate), (0, 1, 2, 3), (4,), 0.0)
     speeds = {slower: 2.4, faster: 2.62, drawn: 2.5}
-    rows = {
-        one: replace(row(scores, speeds[one]), shift=one.shift, policy=one.policy, steps=one.steps)
-        for one, scores in known.items()
-    }
+    rows = {plan: one(plan, scores, speeds[plan]) for plan, scores in known.items()}
     search._tried.update(rows)
     monkeypatch.setattr(Search, "room", SimpleNamespace(slowest=1.3))
     monkeypatch.setattr(Search, "_speed", lambda *_: 2.5)

@@ -7,12 +7,12 @@ from math import ceil, exp, log
 from ..policies.skip import Skip
 from ..recipe.between import between, variants
 from ..recipe.file import NEAR
-from .plans import WORDS, Candidate, planned
+from .plans import WORDS, Candidate, planned, split
 from .table import PLAIN, Standing, pareto
 
 WIDEST = 2 * NEAR  # of a gap in which every speed is near one of its ends
 SHORT = 12  # words of programs of which one is changed
-EDITS = 3  # of them, of a speed
+EDITS = 3  # of each kind of them, of a speed
 LEVEL = 0.0005  # closeness by which the large model alone may be behind, between two of its rows, and is drawn there
 
 
@@ -58,7 +58,10 @@ def fillers(
 
 
 def edited(slower: Standing, faster: Standing, speed: float, speed_of: Callable[[Candidate], float]) -> list[Candidate]:
-    """Programs of about a speed that are a word away from one of two winners of few steps, most large steps first.
+    """Programs of about a speed near to two winners of few steps.
+
+    First the faster one with a step taken as two, which is rarely less close; then those that are a word away from one
+    of both, most large steps first.
 
     Args:
         slower, faster: the winners.
@@ -74,7 +77,10 @@ def edited(slower: Standing, faster: Standing, speed: float, speed_of: Callable[
             plan = planned(changed, winner.shift, like=winner.policy)
             if plan is not None and abs(speed_of(plan) / speed - 1) <= NEAR / 2:
                 found[plan] = -changed.count("L"), abs(log(speed_of(plan) / speed))
-    return sorted(found, key=found.__getitem__)[:EDITS]
+    finer = [
+        plan for plan in split(faster.candidate) if plan.steps <= SHORT and abs(speed_of(plan) / speed - 1) <= NEAR / 2
+    ]
+    return [*finer[:EDITS], *sorted(found, key=found.__getitem__)[:EDITS]]
 
 
 def rivals(

@@ -196,6 +196,21 @@ def moved(parent: Candidate, dice: random.Random) -> Candidate | None:
     return planned(words, None, tuple(found), like=parent.policy)
 
 
+def split(parent: Candidate) -> Iterator[Candidate]:
+    """The same with one step taken as two of half its length, for each step; nothing at the pipeline's own levels."""
+    words, levels = parent.words, parent.levels
+    if words is None or (levels is None and parent.shift is None):
+        return
+    if levels is None:
+        assert parent.shift is not None
+        words, levels = merged(words, parent.shift)
+    for place, (high, low) in enumerate(pairwise([*levels, 0.0]), 1):
+        finer = (*levels[:place], round((high + low) / 2, 5), *levels[place:])
+        found = planned([*words[:place], words[place - 1], *words[place:]], None, finer, like=parent.policy)
+        if found is not None:
+            yield found
+
+
 def merged(words: Sequence[str], shift: float) -> tuple[list[str], list[float]]:
     """The words without repeats, and their levels: a step that was repeated goes as far as all of them did."""
     spread = shifted(len(words), shift, own=1.0)

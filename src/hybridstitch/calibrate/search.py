@@ -27,7 +27,7 @@ KEPT, WANTED = 2, 6  # candidates of a span that draw a second prompt; times as 
 GENERATION = 8  # references that a generation costs
 HALF = 2  # candidates of a span that draw half of the prompts; of the quick ones as many draw all
 PATIENCE, IDLE = 4, 0.25  # generations in a row that improve nothing, and the share of the time that they take
-FILLINGS = (0.88, 0.885)  # of gaps, by the progress: what fills one may beat its neighbours, and so open another
+FILLINGS = (0.88, 0.883, 0.886)  # of gaps, by the progress: what fills one may beat its neighbours, and so open another
 BEFORE = "prices"  # the part before a search
 SLACK = 0.03  # closeness by which a candidate may miss a request after the first prompts and still be tried on more
 
@@ -114,7 +114,7 @@ class Search:
     def _filled(self, rows: Sequence[Standing]) -> list[Standing]:
         """These rows, and those of what fills gaps of their front."""
         for share in FILLINGS:
-            rows = self._more(rows, self._fillers(self._winners(rows, None), share), (share, share + 0.005))
+            rows = self._more(rows, self._fillers(self._winners(rows, None), share), (share, share + 0.003))
         return list(rows)
 
     def _fillers(self, winners: Sequence[Standing], share: float) -> list[Candidate]:

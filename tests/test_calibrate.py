@@ -18,7 +18,7 @@ from hybridstitch.calibrate.plans import Candidate
 from hybridstitch.calibrate.search import Search
 from hybridstitch.calibrate.state import State
 from hybridstitch.calibrate.table import Standing, best_by_speed, pareto
-from hybridstitch.calibrate.winners import measured_speed, pace, time_winners
+from hybridstitch.calibrate.winners import measured_speed, pace, time_winners, turns_of
 from hybridstitch.disk import files as disk
 from hybridstitch.disk.lock import alone
 from hybridstitch.errors import BusyError
@@ -344,6 +344,16 @@ def test_timing_that_was_killed_goes_on_with_the_same_calls(killed):
     time_winners(again, WINNERS, 1)
     assert again.drawn == whole.drawn[killed:]
     assert again.state.timed == whole.state.timed
+
+
+@pytest.mark.parametrize(("seconds", "turns"), [(30.0, (1, 3)), (13.0, (1, 3)), (9.0, (4, 4)), (0.5, (15, 15))])
+def test_short_calls_are_timed_in_more_turns(seconds, turns):
+    assert turns_of(seconds, 360.0) == turns
+    search = clockwork()
+    search.seconds = {name: 15 * times for name, times in search.seconds.items()}
+    time_winners(search, WINNERS, *turns)
+    assert len(search.state.timed[6, "large"]) == turns[1]
+    assert min(map(len, search.state.timed.values())) >= turns[0]
 
 
 def test_a_later_turn_that_was_recorded_says_nothing_about_an_earlier_one():

@@ -24,13 +24,12 @@ from .search import BEFORE, Search
 from .state import state_of
 from .table import Standing
 from .verdict import verdict
-from .winners import TURNS, measured_speed, time_winners
+from .winners import TURNS, measured_speed, time_winners, turns_of
 
 STEPS, GUIDANCE = 50, 4.0
 FEWEST, MOST = 4, 16  # prompts
 DEFAULT_PROMPTS = 8
 MINUTES, REQUESTED = 6.0, 2.0  # of a search of all speeds, and of one for a request
-TIMED = 0.1  # share of the minutes that every winner's calls may take in all turns; else most are timed in one
 ROUNDS = 5  # of pictures that tell what strokes, steps and pictures cost
 
 
@@ -101,7 +100,8 @@ def calibrate(
             _check_reach(board, speed)
         winners, tried = Search(board, searched, checked, 60 * minutes).run(speed=speed, closeness=closeness)
         once = sum(board.seconds / winner.speed for winner in winners)
-        time_winners(board, winners, TURNS if asked or TURNS * once <= TIMED * 60 * minutes else 1)
+        least, most = turns_of(once, 60 * minutes)
+        time_winners(board, winners, max(least, TURNS if asked else 1), most)
     measured = list(done.shares.values())  # nothing where no mask can be drawn
     shares = {mask: median(one[mask] for one in measured) for mask in (measured[0] if measured else ())}
     on_progress(1.0, "done")

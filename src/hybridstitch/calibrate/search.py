@@ -18,7 +18,7 @@ from .evolution import Evolution, Room, narrow_from
 from .gaps import edited, fillers, of_one_make, rivals, speeds_between
 from .plans import Candidate
 from .table import PLAIN, QUICK, Standing, best_by_kind, best_by_speed, pareto
-from .winners import TURNS
+from .winners import TIMED
 
 FIRST = 2  # prompts that every candidate draws
 CLEARLY = 0.01  # closeness by which a faster candidate must be ahead, after few prompts, for a slower one to be dropped
@@ -197,12 +197,16 @@ class Search:
     def _rest(
         self, rows: Sequence[Standing], prompts: Sequence[int], speed: float | None, closeness: float | None
     ) -> float:
-        """Seconds that the best will still take: further prompts, as many fillers, at the pace so far; timed calls."""
+        """Seconds that the best will still take: further prompts, some fillers, at the pace so far; timed calls.
+
+        Rather too many: the kept are more than will win.
+        """
         done = sum(self.board.seconds / row.speed * len(row.scores) for row in self._tried.values())
         once = sum(self.board.seconds / row.speed for row in self._rows_kept(rows, 1, speed, closeness))
         left = HALF * (self._half - len(prompts)) + len(self.searched) - self._half
-        left += len(self.searched) + 2 * len(self.checked)
-        return ((self._used - self.board.state.spent.get(BEFORE, 0.0)) / done * left + 2 * TURNS) * once
+        left += len(self.searched) / 3 + len(self.checked)
+        drawing = (self._used - self.board.state.spent.get(BEFORE, 0.0)) / done * left * once
+        return drawing + max(2 * once, TIMED * self.time)
 
     def _screened(
         self,

@@ -15,10 +15,22 @@ from ..recipe.file import DELIVERED
 from .board import Board
 from .table import QUICK, Standing
 
-TURNS = 3  # at most
+TURNS, MOST_TURNS = 3, 15
+TIMED = 0.1  # share of the time that more turns may take
 
 
-def time_winners(board: Board, winners: Sequence[Standing], least: int) -> None:
+def turns_of(seconds: float, time: float) -> tuple[int, int]:
+    """Turns that time all winners, and turns at most; more where calls are short, whose times scatter most.
+
+    Args:
+        seconds: of one turn.
+        time: of the calibration.
+    """
+    found = min(int(TIMED * time / seconds), MOST_TURNS)
+    return (found, found) if found >= TURNS else (1, TURNS)
+
+
+def time_winners(board: Board, winners: Sequence[Standing], least: int, most: int = TURNS) -> None:
     """Record what turns need and nothing has recorded yet.
 
     Args:
@@ -26,9 +38,10 @@ def time_winners(board: Board, winners: Sequence[Standing], least: int) -> None:
         winners: the reference among them.
         least: turns that time all of them; later ones time the reference, those that take little, and those whose times
             stray.
+        most: turns.
     """
     comparer = board.comparer
-    for turn in range(TURNS):
+    for turn in range(most):
         for winner in winners:
             always = turn < least or winner.kind == "large" or winner.speed >= QUICK
             if turn not in _times(board, winner) and (always or _strays(board, winner, turn)):
@@ -38,10 +51,10 @@ def time_winners(board: Board, winners: Sequence[Standing], least: int) -> None:
                 )
                 told = taken.total_seconds / pace(taken.trace, comparer.prices)
                 board.state.add_time(winner.steps, winner.candidate.text, turn, told)
-        board.on_progress(0.95 + 0.05 * (turn + 1) / TURNS, "the speed of whole calls")
+        board.on_progress(0.95 + 0.05 * (turn + 1) / most, "the speed of whole calls")
 
 
-def measured_speed(board: Board, winner: Standing, before: int = TURNS) -> float:
+def measured_speed(board: Board, winner: Standing, before: int = MOST_TURNS) -> float:
     """Median seconds of the reference over those of a winner.
 
     Args:

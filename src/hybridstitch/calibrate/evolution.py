@@ -149,7 +149,7 @@ class Evolution:
         """The closest of a span and of its neighbours."""
         found: list[Candidate] = []
         for near in (span, span - 1, span + 1):
-            inside = [r for r in rows if span_of(r.speed, self.room.slowest) == near and (not plain or r.kind in PLAIN)]
+            inside = [r for r in rows if span_of(r.speed, self.room.slowest) == near and (r.kind in PLAIN) == plain]
             inside = [r for r in inside if r.candidate.words is not None]
             found += [r.candidate for r in sorted(inside, key=lambda r: (-r.closeness, -r.speed))[:PARENTS]]
         return found

@@ -75,11 +75,10 @@ def edited(slower: Standing, faster: Standing, speed: float, speed_of: Callable[
             continue
         for changed in _a_word_away(words):
             plan = planned(changed, winner.shift, like=winner.policy)
-            if plan is not None and abs(speed_of(plan) / speed - 1) <= NEAR / 2:
+            if plan is not None and abs(speed_of(plan) / speed - 1) <= NEAR:
                 found[plan] = -changed.count("L"), abs(log(speed_of(plan) / speed))
-    finer = [
-        plan for plan in split(faster.candidate) if plan.steps <= SHORT and abs(speed_of(plan) / speed - 1) <= NEAR / 2
-    ]
+    finer = [plan for plan in split(faster.candidate) if plan.steps <= SHORT]
+    finer = [plan for plan in finer if abs(speed_of(plan) / speed - 1) <= NEAR]
     return [*finer[:EDITS], *sorted(found, key=found.__getitem__)[:EDITS]]
 
 

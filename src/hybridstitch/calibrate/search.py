@@ -142,7 +142,7 @@ class Search:
 
     def _known(self, speed: float) -> list[Candidate]:
         """The two of about a speed that were closest on the first prompts, which all of them drew."""
-        rows = [r for r in self._tried.values() if abs(r.speed / speed - 1) <= NEAR / 2 and len(r.scores) >= FIRST]
+        rows = [r for r in self._tried.values() if abs(r.speed / speed - 1) <= NEAR and len(r.scores) >= FIRST]
         rows.sort(key=lambda row: -mean(score.closeness for score in row.scores[:FIRST]))
         return [row.candidate for row in rows[:2]]
 
@@ -216,7 +216,9 @@ class Search:
         span: Span,
         speed: float | None,
     ) -> list[Standing]:
-        """Draw one prompt; of those that are among the best of their span there, and of the reference, all.
+        """Draw one prompt; all of those that are among the best of their span there, and of the reference.
+
+        The best of all, of the large model alone, and of both: one prompt may be kind to one side.
 
         Args:
             candidates: to draw.
@@ -228,9 +230,10 @@ class Search:
         half = (span[0] + span[1]) / 2
         drawn = self.board.evaluate(candidates, prompts[:1], (span[0], half))
         before = [self.board.row(row.candidate, prompts[:1]) for row in known]
-        alone = [row for row in (*before, *drawn) if row.kind in PLAIN]
         each = KEPT if speed is None else WANTED * KEPT
-        best = {r.candidate for rows in ((*before, *drawn), alone) for r in _unbeaten(self._best(rows, each))}
+        everybody = [*before, *drawn]
+        sides = [[row for row in everybody if (row.kind in PLAIN) == plain] for plain in (True, False)]
+        best = {row.candidate for rows in (everybody, *sides) for row in _unbeaten(self._best(rows, each))}
         kept = [row.candidate for row in drawn if row.candidate in best or row.candidate == self.board.reference]
         found = self.board.evaluate(kept, prompts, (half, span[1]))
         self._tried |= {row.candidate: row for row in (*drawn, *found)}

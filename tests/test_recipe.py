@@ -84,8 +84,11 @@ def test_of_points_near_a_speed_the_closest_serves_but_a_much_nearer_one_goes_be
     slower, nearer = replace(POINTS[2], measured=1.93), replace(point("large", 24, 0.955), measured=2.01)
     recipe = replace(RECIPE, points=(*POINTS[:2], slower, nearer, *POINTS[3:]))
     assert recipe.at(speed=2.0) == nearer
+    assert recipe.at(speed=1.98) == nearer
     assert recipe.at(speed=1.96) == slower  # both are as near: the closest
     assert replace(recipe, points=(*POINTS[:2], slower, *POINTS[3:])).at(speed=2.0) == slower
+    near = replace(recipe, points=(*POINTS[:2], replace(slower, measured=1.97), nearer, *POINTS[3:]))
+    assert near.at(speed=2.0) == nearer  # the other would do, were it not for this one
 
 
 def test_between_two_points_of_a_make_its_programs_serve_as_close_as_the_faster_one():

@@ -20,7 +20,7 @@ from .recall import Recall
 VERSION = 4
 DELIVERED = 0.05  # how far, in shares, a delivered speed may be from the one asked for
 NEAR = 0.04  # how far a predicted one may be
-NEARER = NEAR / 2  # points as near as this are served before all others, however close those are
+NEARER = (NEAR / 4, NEAR / 2, NEAR)  # points as near as each are served before those farther off, however close
 ARCHITECTURES = {"x86_64", "AMD64", "aarch64", "arm64", "arm", "i386"}  # what earlier versions called processors
 DEFAULT_CLOSENESS = 0.9  # of the policy that serves when nothing was asked for
 
@@ -114,7 +114,7 @@ class Recipe:
                 f"speed={speed:g} cannot be reached: the fastest policy of this recipe is {fastest.speed:.2f} times as "
                 f"fast as the large model ({fastest.name}); ask for at most {fastest.speed:.2f}"
             )
-        serving = _near(self.points, speed, NEARER) or _near(self.points, speed)
+        serving = next(filter(None, (_near(self.points, speed, within) for within in NEARER)), [])
         serving = serving or _near(points_between(self.points, self.prices, self.home.steps, speed), speed)
         if not serving:
             slower = [p for p in self.points if p.speed < speed]

@@ -204,7 +204,7 @@ class Search:
         done = sum(self.board.seconds / row.speed * len(row.scores) for row in self._tried.values())
         once = sum(self.board.seconds / row.speed for row in self._rows_kept(rows, 1, speed, closeness))
         left = HALF * (self._half - len(prompts)) + len(self.searched) - self._half
-        left += 2 / 3 * len(self.searched) + 2 * len(self.checked)
+        left += len(self.searched) + 2 * len(self.checked)
         drawing = (self._used - self.board.state.spent.get(BEFORE, 0.0)) / done * left * once
         return drawing + max(2 * once, TIMED * self.time)
 

@@ -11,17 +11,16 @@ from itertools import count, pairwise
 from statistics import mean
 from time import perf_counter
 
-from ..recipe.file import NEAR
 from .board import Board, Span
 from .candidates import adaptive, beside, explored, near
+from .choice import around, beside_speed, has_speed, thirds, unbeaten
 from .evolution import Evolution, Room, narrow_from
-from .gaps import edited, fillers, of_one_make, rivals, speeds_between
+from .gaps import edited, fillers, rivals, speeds_between
 from .plans import Candidate
 from .table import PLAIN, QUICK, Standing, best_by_kind, best_by_speed, pareto
 from .winners import TIMED
 
 FIRST = 2  # prompts that every candidate draws
-CLEARLY = 0.01  # closeness by which a faster candidate must be ahead, after few prompts, for a slower one to be dropped
 LATE = 0.4  # share of the time after which single noise levels are moved
 KEPT, WANTED = 2, 6  # candidates of a span that draw a second prompt; times as many where one speed is wanted
 GENERATION = 8  # references that a generation costs
@@ -29,7 +28,6 @@ HALF = 2  # candidates of a span that draw half of the prompts; of the quick one
 PATIENCE, IDLE = 4, 0.25  # generations in a row that improve nothing, and the share of the time that they take
 FILLINGS = (0.88, 0.883, 0.886)  # of gaps, by the progress: what fills one may beat its neighbours, and so open another
 BEFORE = "prices"  # the part before a search
-SLACK = 0.03  # closeness by which a candidate may miss a request after the first prompts and still be tried on more
 
 
 @dataclass(slots=True)
@@ -108,7 +106,7 @@ class Search:
         if speed is None:
             return front
         kept = [row for row in front if row.candidate == self.board.reference]
-        kept += [*_beside(front, speed), *pareto(row for row in rows if _near(row, speed))]
+        kept += [*beside_speed(front, speed), *pareto(row for row in rows if has_speed(row, speed))]
         return sorted({row.candidate: row for row in kept}.values(), key=lambda row: row.speed)
 
     def _filled(self, rows: Sequence[Standing]) -> list[Standing]:
@@ -142,7 +140,7 @@ class Search:
 
     def _known(self, speed: float) -> list[Candidate]:
         """The two of about a speed that were closest on the first prompts, which all of them drew."""
-        rows = [r for r in self._tried.values() if abs(r.speed / speed - 1) <= NEAR and len(r.scores) >= FIRST]
+        rows = [r for r in self._tried.values() if has_speed(r, speed) and len(r.scores) >= FIRST]
         rows.sort(key=lambda row: -mean(score.closeness for score in row.scores[:FIRST]))
         return [row.candidate for row in rows[:2]]
 
@@ -167,7 +165,7 @@ class Search:
         return list(dict.fromkeys([*known, *(plan for plan in self.room.first() if self.room.span(plan) in spans)]))
 
     def _sides(self, speed: float | None) -> list[Candidate]:
-        """What is drawn beside a wanted speed, which dismisses nothing that has the speed; see `_beside`."""
+        """What is drawn beside a wanted speed, which dismisses nothing that has the speed; see `beside_speed`."""
         pairs = [] if speed is None else beside(speed, self.board.comparer.conditions.steps, self.board.prices)
         return [plan for pair in pairs if (plan := self.room.fitted(Candidate(*pair)))]
 
@@ -233,7 +231,7 @@ class Search:
         each = KEPT if speed is None else WANTED * KEPT
         everybody = [*before, *drawn]
         sides = [[row for row in everybody if (row.kind in PLAIN) == plain] for plain in (True, False)]
-        best = {row.candidate for rows in (everybody, *sides) for row in _unbeaten(self._best(rows, each))}
+        best = {row.candidate for rows in (everybody, *sides) for row in unbeaten(self._best(rows, each))}
         kept = [row.candidate for row in drawn if row.candidate in best or row.candidate == self.board.reference]
         found = self.board.evaluate(kept, prompts, (half, span[1]))
         self._tried |= {row.candidate: row for row in (*drawn, *found)}
@@ -244,23 +242,23 @@ class Search:
     ) -> list[Candidate]:
         """Which candidates draw more prompts."""
         kept = self._rows_kept(rows, each, speed, closeness)
-        finer = [c for pair in pairwise(kept) for c in _thirds(*pair)] if closeness is not None and each > 1 else []
+        finer = [c for pair in pairwise(kept) for c in thirds(*pair)] if closeness is not None and each > 1 else []
         return list(dict.fromkeys([*(row.candidate for row in kept), *finer]))
 
     def _rows_kept(
         self, rows: Sequence[Standing], each: int, speed: float | None, closeness: float | None
     ) -> list[Standing]:
         if speed is not None:
-            beside = _beside(pareto(rows), speed)
-            rows = [row for row in rows if _near(row, speed)]
-            return [*sorted(rows, key=lambda row: -row.closeness)[: 3 * each], *best_by_kind(rows).values(), *beside]
+            sides = beside_speed(pareto(rows), speed)
+            rows = [row for row in rows if has_speed(row, speed)]
+            return [*sorted(rows, key=lambda row: -row.closeness)[: 3 * each], *best_by_kind(rows).values(), *sides]
         rows = [row for row in rows if row.speed > 1]
         alone = [row for row in rows if row.kind in PLAIN]  # drawn on all prompts too: the rival to beat
         best = self._best(rows, each)
         quick = self._best([row for row in rows if row.speed >= QUICK], HALF)
-        kept = _unbeaten([*best, *(row for row in quick if row not in best)])
-        kept += [row for row in _unbeaten(self._best(alone, 1)) if row not in kept]
-        return kept if closeness is None else _around(kept, closeness)
+        kept = unbeaten([*best, *(row for row in quick if row not in best)])
+        kept += [row for row in unbeaten(self._best(alone, 1)) if row not in kept]
+        return kept if closeness is None else around(kept, closeness)
 
     def _best(self, rows: Iterable[Standing], each: int) -> list[Standing]:
         """The closest of every span of speeds of this pair's."""
@@ -274,38 +272,3 @@ class Search:
         if part not in self.board.state.spent:
             self.board.state.add_spent(part, perf_counter() - begin)
         self._used += self.board.state.spent[part]
-
-
-def _thirds(slower: Standing, faster: Standing) -> list[Candidate]:
-    """Two candidates between two rows of one make, where there are any."""
-    found = of_one_make(slower, faster)
-    return list(dict.fromkeys(found[len(found) * k // 3] for k in (1, 2))) if found else []
-
-
-def _unbeaten(rows: Sequence[Standing]) -> list[Standing]:
-    """Rows that no faster one is clearly closer than."""
-    kept, best = [], -1.0
-    for row in sorted(rows, key=lambda row: -row.speed):
-        if row.closeness >= best - CLEARLY:
-            kept.append(row)
-        best = max(best, row.closeness)
-    return kept[::-1]
-
-
-def _near(row: Standing, speed: float) -> bool:
-    return abs(row.speed / speed - 1) <= NEAR
-
-
-def _beside(front: Sequence[Standing], speed: float) -> list[Standing]:
-    """The nearest rows on either side of a wanted speed: they serve where whole calls take other times than priced."""
-    slower = [row for row in front if row.speed < speed / (1 + NEAR)]
-    faster = [row for row in front if row.speed > speed * (1 + NEAR)]
-    return [*slower[-1:], *faster[:1]]
-
-
-def _around(rows: Sequence[Standing], closeness: float) -> list[Standing]:
-    """The fastest rows that may be close enough, slowest first: those that miss by little, and some that do not."""
-    front = pareto(rows)
-    enough = [row for row in front if row.closeness >= closeness]
-    missing = [row for row in front if closeness - SLACK <= row.closeness < closeness]
-    return [*enough[-6:], *missing[:2]]

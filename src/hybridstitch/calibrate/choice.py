@@ -1,0 +1,47 @@
+"""Which rows of a search are worth more: those that none beats, that have a speed, or are about as close as wanted."""
+
+from collections.abc import Sequence
+
+from ..recipe.file import NEAR
+from .gaps import of_one_make
+from .plans import Candidate
+from .table import Standing, pareto
+
+CLEARLY = 0.01  # closeness by which a faster candidate must be ahead, after few prompts, for a slower one to be dropped
+SLACK = 0.03  # closeness by which a candidate may miss a request after the first prompts and still be tried on more
+
+
+def thirds(slower: Standing, faster: Standing) -> list[Candidate]:
+    """Two candidates between two rows of one make, where there are any."""
+    found = of_one_make(slower, faster)
+    return list(dict.fromkeys(found[len(found) * k // 3] for k in (1, 2))) if found else []
+
+
+def unbeaten(rows: Sequence[Standing]) -> list[Standing]:
+    """Rows that no faster one is clearly closer than."""
+    kept, best = [], -1.0
+    for row in sorted(rows, key=lambda row: -row.speed):
+        if row.closeness >= best - CLEARLY:
+            kept.append(row)
+        best = max(best, row.closeness)
+    return kept[::-1]
+
+
+def has_speed(row: Standing, speed: float) -> bool:
+    """Whether a row is near enough to a wanted speed to serve it."""
+    return abs(row.speed / speed - 1) <= NEAR
+
+
+def beside_speed(front: Sequence[Standing], speed: float) -> list[Standing]:
+    """The nearest rows on either side of a wanted speed: they serve where whole calls take other times than priced."""
+    slower = [row for row in front if row.speed < speed / (1 + NEAR)]
+    faster = [row for row in front if row.speed > speed * (1 + NEAR)]
+    return [*slower[-1:], *faster[:1]]
+
+
+def around(rows: Sequence[Standing], closeness: float) -> list[Standing]:
+    """The fastest rows that may be close enough, slowest first: those that miss by little, and some that do not."""
+    front = pareto(rows)
+    enough = [row for row in front if row.closeness >= closeness]
+    missing = [row for row in front if closeness - SLACK <= row.closeness < closeness]
+    return [*enough[-6:], *missing[:2]]

@@ -83,11 +83,10 @@ class Search:
                 kept = self._kept(rows, each, speed, closeness)
                 rows = self.board.evaluate([self.board.reference, *kept], prompts, span)
                 self._tried |= {row.candidate: row for row in rows}
-            winners = self._winners(rows, speed)
             if speed is None:
                 rows = self._filled(rows)
-                rows = self._more(rows, rivals(self._winners(rows, speed), rows, self._speed), (0.89, 0.9))
-                winners = self._winners(rows, speed)
+                rows = self._more(rows, rivals(self._winners(rows, None), rows, self._speed), (0.89, 0.9))
+            winners = self._winners(rows, speed)
             self.board.evaluate([row.candidate for row in winners], self.checked, (0.9, 0.95))
         everything = (*self.searched, *self.checked)
         drawn = [self.board.row(row.candidate, everything) for row in winners]

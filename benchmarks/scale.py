@@ -5,9 +5,10 @@
     ray.data  `ray.data.map_batches` over the same jobs, each drawn and kept by the same `Worker`
 
 All draw the same pictures of the miniature pair into a folder each, round by round in turn, each with the machine to
-itself (a cluster that runs beside takes part of both cores); rates begin when every worker has its pair open, and what
-opening takes is told apart. Then what the driver pays for a picture is timed with
-workers that draw nothing: kept by them, and sent back to be kept by the driver.
+itself (a cluster that runs beside takes part of both cores). Rates are those of workers that draw: they begin when
+every worker has its pair open, what opening takes is told apart, and who has nothing left to draw while another draws
+the last picture is not counted. Then what the driver pays for a picture is timed with workers that draw nothing: kept
+by them, and sent back to be kept by the driver.
 
     OMP_NUM_THREADS=1 python -m benchmarks.scale         (needs pandas, as `ray.data` does)
 
@@ -22,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from time import perf_counter, time
 from typing import Any
 
@@ -88,13 +89,14 @@ def groups_of(setting: BatchSetting, jobs: int, steps: int, seed: int) -> list[A
     return found
 
 
-def mapped(executor: Seats, groups: Sequence[AttemptGroup]) -> float:
-    """Seconds of an executor for some groups."""
-    begun = perf_counter()
-    failed = [outcome.row.message for outcome in executor.map(groups) if outcome.row.status != "done"]
-    if failed:
-        raise SystemExit(f"a picture was not drawn: {failed[0]}")
-    return perf_counter() - begun
+def mapped(executor: Seats, groups: Sequence[AttemptGroup], workers: int = 1) -> float:
+    """Seconds of an executor for some groups: until a worker finds nothing left to draw, mean over workers."""
+    begun, ended = perf_counter(), []
+    for outcome in executor.map(groups):
+        if outcome.row.status != "done":
+            raise SystemExit(f"a picture was not drawn: {outcome.row.message}")
+        ended.append(perf_counter() - begun)
+    return mean(ended[-workers:])
 
 
 @contextmanager
@@ -145,13 +147,15 @@ def with_ray_data(desk: Desk, workers: int, groups: Sequence[AttemptGroup]) -> t
         .take_all()
     )
     first: dict[int, float] = {}
+    last: dict[int, float] = {}
     for row in sorted(rows, key=lambda row: row["begun"]):
         first.setdefault(row["place"], row["begun"])
+        last[row["place"]] = row["ended"]
     since = max(first.values())  # from here on all of them draw
     drawn = sum(
         min(1.0, (row["ended"] - since) / (row["ended"] - row["begun"])) for row in rows if row["ended"] > since
     )
-    seconds = max(row["ended"] for row in rows) - since
+    seconds = mean(last.values()) - since
     return seconds * len(groups) / drawn, since - start
 
 
@@ -178,7 +182,7 @@ def measure(folder: Path, jobs: int, steps: int, rounds: int) -> dict[str, Arm]:
                 else:
                     executor = stack.enter_context(seats(way, desk, workers))
                     opening = all_open(executor, setting, workers, steps, 10_000)
-                    seconds = mapped(executor, groups)
+                    seconds = mapped(executor, groups, workers)
             arm.seconds.append(seconds)
             arm.opening_seconds.append(opening)
             print(f"round {k + 1}/{rounds} {way} {workers}: {jobs / seconds:.3f} images/s", flush=True)

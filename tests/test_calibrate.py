@@ -12,8 +12,10 @@ from diffusers import UniPCMultistepScheduler
 from hybridstitch.batch.crew import LocalCrew
 from hybridstitch.calibrate import calibrate
 from hybridstitch.calibrate.candidates import adaptive, beside, explored, near
+from hybridstitch.calibrate.choice import unbeaten, worth_two
+from hybridstitch.calibrate.clock import Clock
 from hybridstitch.calibrate.compare import Score
-from hybridstitch.calibrate.gaps import EDITS, edited, rivals
+from hybridstitch.calibrate.gaps import EDITS, alike, edited, rivals
 from hybridstitch.calibrate.plans import Candidate
 from hybridstitch.calibrate.search import Search
 from hybridstitch.calibrate.state import State
@@ -160,13 +162,58 @@ def test_few_steps_of_a_speed_between_two_shapes_are_a_word_away_from_one():
 def test_the_large_model_alone_is_tried_beside_a_winner_where_it_is_likely_as_close():
     many, few = of(Skip(20), 50, 0.9952, 2.5), of(Skip(10), 50, 0.991, 5.0)
     mixed = Schedule("L R@0.3 L", text="cached")
-    for closeness, tried in ((0.9937, True), (0.9941, False)):  # .9934 lies between the two rows
+    for closeness, tried in ((0.9937, True), (0.9942, True), (0.9944, False)):  # .9934 lies between the two rows
         found = list(rivals([many, of(mixed, 3, closeness, 3.4), few], [many, few], words_cost))
         assert found == [Candidate(Skip(15), 50)] * tried
     assert list(rivals([many, few], [many, few], words_cost)) == []
     other = of(Skip(10, early=1.2), 50, 0.991, 5.0)  # not of one make
     found = list(rivals([of(mixed, 3, 0.9937, 3.4)], [many, other], words_cost))
     assert found == [Candidate(Skip(15), 50), Candidate(Skip(15, early=1.2), 50)]
+
+
+@pytest.mark.parametrize(
+    ("closeness", "speed", "kept"),
+    [
+        (0.9925, 3.4, False),  # .9921 lies between the two rows of the large model alone
+        (0.9932, 3.4, True),
+        (0.9919, 3.4, False),
+        (0.992, 3.6, True),  # level, but the large model alone has no row of this speed
+        (0.5, 5.6, True),
+    ],
+)
+def test_where_the_large_model_alone_is_level_it_serves(closeness, speed, kept):
+    alone = [of(Skip(15), 50, 0.992, 3.33), of(Skip(20), 50, 0.9952, 2.5), of(Skip(10), 50, 0.987, 5.0)]
+    both = of(Schedule("L R@0.3 L", text="cached"), 3, closeness, speed)
+    slower = of(Schedule("S L R@0.3 L", text="cached"), 4, 0.9999, 2.6)
+    assert [one for one in worth_two([*alone, both, slower]) if one not in alone] == [both] * kept + [slower]
+    search = Search(SimpleNamespace(reference=Candidate(LargeOnly(), 50)), (0,), (1,), 0.0)
+    for wanted in (None, speed):
+        assert (both in search._winners([*alone, both], wanted)) == kept
+
+
+def test_plans_that_differ_by_a_hair_fill_a_gap_once(monkeypatch):
+    masks = ((0.149, 0.0745), (0.149, 0.0744), (0.1, 0.05))
+    one, hair, smaller = (Candidate(Schedule(f"S2 L R@{a} R@{b} L", text="cached"), 6, 5.0) for a, b in masks)
+
+    def speed_of(plan):
+        return {one: 12.0, hair: 12.1, smaller: 12.5}.get(plan, 12.0)
+
+    assert alike(one, hair, speed_of)
+    assert not alike(one, smaller, speed_of)
+    assert not alike(one, replace(one, shift=3.0), speed_of)
+    assert not alike(one, Candidate(LargeOnly(), 6, 5.0), speed_of)
+    search = Search(SimpleNamespace(), (0, 1), (2,), 0.0)
+    monkeypatch.setattr(Search, "_speed", lambda _, plan: speed_of(plan))
+    for scores, drawn in (([0.9], []), ([0.9, 0.9], [one, hair])):
+        search._tried[one] = replace(row(scores, 12.0), policy=one.policy, steps=6, shift=5.0)
+        assert [plan for plan in (one, hair, smaller) if search._drawn(plan)] == drawn
+
+
+def test_what_a_faster_candidate_is_clearly_closer_than_is_dropped():
+    rows = [row([closeness], speed) for closeness, speed in ((0.9976, 1.31), (0.9982, 1.75), (0.9979, 1.6), (0.9, 2.0))]
+    assert [one.speed for one in unbeaten(rows)] == [1.6, 1.75, 2.0]
+    assert len(unbeaten([row([0.89], 1.9), row([0.9], 2.0)])) == 2
+    assert len(unbeaten([row([0.889], 1.9), row([0.9], 2.0)])) == 1
 
 
 # --- a recipe ---
@@ -331,6 +378,13 @@ def test_the_reference_and_what_strays_or_takes_little_are_timed_again():
     assert measured_speed(search, WINNERS[2]) == pytest.approx(2.0)
 
 
+def test_times_that_stray_twice_and_agree_are_believed():
+    search = clockwork()
+    search.seconds[MIXED] = [2.0, 2.04]
+    time_winners(search, WINNERS, 1)
+    assert search.drawn == ["large", STEADY, MIXED, "small", "large", MIXED, "small", "large", "small"]
+
+
 @pytest.mark.parametrize("killed", range(11))
 def test_timing_that_was_killed_goes_on_with_the_same_calls(killed):
     whole = clockwork()
@@ -438,8 +492,11 @@ def test_what_fills_a_gap_and_beats_its_neighbours_opens_one_that_is_filled_too(
         return [made[wanted].candidate]
 
     monkeypatch.setattr(Search, "_fillers", fillers)
-    rows = search._filled([made[speed] for speed, _ in before])
-    assert [one.speed for one in search._winners(rows, None)] == [2.84, 3.11, 3.39]
+    monkeypatch.setattr(Search, "_check", lambda self, winners: 10.0)
+    for time, front in ((10.1, [2.84, 3.11, 3.39]), (9.9, [2.84, 3.39])):  # once at least, then while there is time
+        search.time, search._clock = time, Clock(State(None, {}))
+        rows = search._filled([made[speed] for speed, _ in before])
+        assert [one.speed for one in search._winners(rows, None)] == front
 
 
 def test_where_what_was_drawn_left_a_gap_programs_a_word_away_are_tried(monkeypatch):

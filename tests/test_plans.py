@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 
 from hybridstitch.calibrate.evolution import Evolution, Room
 from hybridstitch.calibrate.gaps import fillers, speeds_between
-from hybridstitch.calibrate.plans import SHIFTS, WORDS, Candidate, changed, first, merged, planned, spelled, split
+from hybridstitch.calibrate.plans import (
+    SHIFTS,
+    WORDS,
+    Candidate,
+    changed,
+    counts_beside,
+    first,
+    merged,
+    planned,
+    spelled,
+    split,
+)
 from hybridstitch.calibrate.table import Standing, span_of
 from hybridstitch.measure.lockstep import draw_together
 from hybridstitch.measure.price import Prices
@@ -62,6 +73,21 @@ def test_a_search_begins_with_plans_that_can_be_drawn(steps):
         plan.policy.check(plan.steps)
         assert len(plan.words) == plan.steps
         assert parse(str(plan.policy)) == plan.policy
+
+
+def test_of_many_large_steps_a_third_of_the_counts_is_tried_first_and_the_rest_beside_what_is_kept():
+    def counts(plans):
+        return [plan.steps for plan in plans if plan.shift is None and plan.policy == LargeOnly()]
+
+    assert counts(first(22)) == [*range(2, 9), 9, 12, 15, 18, 21]
+    skips = [plan for plan in first(22) if isinstance(plan.policy, Skip)]
+    assert [(plan.policy.large_steps, plan.steps) for plan in skips] == [
+        (count - 1, count) for count in (*range(5, 9), 9, 12, 15, 18, 21)
+    ]
+    kept = [Candidate(LargeOnly(), 15), Candidate(LargeOnly(), 9, 3.0), Candidate(Skip(8, 1.5), 9)]
+    assert counts(counts_beside(kept, 22)) == [13, 14, 15, 16, 17]
+    assert counts(counts_beside([Candidate(Skip(20, 1.0), 21)], 22)) == [19, 20, 21]
+    assert counts(counts_beside([Candidate(LargeOnly(), 7)], 22)) == [9]
 
 
 @given(st.integers(0, 10**6), st.booleans(), st.booleans())
@@ -188,6 +214,13 @@ def test_a_gap_is_filled_where_its_ends_are_too_far_apart():
     }
     assert all(fast / slow <= 1.081 for slow, fast in pairwise(sorted([*speeds, winners[1].speed])))
     assert not speeds_between(winners, 100.0)
+
+
+def test_among_quick_plans_a_gap_is_narrower():
+    ends = [row(planned(words.split(), 5.0)) for words in ("L S S L", "L L")]
+    for speed, filled in ((3.0, 0), (8.0, 1)):
+        slower, faster = (replace(end, speed=one) for end, one in zip(ends, (speed, 1.07 * speed), strict=True))
+        assert len(speeds_between([slower, faster], 2.0)) == filled
 
 
 def test_masks_are_resized_together_and_move_the_price():

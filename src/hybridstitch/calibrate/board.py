@@ -72,17 +72,28 @@ class Board:
             candidates, prompts: to draw, all of them by all.
             span: of the progress.
         """
-        at_reference = [p for p in prompts if p not in self.state.references]
+        self.draw_references(prompts, span[0])
         comparisons = self._comparisons(candidates, prompts)
-        steps = self.comparer.conditions.steps
-        first = [one for one in comparisons if one.prompt in at_reference and one.grid == (steps, None, None)]
         done, total = 0.0, sum(self._weight(one) for one in comparisons) or 1.0
-        for batch in (first, [one for one in comparisons if one not in first]):
-            for one, scores, reference in self._do(batch):
-                self.state.add_scores(scores, None if reference is None else (one.prompt, reference))
-                done += self._weight(one)
-                self.on_progress(span[0] + (span[1] - span[0]) * done / total, f"{len(candidates)} candidates")
+        for one, scores, _ in self._do(comparisons):
+            self.state.add_scores(scores, None)
+            done += self._weight(one)
+            self.on_progress(span[0] + (span[1] - span[0]) * done / total, f"{len(candidates)} candidates")
         return [self.row(candidate, prompts) for candidate in candidates]
+
+    def draw_references(self, prompts: Sequence[int], share: float) -> None:
+        """Draw the large model's pictures of prompts that have none yet; all else is compared with them.
+
+        Args:
+            prompts: to draw.
+            share: of the progress.
+        """
+        steps = self.comparer.conditions.steps
+        missing = [Comparison(prompt, steps, ("large",)) for prompt in prompts if prompt not in self.state.references]
+        for one, scores, made in self._do(missing):
+            assert made is not None
+            self.state.add_scores(scores, (one.prompt, made))
+            self.on_progress(share, "the large model's pictures")
 
     def shares(self, prompts: Sequence[int]) -> None:
         """Measure f(M) of these prompts."""
@@ -97,8 +108,6 @@ class Board:
         comparisons = []
         for prompt in prompts:
             grids: dict[Grid, list[str]] = {}
-            if prompt not in self.state.references:
-                grids[self.comparer.conditions.steps, None, None] = ["large"]
             for one in candidates:
                 if (prompt, one.steps, one.text) not in self.state.scores:
                     texts = grids.setdefault((one.steps, one.shift, one.levels), [])

@@ -17,10 +17,11 @@ from ..policies.methods import SmallOnly
 from ..policies.policy import Policy
 from ..recipe import Point, Recipe, RecipeError, Trial, check_request
 from .board import Board, CrewOf, OnProgress
+from .clock import PRICES
 from .compare import Comparer
 from .conditions import Conditions, conditions_of, digest, draws, home_of
 from .prompts import PROMPTS
-from .search import BEFORE, Search
+from .search import Search
 from .state import state_of
 from .table import Standing
 from .verdict import verdict
@@ -91,7 +92,7 @@ def calibrate(
         found = done.prices or prices or _measured(pipe, conditions, prompts[0], on_progress)
         if done.prices is None:
             done.set_prices(found)
-            done.add_spent(BEFORE, perf_counter() - begin)
+            done.add_spent(PRICES, perf_counter() - begin)
         comparer = Comparer(pipe=pipe, conditions=conditions, prompts=prompts, seed=seed, prices=found)
         searched = tuple(range(len(prompts) - max(1, len(prompts) // 4)))
         board = Board(comparer, done, on_progress, crew_of)

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from ..recipe.file import NEAR
-from .gaps import of_one_make
+from .gaps import LEVEL, level_alone, of_one_make
 from .plans import Candidate
-from .table import Standing, pareto
+from .table import PLAIN, Standing, pareto
 
-CLEARLY = 0.01  # closeness by which a faster candidate must be ahead, after few prompts, for a slower one to be dropped
+CLEARLY = 0.01  # closeness by which, after few prompts, a faster candidate is clearly ahead; or `LEVEL`, if it is less
 SLACK = 0.03  # closeness by which a candidate may miss a request after the first prompts and still be tried on more
 
 
@@ -21,10 +21,23 @@ def unbeaten(rows: Sequence[Standing]) -> list[Standing]:
     """Rows that no faster one is clearly closer than."""
     kept, best = [], -1.0
     for row in sorted(rows, key=lambda row: -row.speed):
-        if row.closeness >= best - CLEARLY:
+        if row.closeness >= best - min(CLEARLY, LEVEL * (1 - row.closeness)):
             kept.append(row)
         best = max(best, row.closeness)
     return kept[::-1]
+
+
+def worth_two(rows: Sequence[Standing]) -> list[Standing]:
+    """Rows of the large model alone, and those of both models where it is not level, or has no row of their speed.
+
+    Few prompts do not tell apart what is level, and where it is, one model is simpler, and rarely of lower PSNR.
+    """
+    alone = pareto(row for row in rows if row.kind in PLAIN)
+
+    def replaced(row: Standing) -> bool:
+        return level_alone(row, alone) is not None and any(has_speed(one, row.speed) for one in alone)
+
+    return [row for row in rows if row.kind in PLAIN or not replaced(row)]
 
 
 def has_speed(row: Standing, speed: float) -> bool:

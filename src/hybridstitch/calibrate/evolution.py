@@ -17,7 +17,7 @@ from ..recipe import kind_of
 from ..recipe.file import NEAR
 from .candidates import FEW
 from .conditions import draws
-from .plans import TRIES, Candidate, changed, first
+from .plans import TRIES, Candidate, changed, counted, counts_beside, first
 from .table import PLAIN, WIDE, Standing, span_of
 
 SLOWEST, FASTEST = 1.3, 20.0
@@ -71,6 +71,15 @@ class Room:
     def first(self) -> list[Candidate]:
         """Plans to begin with, those that can be drawn here."""
         return [plan for plan in map(self.fitted, first(self.steps)) if plan is not None]
+
+    def beside(self, kept: Sequence[Standing]) -> list[Candidate]:
+        """Counts of large steps beside those of `first` that are still kept, those that can be drawn here."""
+        plans = counts_beside([row.candidate for row in kept], self.steps)
+        return [plan for plan in map(self.fitted, plans) if plan is not None]
+
+    def counts(self) -> list[Candidate]:
+        """Every count of large steps, those that can be drawn here."""
+        return [plan for plan in map(self.fitted, counted(range(2, self.steps))) if plan is not None]
 
     def fitted(self, plan: Candidate) -> Candidate | None:
         """The plan at levels that pipeline and scheduler can be given; None where the pair cannot draw it."""

@@ -8,12 +8,13 @@ from ..policies.skip import Skip
 from ..recipe.between import between, variants
 from ..recipe.file import NEAR
 from .plans import WORDS, Candidate, planned, split
-from .table import PLAIN, Standing, pareto
+from .table import PLAIN, QUICK, Standing, pareto
 
 WIDEST = 2 * NEAR  # of a gap in which every speed is near one of its ends
+QUICK_WIDEST = 0.05  # of one among quick plans, whose calls are short and so are measured less exactly
 SHORT = 12  # words of programs of which one is changed
 EDITS = 3  # of each kind of them, of a speed
-LEVEL = 0.0005  # closeness by which the large model alone may be behind, between two of its rows, and is drawn there
+LEVEL = 0.15  # share of what a plan lacks to closeness 1 by which the large model alone may be behind, and is level
 
 
 def speeds_between(winners: Sequence[Standing], slowest: float) -> list[tuple[Standing, Standing, float]]:
@@ -25,8 +26,8 @@ def speeds_between(winners: Sequence[Standing], slowest: float) -> list[tuple[St
     """
     found = []
     for slower, faster in pairwise(winners):
-        wide = log(faster.speed / slower.speed)
-        parts = ceil(wide / log(1 + WIDEST)) if slower.speed >= slowest else 1
+        wide, widest = log(faster.speed / slower.speed), WIDEST if slower.speed < QUICK else QUICK_WIDEST
+        parts = ceil(wide / log(1 + widest)) if slower.speed >= slowest else 1
         found += [(slower, faster, slower.speed * exp(wide * part / parts)) for part in range(1, parts)]
     return found
 
@@ -82,10 +83,38 @@ def edited(slower: Standing, faster: Standing, speed: float, speed_of: Callable[
     return [*finer[:EDITS], *sorted(found, key=found.__getitem__)[:EDITS]]
 
 
+def alike(one: Candidate, other: Candidate, speed_of: Callable[[Candidate], float]) -> bool:
+    """Whether two differ by little: the same words but for the sizes of masks, at the same levels and about one speed.
+
+    Args:
+        one, other: candidates.
+        speed_of: tells a candidate's.
+    """
+    letters = [None if plan.words is None else [word[0] for word in plan.words] for plan in (one, other)]
+    if letters[0] is None or letters[0] != letters[1] or (one.shift, one.levels) != (other.shift, other.levels):
+        return False
+    return abs(speed_of(one) / speed_of(other) - 1) <= NEAR / 4
+
+
+def level_alone(row: Standing, alone: Sequence[Standing]) -> tuple[Standing, Standing] | None:
+    """The two rows of the large model alone between which it is likely level with a row of both; None where it is not.
+
+    Args:
+        row: of both models.
+        alone: the front of the large model alone, slowest first, drawn on the same prompts.
+    """
+    for slower, faster in pairwise(alone):
+        if slower.speed <= row.speed <= faster.speed:
+            share = log(row.speed / slower.speed) / log(faster.speed / slower.speed)
+            likely = slower.closeness + share * (faster.closeness - slower.closeness)
+            return (slower, faster) if likely >= row.closeness - LEVEL * (1 - row.closeness) else None
+    return None
+
+
 def rivals(
     winners: Sequence[Standing], rows: Sequence[Standing], speed_of: Callable[[Candidate], float]
 ) -> Iterator[Candidate]:
-    """The large model alone at speeds of winners of both, where what lies between two of its rows may be as close.
+    """The large model alone at speeds of winners of both, where it is likely level with them.
 
     Args:
         winners: of the front.
@@ -94,13 +123,9 @@ def rivals(
     """
     alone = pareto(row for row in rows if row.kind in PLAIN)
     for winner in winners:
-        for slower, faster in pairwise(alone) if winner.kind not in PLAIN else ():
-            if not slower.speed < winner.speed < faster.speed:
-                continue
-            share = log(winner.speed / slower.speed) / log(faster.speed / slower.speed)
-            likely = slower.closeness + share * (faster.closeness - slower.closeness)
-            for plans in _of_other_counts(slower, faster) if likely >= winner.closeness - LEVEL else ():
-                yield from _nearest(plans, winner.speed, speed_of, within=NEAR)
+        ends = None if winner.kind in PLAIN else level_alone(winner, alone)
+        for plans in _of_other_counts(*ends) if ends else ():
+            yield from _nearest(plans, winner.speed, speed_of, within=NEAR)
 
 
 def _nearest(

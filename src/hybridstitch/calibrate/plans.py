@@ -8,7 +8,7 @@ steps at any levels: they are searched just as hard as those of both models.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -30,6 +30,7 @@ MOST = 64  # steps
 HEADS = (("S", "L"), ("S", "S", "L"), ("L", "S", "L"))  # of a shape
 BLOCKS = (("R@0.3",), ("R@0.45", "R@0.15"))  # before each further large step of it
 FEW_BLOCKS, MANY = 4, 12
+EVERY = 3  # of the counts of large steps above `2 * FEW_BLOCKS` that are tried first
 SHORT_BLOCKS = 2  # up to as many, also without the last large step
 TRIES = 40  # changes until one comes out that is wanted
 
@@ -123,10 +124,9 @@ def first(steps: int) -> Iterator[Candidate]:
         yield from _at(spelled(preset.policy.program), [preset.shift])
     assert isinstance(STACKED.policy, Schedule)
     yield from _at(spelled(STACKED.policy.program), [None])
-    for count in range(2, steps):
-        yield from _at(["L"] * count, (None, 3.0, 5.0) if count <= 2 * FEW_BLOCKS else (None,))
-        if count > FEW_BLOCKS:
-            yield Candidate(*repeated(count, count - 1))
+    for count in range(2, min(2 * FEW_BLOCKS + 1, steps)):
+        yield from _at(["L"] * count, (3.0, 5.0))
+    yield from counted(n for n in range(2, steps) if n <= 2 * FEW_BLOCKS or n % EVERY == 0)
     for blocks in range(1, MANY):
         for head in HEADS if blocks <= FEW_BLOCKS else HEADS[:1]:
             for block in BLOCKS if blocks <= FEW_BLOCKS else BLOCKS[:1]:
@@ -136,6 +136,25 @@ def first(steps: int) -> Iterator[Candidate]:
                     yield from _at(whole[:-1], (5.0,))
     for head in HEADS:
         yield from _at(head, (5.0,))
+
+
+def counted(counts: Iterable[int]) -> Iterator[Candidate]:
+    """The large model in so many steps at the pipeline's levels, and the same with one of them repeated."""
+    for count in counts:
+        yield Candidate(LargeOnly(), count)
+        if count > FEW_BLOCKS:
+            yield Candidate(*repeated(count, count - 1))
+
+
+def counts_beside(kept: Collection[Candidate], steps: int) -> Iterator[Candidate]:
+    """Counts of large steps that were not tried first, beside those that are still kept.
+
+    Args:
+        kept: of all that was tried.
+        steps: T of the reference.
+    """
+    near = {plan.steps + more for plan in kept if plan in {*counted([plan.steps])} for more in range(1 - EVERY, EVERY)}
+    yield from counted(sorted(count for count in near if 2 * FEW_BLOCKS < count < steps))
 
 
 def changed(parent: Candidate, dice: random.Random, *, plain: bool, levels: bool) -> Candidate | None:

@@ -4,18 +4,17 @@ What is drawn follows from the prices, the prompts, the seed and the recorded se
 that a search that is resumed, or repeated with recorded times, ends where it would have ended.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count, pairwise
 from statistics import mean
-from time import perf_counter
 
 from .board import Board, Span
 from .candidates import adaptive, beside, explored, near
-from .choice import around, beside_speed, has_speed, thirds, unbeaten
+from .choice import around, beside_speed, has_speed, thirds, unbeaten, worth_two
+from .clock import Clock
 from .evolution import Evolution, Room, narrow_from
-from .gaps import edited, fillers, rivals, speeds_between
+from .gaps import alike, edited, fillers, rivals, speeds_between
 from .plans import Candidate
 from .table import PLAIN, QUICK, Standing, best_by_kind, best_by_speed, pareto
 from .winners import TIMED
@@ -26,8 +25,7 @@ KEPT, WANTED = 2, 6  # candidates of a span that draw a second prompt; times as 
 GENERATION = 8  # references that a generation costs
 HALF = 2  # candidates of a span that draw half of the prompts; of the quick ones as many draw all
 PATIENCE, IDLE = 4, 0.25  # generations in a row that improve nothing, and the share of the time that they take
-FILLINGS = (0.88, 0.883, 0.886)  # of gaps, by the progress: what fills one may beat its neighbours, and so open another
-BEFORE = "prices"  # the part before a search
+FILLINGS = (0.88, 0.883, 0.886)  # of gaps, by progress: what fills one may beat its neighbours, and so open another
 
 
 @dataclass(slots=True)
@@ -46,7 +44,7 @@ class Search:
     checked: tuple[int, ...]
     time: float
     _tried: dict[Candidate, Standing] = field(default_factory=dict, init=False)
-    _used: float = field(default=0.0, init=False)  # seconds, of the parts of this search that are over
+    _clock: Clock = field(init=False)
 
     @property
     def room(self) -> Room:
@@ -69,37 +67,48 @@ class Search:
             the winners over all prompts, slowest first, the reference among them; and everything tried, over the
             searched prompts.
         """
-        self._used = self.board.state.spent.get(BEFORE, 0.0)
+        self._clock = Clock(self.board.state)
         with self.board.crew():
             first, half = self.searched[:FIRST], self.searched[: self._half]
-            with self._clock("first"):
+            with self._clock.part("first"):
+                self.board.draw_references(self.searched, 0.06)
                 if self.room.masks:
                     self.board.shares(first)
-                begun = self._screened([self.board.reference, *self._first(speed)], (), first, (0.1, 0.4), speed)
+                begun = self._screened([self.board.reference, *self._first(speed)], (), first, (0.1, 0.35), speed)
+                if speed is None:
+                    begun += self._screened(self._counts(begun), begun, first, (0.35, 0.4), speed)
                 sides = self.board.evaluate(self._sides(speed), first, (0.4, 0.4))
                 self._tried |= {row.candidate: row for row in sides}
             rows = [*self._evolved(begun, first, speed, closeness), *sides]
+            if speed is None:
+                rows = self._beside(rows, first, (0.7, 0.7))
             for prompts, each, span in ((half, HALF, (0.7, 0.8)), (self.searched, 1, (0.8, 0.88))):
                 kept = self._kept(rows, each, speed, closeness)
-                rows = self.board.evaluate([self.board.reference, *kept], prompts, span)
-                self._tried |= {row.candidate: row for row in rows}
+                with self._clock.part(f"{len(prompts)} prompts"):
+                    drawn = self.board.evaluate([self.board.reference, *kept], prompts, span)
+                self._tried |= {row.candidate: row for row in drawn}
+                rows = worth_two(drawn)
             if speed is None:
-                rows = self._filled(rows)
-                rows = self._more(rows, rivals(self._winners(rows, None), rows, self._speed), (0.89, 0.9))
+                rows = self._beside(self._filled(rows), self.searched, (0.89, 0.9))
             winners = self._winners(rows, speed)
             self.board.evaluate([row.candidate for row in winners], self.checked, (0.9, 0.95))
-        everything = (*self.searched, *self.checked)
-        drawn = [self.board.row(row.candidate, everything) for row in winners]
-        return self._winners(drawn, speed), list(self._tried.values())
+        drawn = [self.board.row(row.candidate, (*self.searched, *self.checked)) for row in winners]
+        return self._front(drawn, speed), list(self._tried.values())
 
-    def _more(self, rows: Sequence[Standing], plans: Iterable[Candidate], span: Span) -> list[Standing]:
-        """These rows, and those of more candidates over the searched prompts."""
+    def _more(
+        self, rows: Sequence[Standing], plans: Iterable[Candidate], prompts: Sequence[int], span: Span
+    ) -> list[Standing]:
+        """These rows, and those of more candidates over the same prompts."""
         known = {row.candidate for row in rows}
-        found = self.board.evaluate([plan for plan in dict.fromkeys(plans) if plan not in known], self.searched, span)
+        found = self.board.evaluate([plan for plan in dict.fromkeys(plans) if plan not in known], prompts, span)
         self._tried |= {row.candidate: row for row in found}
         return [*rows, *found]
 
     def _winners(self, rows: Sequence[Standing], speed: float | None) -> list[Standing]:
+        """The front of these rows, without those of both models where the large one alone is level; see `_front`."""
+        return self._front(worth_two(rows), speed)
+
+    def _front(self, rows: Sequence[Standing], speed: float | None) -> list[Standing]:
         """The front of these rows, or what of it has a wanted speed or lies beside it; and the reference."""
         front = [row for row in pareto(rows) if row.speed >= 1 or row.candidate == self.board.reference]
         if speed is None:
@@ -108,10 +117,18 @@ class Search:
         kept += [*beside_speed(front, speed), *pareto(row for row in rows if has_speed(row, speed))]
         return sorted({row.candidate: row for row in kept}.values(), key=lambda row: row.speed)
 
+    def _beside(self, rows: Sequence[Standing], prompts: Sequence[int], span: Span) -> list[Standing]:
+        """These rows, and those of the large model alone at speeds of winners of both."""
+        return self._more(rows, rivals(self._winners(rows, None), rows, self._speed), prompts, span)
+
     def _filled(self, rows: Sequence[Standing]) -> list[Standing]:
-        """These rows, and those of what fills gaps of their front."""
-        for share in FILLINGS:
-            rows = self._more(rows, self._fillers(self._winners(rows, None), share), (share, share + 0.003))
+        """These rows, and those of what fills gaps of their front: once, and again while there is time."""
+        for number, share in enumerate(FILLINGS):
+            winners = self._winners(rows, None)
+            if number and self._clock.used + self._check(winners) >= self.time:
+                break
+            with self._clock.part(f"filling {number}"):
+                rows = self._more(rows, self._fillers(winners, share), self.searched, (share, share + 0.003))
         return list(rows)
 
     def _fillers(self, winners: Sequence[Standing], share: float) -> list[Candidate]:
@@ -144,8 +161,9 @@ class Search:
         return [row.candidate for row in rows[:2]]
 
     def _drawn(self, plan: Candidate) -> bool:
-        """Whether it drew all searched prompts, and so fills no gap that is still there."""
-        return plan in self._tried and len(self._tried[plan].scores) >= len(self.searched)
+        """Whether it, or its like, drew all searched prompts, and so fills no gap that is still there."""
+        whole = [row.candidate for row in self._tried.values() if len(row.scores) >= len(self.searched)]
+        return plan in whole or any(alike(plan, other, self._speed) for other in whole)
 
     def _speed(self, plan: Candidate) -> float:
         """Predicted, in times the reference's."""
@@ -160,8 +178,17 @@ class Search:
         steps = self.board.comparer.conditions.steps
         pairs = explored(steps, self.board.prices) if speed is None else near(speed, steps, self.board.prices)
         known = [plan for pair in (*pairs, *adaptive(steps)) if (plan := self.room.fitted(Candidate(*pair)))]
+        counts = [] if speed is None else self.room.counts()
+        return list(dict.fromkeys([*known, *self._inside([*self.room.first(), *counts], speed)]))
+
+    def _counts(self, begun: Sequence[Standing]) -> list[Candidate]:
+        """Counts of large steps beside those that are still kept, which nothing has drawn yet."""
+        return [plan for plan in self._inside(self.room.beside(begun), None) if plan not in self._tried]
+
+    def _inside(self, plans: Sequence[Candidate], speed: float | None) -> list[Candidate]:
+        """Those whose speed is looked at."""
         spans = self.room.spans_of(speed)
-        return list(dict.fromkeys([*known, *(plan for plan in self.room.first() if self.room.span(plan) in spans)]))
+        return [plan for plan in plans if self.room.span(plan) in spans]
 
     def _sides(self, speed: float | None) -> list[Candidate]:
         """What is drawn beside a wanted speed, which dismisses nothing that has the speed; see `beside_speed`."""
@@ -175,18 +202,18 @@ class Search:
         known, idle, idled, took = list(rows), 0, 0.0, 0.0
         evolution = Evolution(self.room, self.room.spans_of(speed), f"{self.board.comparer.seed}")
         for number in count():
-            late = self._used >= LATE * self.time
+            late = self._clock.used >= LATE * self.time
             tired = idle >= PATIENCE and idled >= IDLE * self.time
-            if tired or self._used + took + self._rest(known, prompts, speed, closeness) >= self.time:
+            if tired or self._clock.used + took + self._rest(known, prompts, speed, closeness) >= self.time:
                 break
             children = evolution.children(known, number, late=late, most=GENERATION * self.board.seconds)
             if not children:
                 break
-            share = 0.4 + 0.3 * self._used / self.time
-            before = self._used
-            with self._clock(f"generation {number}"):
+            share = 0.4 + 0.3 * self._clock.used / self.time
+            before = self._clock.used
+            with self._clock.part(f"generation {number}"):
                 found = self._screened(children, known, prompts, (share, share), speed)
-            took = self._used - before
+            took = self._clock.used - before
             idle, idled = (0, 0.0) if evolution.improved(known, found) else (idle + 1, idled + took)
             known += found
         return known
@@ -198,12 +225,21 @@ class Search:
 
         Rather too many: the kept are more than will win.
         """
-        done = sum(self.board.seconds / row.speed * len(row.scores) for row in self._tried.values())
-        once = sum(self.board.seconds / row.speed for row in self._rows_kept(rows, 1, speed, closeness))
+        kept = self._rows_kept(rows, 1, speed, closeness)
         left = HALF * (self._half - len(prompts)) + len(self.searched) - self._half
-        left += len(self.searched) + 2 * len(self.checked)
-        drawing = (self._used - self.board.state.spent.get(BEFORE, 0.0)) / done * left * once
-        return drawing + max(2 * once, TIMED * self.time)
+        left += len(self.searched) + len(self.checked)
+        return self._drawing(kept, left) + self._check(kept)
+
+    def _check(self, winners: Sequence[Standing]) -> float:
+        """Seconds that the check of the winners will take, at the pace so far, and their timed calls."""
+        once = sum(self.board.seconds / row.speed for row in winners)
+        return self._drawing(winners, len(self.checked)) + max(2 * once, TIMED * self.time)
+
+    def _drawing(self, rows: Sequence[Standing], prompts: int) -> float:
+        """Seconds that these will take to draw so many prompts, at the pace so far."""
+        done = sum(self.board.seconds / row.speed * len(row.scores) for row in self._tried.values())
+        once = sum(self.board.seconds / row.speed for row in rows)
+        return self._clock.drawing / done * prompts * once
 
     def _screened(
         self,
@@ -262,12 +298,3 @@ class Search:
     def _best(self, rows: Iterable[Standing], each: int) -> list[Standing]:
         """The closest of every span of speeds of this pair's."""
         return best_by_speed(rows, each, narrow_from(self.board.reference.steps))
-
-    @contextmanager
-    def _clock(self, part: str) -> Iterator[None]:
-        """Record how long a part of the search takes, once."""
-        begin = perf_counter()
-        yield
-        if part not in self.board.state.spent:
-            self.board.state.add_spent(part, perf_counter() - begin)
-        self._used += self.board.state.spent[part]

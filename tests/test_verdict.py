@@ -53,3 +53,12 @@ def test_a_mask_is_ahead_behind_or_level(theirs, said):
     mask, large = row(MASK, 4, 10.1, 0.8, 0.81, 0.79), row("large", 5, 10.0, *theirs)
     found = verdict([mask], [mask, large], PRICES, {"0.3": 0.8}, speed=None, closeness=None)
     assert any(sentence.startswith(f"At 10.10 times it is {said}") for sentence in found)
+
+
+@pytest.mark.parametrize(("closeness", "told"), [(0.993, True), (0.9915, False), (0.996, False)])
+def test_where_the_large_model_alone_is_level_it_says_by_how_much_at_most(closeness, told):
+    alone = [row("skip:large-steps=20", 50, 2.5, *[0.995] * 3), row("skip:large-steps=15", 50, 3.6, *[0.989] * 3)]
+    both = row(MASK, 4, 3.0, *[closeness] * 3)  # the two have .992 there
+    found = verdict(alone, [*alone, both], PRICES, {"0.3": 0.8}, speed=None, closeness=None)
+    said = "There both models are ahead by 0.0010 at most (0.993 with S L R@0.3 L (text=cached) in 4 steps, 3.00 times"
+    assert any(sentence.startswith(said) for sentence in found) == told

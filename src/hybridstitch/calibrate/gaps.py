@@ -105,10 +105,15 @@ def level_alone(row: Standing, alone: Sequence[Standing]) -> tuple[Standing, Sta
     """
     for slower, faster in pairwise(alone):
         if slower.speed <= row.speed <= faster.speed:
-            share = log(row.speed / slower.speed) / log(faster.speed / slower.speed)
-            likely = slower.closeness + share * (faster.closeness - slower.closeness)
-            return (slower, faster) if likely >= row.closeness - LEVEL * (1 - row.closeness) else None
+            missing = row.closeness - closeness_between(slower, faster, row.speed)
+            return (slower, faster) if missing <= LEVEL * (1 - row.closeness) else None
     return None
+
+
+def closeness_between(slower: Standing, faster: Standing, speed: float) -> float:
+    """What is likely at a speed between two rows."""
+    share = log(speed / slower.speed) / log(faster.speed / slower.speed)
+    return slower.closeness + share * (faster.closeness - slower.closeness)
 
 
 def rivals(

@@ -5,9 +5,8 @@ that a search that is resumed, or repeated with recorded times, ends where it wo
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count, pairwise
-from statistics import mean
 
 from .board import Board, Span
 from .candidates import adaptive, beside, explored, near
@@ -155,10 +154,10 @@ class Search:
         return found
 
     def _known(self, speed: float) -> list[Candidate]:
-        """The two of about a speed that were closest on the first prompts, which all of them drew."""
-        rows = [r for r in self._tried.values() if has_speed(r, speed) and len(r.scores) >= FIRST]
-        rows.sort(key=lambda row: -mean(score.closeness for score in row.scores[:FIRST]))
-        return [row.candidate for row in rows[:2]]
+        """The two of about a speed that were closest on the first prompts, which all of them drew; see `worth_two`."""
+        rows = [replace(r, scores=r.scores[:FIRST]) for r in self._tried.values() if len(r.scores) >= FIRST]
+        near = [row for row in worth_two(rows) if has_speed(row, speed)]
+        return [row.candidate for row in sorted(near, key=lambda row: -row.closeness)[:2]]
 
     def _drawn(self, plan: Candidate) -> bool:
         """Whether it, or its like, drew all searched prompts, and so fills no gap that is still there."""
@@ -264,7 +263,7 @@ class Search:
         drawn = self.board.evaluate(candidates, prompts[:1], (span[0], half))
         before = [self.board.row(row.candidate, prompts[:1]) for row in known]
         each = KEPT if speed is None else WANTED * KEPT
-        everybody = [*before, *drawn]
+        everybody = [row for row in (*before, *drawn) if row.speed > 1]
         sides = [[row for row in everybody if (row.kind in PLAIN) == plain] for plain in (True, False)]
         best = {row.candidate for rows in (everybody, *sides) for row in unbeaten(self._best(rows, each))}
         kept = [row.candidate for row in drawn if row.candidate in best or row.candidate == self.board.reference]

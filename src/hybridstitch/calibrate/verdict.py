@@ -1,13 +1,15 @@
 """What a calibration found, said plainly: which kind of policy serves best at which speed, and why."""
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 
 from ..measure.intervals import Interval, student_interval
 from ..measure.price import Prices
 from ..policies.latency import break_even
 from ..policies.skip import Skip
 from ..recipe.point import named
-from .table import PLAIN, Standing, best_by_kind
+from .gaps import LEVEL, closeness_between, level_alone
+from .table import PLAIN, Standing, best_by_kind, pareto
 
 NAMES = {
     "fewer steps": "the large model with fewer steps",
@@ -129,10 +131,12 @@ def _stretches(winners: Sequence[Standing], tried: Sequence[Standing]) -> list[s
     for part in parts:
         first, last = part[0], part[-1]
         speeds = f"{first.speed:.2f}" if len(part) == 1 else f"{first.speed:.2f} to {last.speed:.2f}"
+        level = _level_between(first.speed, last.speed, tried) if first.kind in PLAIN else ""
         said.append(
-            f"At {speeds} times the large model's speed {_who(part)} is closest "
+            f"At {speeds} times the large model's speed {_who(part)} {'serves' if level else 'is closest'} "
             f"({_points(first)}{'' if len(part) == 1 else f' to {_points(last)}'})."
         )
+        said += [level] if level else []
         middle = part[len(part) // 2]
         found = None if middle.kind in PLAIN else ahead(middle, tried)
         if found is not None:
@@ -143,6 +147,22 @@ def _stretches(winners: Sequence[Standing], tried: Sequence[Standing]) -> list[s
                 f"{rival.speed:.2f} times as fast): {gap.mean:+.3f} ({gap.low:+.3f} to {gap.high:+.3f} in 99 %)."
             )
     return said
+
+
+def _level_between(low: float, high: float, tried: Sequence[Standing]) -> str:
+    """By how much both models are ahead, at most, where the large one alone serves because it is level; or nothing."""
+    most = max(len(row.scores) for row in tried)
+    whole = [row for row in tried if len(row.scores) == most]
+    alone = pareto(row for row in whole if row.kind in PLAIN)
+    level = [(row, ends) for row in whole if row.kind not in PLAIN and (ends := level_alone(row, alone))]
+    gaps = [(row.closeness - closeness_between(*ends, row.speed), row) for row, ends in level]
+    gap, row = max((found for found in gaps if low <= found[1].speed <= high), key=itemgetter(0), default=(0.0, None))
+    if row is None or gap <= 0:
+        return ""
+    return (
+        f"There both models are ahead by {gap:.4f} at most ({_points(row)}, {row.speed:.2f} times as fast), which is "
+        f"within {100 * LEVEL:g} % of what they lack to closeness 1: level."
+    )
 
 
 def _at(where: str, rows: Sequence[Standing]) -> str:

@@ -88,6 +88,10 @@ class Dispatch:
         """How many requests are before this one, itself counted; 0 when it does not wait."""
         return self.waiting.index(ticket) + 1 if ticket in self.waiting else 0
 
+    def knows(self, key: str) -> bool:
+        """Whether a request with this id can be asked about."""
+        return key in self.early or key in self.tickets
+
     def check_id(self, key: str) -> None:
         """Refuse an id that cannot be given to another request.
 

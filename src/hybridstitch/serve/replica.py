@@ -141,7 +141,7 @@ class Replica:
         """
         key = scope["path"].removeprefix(ABOUT)
         for lodger in self._lodgers.values():
-            if key in lodger.server.dispatch.tickets or key in lodger.server.dispatch.early:
+            if lodger.server.dispatch.knows(key):
                 return [said async for said in lodger.answer(scope, b"") if said["type"] != TAKEN]
         return []
 

@@ -96,11 +96,11 @@ class Bench:
             self.board.state.add_scores([s for s in found if (s.prompt, s.steps, s.text) not in drawn], None)
 
     def _recipe(self, out: Path, size: tuple[int, int]) -> tuple[Recipe, float | None]:
-        """From the folder, or measured now; and the seconds that measuring took."""
-        path, start = out / "recipe.json", perf_counter()
+        """From the folder, or measured now; and the seconds that measuring took, if that is known."""
+        path, start, took = out / "recipe.json", perf_counter(), self.kept.with_suffix(".seconds")
         if path.is_file():
             print(f"with the recipe that lies in {path}; remove it to calibrate anew", flush=True)
-            return Recipe.load(path), None
+            return Recipe.load(path), float(took.read_text()) if took.is_file() else None
         prompts = [p for p in heldout_prompts(4 * SEARCHED, seed=SEED) if p not in self.prompts][:SEARCHED]
         calibrate(
             self.pipe,
@@ -112,7 +112,9 @@ class Bench:
             on_progress=lambda share, doing: print(f"\rcalibrating: {share:4.0%} {doing:40}", end="", flush=True),
         ).save(path)
         (out / ".recipe.state").unlink()
-        return Recipe.load(path), perf_counter() - start
+        seconds = perf_counter() - start
+        took.write_text(f"{seconds}\n", encoding="utf-8")
+        return Recipe.load(path), seconds
 
     def cost(self, one: Candidate) -> float:
         """Seconds by the recipe's prices."""

@@ -121,13 +121,15 @@ class Search:
         return self._more(rows, rivals(self._winners(rows, None), rows, self._speed), prompts, span)
 
     def _filled(self, rows: Sequence[Standing]) -> list[Standing]:
-        """These rows, and those of what fills gaps of their front: once, and again while there is time."""
+        """These rows, and those of what fills gaps of their front: once, and again where there is as much time."""
+        took = 0.0
         for number, share in enumerate(FILLINGS):
-            winners = self._winners(rows, None)
-            if number and self._clock.used + self._check(winners) >= self.time:
+            winners, before = self._winners(rows, None), self._clock.used
+            if number and before + took + self._check(winners) >= self.time:
                 break
             with self._clock.part(f"filling {number}"):
                 rows = self._more(rows, self._fillers(winners, share), self.searched, (share, share + 0.003))
+            took = self._clock.used - before
         return list(rows)
 
     def _fillers(self, winners: Sequence[Standing], share: float) -> list[Candidate]:
@@ -236,9 +238,8 @@ class Search:
 
     def _drawing(self, rows: Sequence[Standing], prompts: int) -> float:
         """Seconds that these will take to draw so many prompts, at the pace so far."""
-        done = sum(self.board.seconds / row.speed * len(row.scores) for row in self._tried.values())
-        once = sum(self.board.seconds / row.speed for row in rows)
-        return self._clock.drawing / done * prompts * once
+        done = sum(len(row.scores) / row.speed for row in self._tried.values())
+        return self._clock.drawing / done * prompts * sum(1 / row.speed for row in rows)
 
     def _screened(
         self,

@@ -20,7 +20,7 @@ from .recall import Recall
 VERSION = 4
 DELIVERED = 0.05  # how far, in shares, a delivered speed may be from the one asked for
 NEAR = 0.04  # how far a predicted one may be
-NEARER = (NEAR / 4, NEAR / 2, NEAR)  # points as near as each are served before those farther off, however close
+NEARER = (NEAR / 4, NEAR / 2)  # points as near as each are served before those farther off, however close
 ARCHITECTURES = {"x86_64", "AMD64", "aarch64", "arm64", "arm", "i386"}  # what earlier versions called processors
 DEFAULT_CLOSENESS = 0.9  # of the policy that serves when nothing was asked for
 
@@ -114,8 +114,7 @@ class Recipe:
                 f"speed={speed:g} cannot be reached: the fastest policy of this recipe is {fastest.speed:.2f} times as "
                 f"fast as the large model ({fastest.name}); ask for at most {fastest.speed:.2f}"
             )
-        serving = next(filter(None, (_near(self.points, speed, within) for within in NEARER)), [])
-        serving = serving or _near(points_between(self.points, self.prices, self.home.steps, speed), speed)
+        serving = self._at_speed(speed)
         if not serving:
             slower = [p for p in self.points if p.speed < speed]
             near = [*sorted(slower, key=lambda p: p.speed)[-1:]]
@@ -126,6 +125,16 @@ class Recipe:
                 f"`{self.home.command} --speed {speed:g}`"
             )
         return max(serving, key=lambda p: (p.closeness.mean, -abs(p.speed / speed - 1)))
+
+    def _at_speed(self, speed: float) -> list[Point]:
+        """What may serve a speed: points near it; where these lie on both sides, what is between them and nearer."""
+        for within in NEARER:
+            if nearer := _near(self.points, speed, within):
+                return nearer
+        between = list(points_between(self.points, self.prices, self.home.steps, speed))
+        near = _near(self.points, speed)
+        on_both_sides = len({p.speed < speed for p in near}) == 2
+        return (on_both_sides and _near(between, speed, NEARER[0])) or near or _near(between, speed)
 
     @property
     def served(self) -> Point | None:

@@ -90,7 +90,10 @@ def groups_of(setting: BatchSetting, jobs: int, steps: int, seed: int) -> list[A
 
 
 def mapped(executor: Seats, groups: Sequence[AttemptGroup], workers: int = 1) -> float:
-    """Seconds of an executor for some groups: until a worker finds nothing left to draw, mean over workers."""
+    """Seconds of an executor for some groups: until a worker finds nothing left to draw, mean over workers.
+
+    The last outcomes are of a worker each, as none is so late that another draws it, too.
+    """
     begun, ended = perf_counter(), []
     for outcome in executor.map(groups):
         if outcome.row.status != "done":
@@ -155,7 +158,7 @@ def with_ray_data(desk: Desk, workers: int, groups: Sequence[AttemptGroup]) -> t
     drawn = sum(
         min(1.0, (row["ended"] - since) / (row["ended"] - row["begun"])) for row in rows if row["ended"] > since
     )
-    seconds = mean(last.values()) - since
+    seconds = mean(max(ended - since, 0.0) for ended in last.values())
     return seconds * len(groups) / drawn, since - start
 
 

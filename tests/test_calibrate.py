@@ -13,13 +13,14 @@ from hybridstitch.batch.crew import LocalCrew
 from hybridstitch.calibrate import calibrate
 from hybridstitch.calibrate.candidates import adaptive, beside, explored, near
 from hybridstitch.calibrate.choice import unbeaten, worth_two
-from hybridstitch.calibrate.clock import Clock
 from hybridstitch.calibrate.compare import Score
+from hybridstitch.calibrate.filling import Filling
 from hybridstitch.calibrate.gaps import EDITS, alike, edited, rivals
 from hybridstitch.calibrate.plans import Candidate
 from hybridstitch.calibrate.search import Search
 from hybridstitch.calibrate.state import State
 from hybridstitch.calibrate.table import Standing, best_by_speed, pareto
+from hybridstitch.calibrate.timekeeper import Timekeeper
 from hybridstitch.calibrate.winners import measured_speed, pace, time_winners, turns_of
 from hybridstitch.disk import files as disk
 from hybridstitch.disk.lock import alone
@@ -191,6 +192,19 @@ def test_where_the_large_model_alone_is_level_it_serves(closeness, speed, kept):
         assert (both in search._winners([*alone, both], wanted)) == kept
 
 
+def test_a_level_row_gives_way_only_to_one_that_serves():
+    alone = [of(Skip(16), 50, 0.93, 3.0), of(Skip(14), 50, 0.89, 3.35), of(Skip(12), 50, 0.84, 4.0)]
+    program = Schedule("L R@0.3 L", text="cached")
+    level, ahead = of(program, 3, 0.907, 3.25), of(program, 3, 0.905, 3.5, shift=5.0)  # `ahead` beats the row at 3.35
+    assert worth_two([*alone, level, ahead]) == [*alone, level, ahead]
+    assert worth_two([*alone, level]) == alone
+    wanted = of(program, 3, 0.885, 3.45)
+    assert worth_two([*alone, wanted]) == alone
+    assert worth_two([*alone, wanted], 3.5) == [*alone, wanted]  # the row at 3.35 has not this speed
+    small = Standing(SmallOnly(), 50, "small", 3.5, wanted.scores)
+    assert worth_two([*alone, small]) == [*alone, small]  # one model, too
+
+
 def test_plans_that_differ_by_a_hair_fill_a_gap_once(monkeypatch):
     masks = ((0.149, 0.0745), (0.149, 0.0744), (0.1, 0.05))
     one, hair, smaller = (Candidate(Schedule(f"S2 L R@{a} R@{b} L", text="cached"), 6, 5.0) for a, b in masks)
@@ -202,11 +216,13 @@ def test_plans_that_differ_by_a_hair_fill_a_gap_once(monkeypatch):
     assert not alike(one, smaller, speed_of)
     assert not alike(one, replace(one, shift=3.0), speed_of)
     assert not alike(one, Candidate(LargeOnly(), 6, 5.0), speed_of)
-    search = Search(SimpleNamespace(), (0, 1), (2,), 0.0)
-    monkeypatch.setattr(Search, "_speed", lambda _, plan: speed_of(plan))
+    carried = replace(one, policy=replace(hair.policy, carry=0.95, follow=0.25))
+    assert not alike(one, carried, speed_of)
+    filling = Filling(SimpleNamespace(), SimpleNamespace(), (0, 1), {})
+    monkeypatch.setattr(Filling, "speed", lambda _, plan: speed_of(plan))
     for scores, drawn in (([0.9], []), ([0.9, 0.9], [one, hair])):
-        search._tried[one] = replace(row(scores, 12.0), policy=one.policy, steps=6, shift=5.0)
-        assert [plan for plan in (one, hair, smaller) if search._drawn(plan)] == drawn
+        filling.tried[one] = replace(row(scores, 12.0), policy=one.policy, steps=6, shift=5.0)
+        assert [plan for plan in (one, hair, smaller) if filling.drawn(plan)] == drawn
 
 
 def test_what_a_faster_candidate_is_clearly_closer_than_is_dropped():
@@ -472,10 +488,11 @@ def test_of_a_reference_of_few_steps_every_narrow_span_has_its_best(steps, kept)
 def test_what_fills_a_gap_is_compared_on_prompts_that_all_drew():
     """The second prompt is the harder one; nothing is known of who drew the first alone, or is of another speed."""
     drawn = {1.49: [0.9, 0.6], 1.5: [0.9, 0.7, 0.9, 0.9], 1.51: [0.9, 0.8, 0.5], 1.505: [1.0], 1.6: [1.0, 1.0]}
-    search = Search(SimpleNamespace(), (0, 1, 2, 3), (4,), 0.0)
     rows = [replace(row(closeness, speed), shift=speed) for speed, closeness in drawn.items()]
-    search._tried.update({one.candidate: one for one in rows})
-    assert [one.shift for one in search._known(1.5)] == [1.51, 1.5]
+    filling = Filling(SimpleNamespace(), SimpleNamespace(), (0, 1, 2, 3), {one.candidate: one for one in rows})
+    slower, faster = row([0.9], 1.4), row([0.5], 1.6)
+    assert [one.shift for one in filling.known(slower, faster, 1.5)] == [1.51, 1.5]
+    assert [one.shift for one in filling.known(slower, replace(faster, speed=1.505), 1.5)] == [1.5, 1.49]
 
 
 def test_what_fills_a_gap_and_beats_its_neighbours_opens_one_that_is_filled_too(monkeypatch):
@@ -491,10 +508,11 @@ def test_what_fills_a_gap_and_beats_its_neighbours_opens_one_that_is_filled_too(
         wanted = later[0] if front == [2.84, 3.39] else filling[0]
         return [made[wanted].candidate]
 
-    monkeypatch.setattr(Search, "_fillers", fillers)
+    monkeypatch.setattr(Search, "room", None)
+    monkeypatch.setattr(Filling, "plans", fillers)
     monkeypatch.setattr(Search, "_check", lambda self, winners: 10.0)
     for time, front in ((10.1, [2.84, 3.11, 3.39]), (9.9, [2.84, 3.39])):  # once at least, then while there is time
-        search.time, search._clock = time, Clock(State(None, {}))
+        search.time, search._parts = time, Timekeeper(State(None, {}))
         rows = search._filled([made[speed] for speed, _ in before])
         assert [one.speed for one in search._winners(rows, None)] == front
 
@@ -512,16 +530,15 @@ def test_where_what_was_drawn_left_a_gap_programs_a_word_away_are_tried(monkeypa
         made = {"policy": plan.policy, "steps": plan.steps, "shift": plan.shift, "levels": plan.levels}
         return replace(row(scores, speed), **made)
 
-    search = Search(SimpleNamespace(evaluate=evaluate), (0, 1, 2, 3), (4,), 0.0)
     speeds = {slower: 2.4, faster: 2.62, drawn: 2.5}
     rows = {plan: one(plan, scores, speeds[plan]) for plan, scores in known.items()}
-    search._tried.update(rows)
-    monkeypatch.setattr(Search, "room", SimpleNamespace(slowest=1.3))
-    monkeypatch.setattr(Search, "_speed", lambda *_: 2.5)
-    monkeypatch.setattr(Search, "_can", lambda *_: True)
-    monkeypatch.setattr("hybridstitch.calibrate.search.fillers", lambda *_: [drawn])
-    found = search._fillers([rows[slower], rows[faster]], 0.88)
+    room = SimpleNamespace(slowest=1.3, fitted=lambda plan: plan)
+    filling = Filling(SimpleNamespace(evaluate=evaluate), room, (0, 1, 2, 3), dict(rows))
+    monkeypatch.setattr(Filling, "speed", lambda _, plan: speeds.get(plan, 2.5))
+    monkeypatch.setattr("hybridstitch.calibrate.filling.fillers", lambda *_: [drawn])
+    found = filling.plans([rows[slower], rows[faster]], 0.88)
     assert asked
+    assert not {*asked} & {*known}
     assert len(found) == 1
     assert found[0] in asked
 

@@ -95,10 +95,12 @@ def test_between_points_on_both_sides_goes_what_is_nearer_than_they_are():
     slower, faster = replace(POINTS[2], measured=1.93), replace(point("large", 23, 0.95), measured=2.07)
     recipe = replace(RECIPE, points=(*POINTS[:2], slower, faster, *POINTS[3:]))
     found = recipe.at(speed=2.0)
-    assert (found.policy, found.steps) == ("skip:large-steps=24,early=1.0", 25)
+    assert found.measured is None
     assert found.speed == pytest.approx(2.0, rel=0.01)
     assert found.closeness == faster.closeness  # no closer than that, as nothing drew it
     assert recipe.at(speed=1.94) == slower
+    assert replace(recipe, asked={"speed": 2.0}).at(speed=2.0) == slower  # searched for this speed
+    assert replace(recipe, points=(*POINTS[:2], faster, *POINTS[3:])).at(speed=2.0) == faster
 
 
 def test_between_two_points_of_a_make_its_programs_serve_as_close_as_the_faster_one():

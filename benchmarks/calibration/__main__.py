@@ -98,6 +98,7 @@ class Bench:
     def _recipe(self, out: Path, size: tuple[int, int]) -> tuple[Recipe, float | None]:
         """From the folder, or measured now; and the seconds that measuring took, if that is known."""
         path, start, took = out / "recipe.json", perf_counter(), self.kept.with_suffix(".seconds")
+        whole = not (out / ".recipe.state").exists()
         if path.is_file():
             print(f"with the recipe that lies in {path}; remove it to calibrate anew", flush=True)
             return Recipe.load(path), float(took.read_text()) if took.is_file() else None
@@ -113,8 +114,10 @@ class Bench:
         ).save(path)
         (out / ".recipe.state").unlink()
         seconds = perf_counter() - start
-        took.write_text(f"{seconds}\n", encoding="utf-8")
-        return Recipe.load(path), seconds
+        took.unlink(missing_ok=True)
+        if whole:
+            took.write_text(f"{seconds}\n", encoding="utf-8")
+        return Recipe.load(path), seconds if whole else None
 
     def cost(self, one: Candidate) -> float:
         """Seconds by the recipe's prices."""

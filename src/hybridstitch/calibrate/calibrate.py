@@ -17,13 +17,13 @@ from ..policies.methods import SmallOnly
 from ..policies.policy import Policy
 from ..recipe import Point, Recipe, RecipeError, Trial, check_request
 from .board import Board, CrewOf, OnProgress
-from .clock import PRICES
 from .compare import Comparer
 from .conditions import Conditions, conditions_of, digest, draws, home_of
 from .prompts import PROMPTS
 from .search import Search
 from .state import state_of
 from .table import Standing
+from .timekeeper import PRICES
 from .verdict import verdict
 from .winners import TURNS, measured_speed, time_winners, turns_of
 

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from ..recipe.file import NEAR
 from .gaps import LEVEL, level_alone, of_one_make
 from .plans import Candidate
-from .table import PLAIN, Standing, pareto
+from .table import BOTH, PLAIN, Standing, pareto
 
-CLEARLY = 0.01  # closeness by which, after few prompts, a faster candidate is clearly ahead; or `LEVEL`, if it is less
+FIRST = 2  # prompts that every candidate draws
+CLEARLY = 0.01  # closeness by which a faster candidate is clearly ahead after few prompts; or `LEVEL` of what is lacked
 SLACK = 0.03  # closeness by which a candidate may miss a request after the first prompts and still be tried on more
 
 
@@ -27,17 +28,21 @@ def unbeaten(rows: Sequence[Standing]) -> list[Standing]:
     return kept[::-1]
 
 
-def worth_two(rows: Sequence[Standing]) -> list[Standing]:
-    """Rows of the large model alone, and those of both models where it is not level, or has no row of their speed.
+def worth_two(rows: Sequence[Standing], speed: float | None = None) -> list[Standing]:
+    """Rows without those of both models where the large model alone is level and has their speed.
 
-    Few prompts do not tell apart what is level, and where it is, one model is simpler, and rarely of lower PSNR.
+    Few prompts do not tell apart what is level, and there one model is simpler.
+
+    Args:
+        rows: drawn on the same prompts.
+        speed: wanted: only what has it takes the place of another.
     """
     alone = pareto(row for row in rows if row.kind in PLAIN)
-
-    def replaced(row: Standing) -> bool:
-        return level_alone(row, alone) is not None and any(has_speed(one, row.speed) for one in alone)
-
-    return [row for row in rows if row.kind in PLAIN or not replaced(row)]
+    level = [row for row in rows if row.kind in BOTH and level_alone(row, alone) is not None]
+    front = pareto(row for row in rows if row not in level)
+    serving = [one for one in front if one.kind in PLAIN and (speed is None or has_speed(one, speed))]
+    replaced = [row for row in level if any(has_speed(one, row.speed) for one in serving)]
+    return [row for row in rows if row not in replaced]
 
 
 def has_speed(row: Standing, speed: float) -> bool:

@@ -72,7 +72,7 @@ class Room:
         """Plans to begin with, those that can be drawn here."""
         return [plan for plan in map(self.fitted, first(self.steps)) if plan is not None]
 
-    def beside(self, kept: Sequence[Standing]) -> list[Candidate]:
+    def counts_near(self, kept: Sequence[Standing]) -> list[Candidate]:
         """Counts of large steps beside those of `first` that are still kept, those that can be drawn here."""
         plans = counts_beside([row.candidate for row in kept], self.steps)
         return [plan for plan in map(self.fitted, plans) if plan is not None]

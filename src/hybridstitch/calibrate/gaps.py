@@ -1,14 +1,16 @@
 """What the front lacks: speeds between two winners (see `recipe.between`), and the large model alone at theirs."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from math import ceil, exp, log
 
+from ..policies.methods import Schedule
 from ..policies.skip import Skip
 from ..recipe.between import between, variants
 from ..recipe.file import NEAR
 from .plans import WORDS, Candidate, planned, split
-from .table import PLAIN, QUICK, Standing, pareto
+from .table import BOTH, PLAIN, QUICK, Standing, pareto
 
 WIDEST = 2 * NEAR  # of a gap in which every speed is near one of its ends
 QUICK_WIDEST = 0.05  # of one among quick plans, whose calls are short and so are measured less exactly
@@ -90,10 +92,15 @@ def alike(one: Candidate, other: Candidate, speed_of: Callable[[Candidate], floa
         one, other: candidates.
         speed_of: tells a candidate's.
     """
-    letters = [None if plan.words is None else [word[0] for word in plan.words] for plan in (one, other)]
-    if letters[0] is None or letters[0] != letters[1] or (one.shift, one.levels) != (other.shift, other.levels):
-        return False
-    return abs(speed_of(one) / speed_of(other) - 1) <= NEAR / 4
+    shapes = [_shape_of(plan) for plan in (one, other)]
+    return None not in shapes and shapes[0] == shapes[1] and abs(speed_of(one) / speed_of(other) - 1) <= NEAR / 4
+
+
+def _shape_of(plan: Candidate) -> tuple[object, ...] | None:
+    """What a plan is but for the sizes of its masks; None of a policy that is no program."""
+    policy = replace(plan.policy, program="L") if isinstance(plan.policy, Schedule) else None
+    letters = None if plan.words is None else [word[0] for word in plan.words]
+    return None if letters is None else (letters, policy, plan.shift, plan.levels)
 
 
 def level_alone(row: Standing, alone: Sequence[Standing]) -> tuple[Standing, Standing] | None:
@@ -128,7 +135,7 @@ def rivals(
     """
     alone = pareto(row for row in rows if row.kind in PLAIN)
     for winner in winners:
-        ends = None if winner.kind in PLAIN else level_alone(winner, alone)
+        ends = level_alone(winner, alone) if winner.kind in BOTH else None
         for plans in _of_other_counts(*ends) if ends else ():
             yield from _nearest(plans, winner.speed, speed_of, within=NEAR)
 

@@ -5,20 +5,20 @@ that a search that is resumed, or repeated with recorded times, ends where it wo
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count, pairwise
 
 from .board import Board, Span
 from .candidates import adaptive, beside, explored, near
-from .choice import around, beside_speed, has_speed, thirds, unbeaten, worth_two
-from .clock import Clock
+from .choice import FIRST, around, beside_speed, has_speed, thirds, unbeaten, worth_two
 from .evolution import Evolution, Room, narrow_from
-from .gaps import alike, edited, fillers, rivals, speeds_between
+from .filling import Filling
+from .gaps import rivals
 from .plans import Candidate
 from .table import PLAIN, QUICK, Standing, best_by_kind, best_by_speed, pareto
+from .timekeeper import Timekeeper
 from .winners import TIMED
 
-FIRST = 2  # prompts that every candidate draws
 LATE = 0.4  # share of the time after which single noise levels are moved
 KEPT, WANTED = 2, 6  # candidates of a span that draw a second prompt; times as many where one speed is wanted
 GENERATION = 8  # references that a generation costs
@@ -43,7 +43,7 @@ class Search:
     checked: tuple[int, ...]
     time: float
     _tried: dict[Candidate, Standing] = field(default_factory=dict, init=False)
-    _clock: Clock = field(init=False)
+    _parts: Timekeeper = field(init=False)
 
     @property
     def room(self) -> Room:
@@ -66,10 +66,10 @@ class Search:
             the winners over all prompts, slowest first, the reference among them; and everything tried, over the
             searched prompts.
         """
-        self._clock = Clock(self.board.state)
+        self._parts = Timekeeper(self.board.state)
         with self.board.crew():
             first, half = self.searched[:FIRST], self.searched[: self._half]
-            with self._clock.part("first"):
+            with self._parts.part("first"):
                 self.board.draw_references(self.searched, 0.06)
                 if self.room.masks:
                     self.board.shares(first)
@@ -80,16 +80,16 @@ class Search:
                 self._tried |= {row.candidate: row for row in sides}
             rows = [*self._evolved(begun, first, speed, closeness), *sides]
             if speed is None:
-                rows = self._beside(rows, first, (0.7, 0.7))
+                rows = self._with_rivals(rows, first, (0.7, 0.7))
             for prompts, each, span in ((half, HALF, (0.7, 0.8)), (self.searched, 1, (0.8, 0.88))):
                 kept = self._kept(rows, each, speed, closeness)
-                with self._clock.part(f"{len(prompts)} prompts"):
+                with self._parts.part(f"{len(prompts)} prompts"):
                     drawn = self.board.evaluate([self.board.reference, *kept], prompts, span)
                 self._tried |= {row.candidate: row for row in drawn}
-                rows = worth_two(drawn)
+                rows = drawn if speed is not None or closeness is not None else worth_two(drawn)
             if speed is None:
-                rows = self._beside(self._filled(rows), self.searched, (0.89, 0.9))
-            winners = self._winners(rows, speed)
+                rows = self._with_rivals(self._filled(rows), self.searched, (0.89, 0.9))
+            winners = self._winners(rows, speed) if closeness is None else self._front(rows, None)
             self.board.evaluate([row.candidate for row in winners], self.checked, (0.9, 0.95))
         drawn = [self.board.row(row.candidate, (*self.searched, *self.checked)) for row in winners]
         return self._front(drawn, speed), list(self._tried.values())
@@ -105,7 +105,7 @@ class Search:
 
     def _winners(self, rows: Sequence[Standing], speed: float | None) -> list[Standing]:
         """The front of these rows, without those of both models where the large one alone is level; see `_front`."""
-        return self._front(worth_two(rows), speed)
+        return self._front(worth_two(rows, speed), speed)
 
     def _front(self, rows: Sequence[Standing], speed: float | None) -> list[Standing]:
         """The front of these rows, or what of it has a wanted speed or lies beside it; and the reference."""
@@ -116,63 +116,26 @@ class Search:
         kept += [*beside_speed(front, speed), *pareto(row for row in rows if has_speed(row, speed))]
         return sorted({row.candidate: row for row in kept}.values(), key=lambda row: row.speed)
 
-    def _beside(self, rows: Sequence[Standing], prompts: Sequence[int], span: Span) -> list[Standing]:
+    def _with_rivals(self, rows: Sequence[Standing], prompts: Sequence[int], span: Span) -> list[Standing]:
         """These rows, and those of the large model alone at speeds of winners of both."""
-        return self._more(rows, rivals(self._winners(rows, None), rows, self._speed), prompts, span)
+        with self._parts.part(f"rivals on {len(prompts)} prompts"):
+            return self._more(rows, rivals(self._winners(rows, None), rows, self._speed), prompts, span)
 
     def _filled(self, rows: Sequence[Standing]) -> list[Standing]:
         """These rows, and those of what fills gaps of their front: once, and again where there is as much time."""
-        took = 0.0
+        filling, took = Filling(self.board, self.room, self.searched, self._tried), 0.0
         for number, share in enumerate(FILLINGS):
-            winners, before = self._winners(rows, None), self._clock.used
+            winners, before = self._winners(rows, None), self._parts.used
             if number and before + took + self._check(winners) >= self.time:
                 break
-            with self._clock.part(f"filling {number}"):
-                rows = self._more(rows, self._fillers(winners, share), self.searched, (share, share + 0.003))
-            took = self._clock.used - before
+            with self._parts.part(f"filling {number}"):
+                rows = self._more(rows, filling.plans(winners, share), self.searched, (share, share + 0.003))
+            took = self._parts.used - before
         return list(rows)
-
-    def _fillers(self, winners: Sequence[Standing], share: float) -> list[Candidate]:
-        """What might serve speeds that lie between the winners.
-
-        Args:
-            winners: slowest first.
-            share: of the progress.
-        """
-        found: list[Candidate] = []
-        bare: list[list[Candidate]] = []  # what is tried for each speed that nothing is known for
-        for slower, faster, speed in speeds_between(winners, self.room.slowest):
-            made = [plan for plan in fillers(slower, faster, speed, self._speed) if self._can(plan)][:1]
-            made = [plan for plan in (*made, *self._known(speed)) if not self._drawn(plan)]
-            found += made
-            if not made:
-                bare.append([plan for plan in edited(slower, faster, speed, self._speed) if self._can(plan)])
-        tried = self.board.evaluate(
-            list(dict.fromkeys(plan for plans in bare for plan in plans)), self.searched[:FIRST], (share, share)
-        )
-        self._tried |= {row.candidate: row for row in tried}
-        for plans in filter(None, bare):
-            found.append(max(plans, key=lambda plan: self._tried[plan].closeness))
-        return found
-
-    def _known(self, speed: float) -> list[Candidate]:
-        """The two of about a speed that were closest on the first prompts, which all of them drew; see `worth_two`."""
-        rows = [replace(r, scores=r.scores[:FIRST]) for r in self._tried.values() if len(r.scores) >= FIRST]
-        near = [row for row in worth_two(rows) if has_speed(row, speed)]
-        return [row.candidate for row in sorted(near, key=lambda row: -row.closeness)[:2]]
-
-    def _drawn(self, plan: Candidate) -> bool:
-        """Whether it, or its like, drew all searched prompts, and so fills no gap that is still there."""
-        whole = [row.candidate for row in self._tried.values() if len(row.scores) >= len(self.searched)]
-        return plan in whole or any(alike(plan, other, self._speed) for other in whole)
 
     def _speed(self, plan: Candidate) -> float:
         """Predicted, in times the reference's."""
         return self.board.seconds / self.room.cost(plan)
-
-    def _can(self, plan: Candidate) -> bool:
-        """Whether the pair can draw it as it is."""
-        return self.room.fitted(plan) == plan
 
     def _first(self, speed: float | None) -> list[Candidate]:
         """What every search begins with."""
@@ -184,7 +147,7 @@ class Search:
 
     def _counts(self, begun: Sequence[Standing]) -> list[Candidate]:
         """Counts of large steps beside those that are still kept, which nothing has drawn yet."""
-        return [plan for plan in self._inside(self.room.beside(begun), None) if plan not in self._tried]
+        return [plan for plan in self._inside(self.room.counts_near(begun), None) if plan not in self._tried]
 
     def _inside(self, plans: Sequence[Candidate], speed: float | None) -> list[Candidate]:
         """Those whose speed is looked at."""
@@ -203,18 +166,18 @@ class Search:
         known, idle, idled, took = list(rows), 0, 0.0, 0.0
         evolution = Evolution(self.room, self.room.spans_of(speed), f"{self.board.comparer.seed}")
         for number in count():
-            late = self._clock.used >= LATE * self.time
+            late = self._parts.used >= LATE * self.time
             tired = idle >= PATIENCE and idled >= IDLE * self.time
-            if tired or self._clock.used + took + self._rest(known, prompts, speed, closeness) >= self.time:
+            if tired or self._parts.used + took + self._rest(known, prompts, speed, closeness) >= self.time:
                 break
             children = evolution.children(known, number, late=late, most=GENERATION * self.board.seconds)
             if not children:
                 break
-            share = 0.4 + 0.3 * self._clock.used / self.time
-            before = self._clock.used
-            with self._clock.part(f"generation {number}"):
+            share = 0.4 + 0.3 * self._parts.used / self.time
+            before = self._parts.used
+            with self._parts.part(f"generation {number}"):
                 found = self._screened(children, known, prompts, (share, share), speed)
-            took = self._clock.used - before
+            took = self._parts.used - before
             idle, idled = (0, 0.0) if evolution.improved(known, found) else (idle + 1, idled + took)
             known += found
         return known
@@ -238,8 +201,9 @@ class Search:
 
     def _drawing(self, rows: Sequence[Standing], prompts: int) -> float:
         """Seconds that these will take to draw so many prompts, at the pace so far."""
-        done = sum(len(row.scores) / row.speed for row in self._tried.values())
-        return self._clock.drawing / done * prompts * sum(1 / row.speed for row in rows)
+        done = sum(len(row.scores) / row.speed for row in self._tried.values() if row.candidate != self.board.reference)
+        done += len(self.searched)  # pictures of the reference
+        return self._parts.drawing / done * prompts * sum(1 / row.speed for row in rows)
 
     def _screened(
         self,

@@ -22,6 +22,7 @@ BUCKET, NARROW = 1.2, 1.08  # speeds within this factor compete for a place, up 
 WIDE = BUCKET**5
 QUICK = 6  # times the reference's speed, from which on a candidate takes little
 PLAIN = ("large", "fewer steps")  # kinds that the large model draws alone
+BOTH = ("whole steps", "region mask")  # kinds that two models draw, or one on a mask
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ from ..measure.intervals import Interval, student_interval
 from ..measure.price import Prices
 from ..policies.latency import break_even
 from ..policies.skip import Skip
+from ..recipe.file import NEAR
 from ..recipe.point import named
 from .gaps import LEVEL, closeness_between, level_alone
-from .table import PLAIN, Standing, best_by_kind, pareto
+from .table import BOTH, PLAIN, Standing, best_by_kind, pareto
 
 NAMES = {
     "fewer steps": "the large model with fewer steps",
@@ -19,6 +20,7 @@ NAMES = {
 }
 MASK = "0.3"
 NEARBY = 0.08  # shares by which speeds differ that are compared
+LEAST = 0.00005  # closeness that is told
 
 
 def verdict(
@@ -131,7 +133,7 @@ def _stretches(winners: Sequence[Standing], tried: Sequence[Standing]) -> list[s
     for part in parts:
         first, last = part[0], part[-1]
         speeds = f"{first.speed:.2f}" if len(part) == 1 else f"{first.speed:.2f} to {last.speed:.2f}"
-        level = _level_between(first.speed, last.speed, tried) if first.kind in PLAIN else ""
+        level = _level_near(first.speed, last.speed, tried) if first.kind in PLAIN else ""
         said.append(
             f"At {speeds} times the large model's speed {_who(part)} {'serves' if level else 'is closest'} "
             f"({_points(first)}{'' if len(part) == 1 else f' to {_points(last)}'})."
@@ -149,19 +151,20 @@ def _stretches(winners: Sequence[Standing], tried: Sequence[Standing]) -> list[s
     return said
 
 
-def _level_between(low: float, high: float, tried: Sequence[Standing]) -> str:
-    """By how much both models are ahead, at most, where the large one alone serves because it is level; or nothing."""
+def _level_near(low: float, high: float, tried: Sequence[Standing]) -> str:
+    """Which plan of both models is ahead by most where the large one alone serves because it is level; or nothing."""
     most = max(len(row.scores) for row in tried)
     whole = [row for row in tried if len(row.scores) == most]
     alone = pareto(row for row in whole if row.kind in PLAIN)
-    level = [(row, ends) for row in whole if row.kind not in PLAIN and (ends := level_alone(row, alone))]
+    near = [row for row in whole if row.kind in BOTH and low / (1 + NEAR) <= row.speed <= high * (1 + NEAR)]
+    level = [(row, ends) for row in near if (ends := level_alone(row, alone))]
     gaps = [(row.closeness - closeness_between(*ends, row.speed), row) for row, ends in level]
-    gap, row = max((found for found in gaps if low <= found[1].speed <= high), key=itemgetter(0), default=(0.0, None))
-    if row is None or gap <= 0:
+    gap, row = max(gaps, key=itemgetter(0), default=(0.0, None))
+    if row is None or gap < LEAST:
         return ""
     return (
-        f"There both models are ahead by {gap:.4f} at most ({_points(row)}, {row.speed:.2f} times as fast), which is "
-        f"within {100 * LEVEL:g} % of what they lack to closeness 1: level."
+        f"Plans of both models are level there: {_points(row)}, {row.speed:.2f} times as fast, is ahead by {gap:.4f}, "
+        f"which is within {100 * LEVEL:g} % of what it lacks to closeness 1."
     )
 
 

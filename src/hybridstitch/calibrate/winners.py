@@ -37,7 +37,7 @@ def time_winners(board: Board, winners: Sequence[Standing], least: int, most: in
         board: draws, and keeps the times.
         winners: the reference among them.
         least: turns that time all of them; later ones time the reference, those that take little, and those whose times
-            stray until two agree.
+            stray and do not agree.
         most: turns.
     """
     comparer = board.comparer
@@ -75,7 +75,7 @@ def pace(trace: Trace, prices: Prices) -> float:
 
 
 def _strays(board: Board, winner: Standing, turn: int) -> bool:
-    """Whether the turns before this one, and no later ones, tell another speed than the prices do, or than another."""
+    """Whether the turns before this one, and no later ones, tell another speed than priced, and do not agree on it."""
     if abs(measured_speed(board, winner, turn) / winner.speed - 1) <= DELIVERED / 2:
         return False
     told = [seconds for before, seconds in _times(board, winner).items() if before < turn]

@@ -127,14 +127,18 @@ class Recipe:
         return max(serving, key=lambda p: (p.closeness.mean, -abs(p.speed / speed - 1)))
 
     def _at_speed(self, speed: float) -> list[Point]:
-        """What may serve a speed: points near it; where these lie on both sides, what is between them and nearer."""
+        """What may serve a speed: points near it, but what is between two of them, and nearer, goes before both.
+
+        A recipe that was made for this speed has points that were searched for it, which nothing goes before.
+        """
         for within in NEARER:
             if nearer := _near(self.points, speed, within):
                 return nearer
-        between = list(points_between(self.points, self.prices, self.home.steps, speed))
         near = _near(self.points, speed)
-        on_both_sides = len({p.speed < speed for p in near}) == 2
-        return (on_both_sides and _near(between, speed, NEARER[0])) or near or _near(between, speed)
+        if near and speed == self.asked.get("speed"):
+            return near
+        between = list(points_between(near or self.points, self.prices, self.home.steps, speed))
+        return _near(between, speed, NEARER[0] if near else NEAR) or near
 
     @property
     def served(self) -> Point | None:

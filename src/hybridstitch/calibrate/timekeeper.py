@@ -1,4 +1,7 @@
-"""How long the parts of a calibration took: each timed once and recorded, so that one that is resumed decides alike."""
+"""How long the parts of a calibration took: each timed once and recorded, so that one that is resumed decides alike.
+
+A part that was interrupted counts for as long as the rest of it took.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +14,7 @@ PRICES = "prices"  # the part before a search
 
 
 @dataclass(slots=True)
-class Clock:
+class Timekeeper:
     """The time so far.
 
     Attributes:

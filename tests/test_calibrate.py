@@ -178,11 +178,11 @@ def test_the_large_model_alone_is_tried_beside_a_winner_where_it_is_likely_as_cl
         (0.9925, 3.4, False),  # .9921 lies between the two rows of the large model alone
         (0.9932, 3.4, True),
         (0.9919, 3.4, False),
-        (0.992, 3.6, True),  # level, but the large model alone has no row of this speed
+        (0.992, 3.6, True),  # as close, but the large model alone has no row of this speed
         (0.5, 5.6, True),
     ],
 )
-def test_where_the_large_model_alone_is_level_it_serves(closeness, speed, kept):
+def test_where_the_large_model_alone_is_about_as_close_it_serves(closeness, speed, kept):
     alone = [of(Skip(15), 50, 0.992, 3.33), of(Skip(20), 50, 0.9952, 2.5), of(Skip(10), 50, 0.987, 5.0)]
     both = of(Schedule("L R@0.3 L", text="cached"), 3, closeness, speed)
     slower = of(Schedule("S L R@0.3 L", text="cached"), 4, 0.9999, 2.6)
@@ -192,12 +192,12 @@ def test_where_the_large_model_alone_is_level_it_serves(closeness, speed, kept):
         assert (both in search._winners([*alone, both], wanted)) == kept
 
 
-def test_a_level_row_gives_way_only_to_one_that_serves():
+def test_a_row_of_both_gives_way_only_to_one_that_serves():
     alone = [of(Skip(16), 50, 0.93, 3.0), of(Skip(14), 50, 0.89, 3.35), of(Skip(12), 50, 0.84, 4.0)]
     program = Schedule("L R@0.3 L", text="cached")
-    level, ahead = of(program, 3, 0.907, 3.25), of(program, 3, 0.905, 3.5, shift=5.0)  # `ahead` beats the row at 3.35
-    assert worth_two([*alone, level, ahead]) == [*alone, level, ahead]
-    assert worth_two([*alone, level]) == alone
+    close, ahead = of(program, 3, 0.907, 3.25), of(program, 3, 0.905, 3.5, shift=5.0)  # `ahead` beats the row at 3.35
+    assert worth_two([*alone, close, ahead]) == [*alone, close, ahead]
+    assert worth_two([*alone, close]) == alone
     wanted = of(program, 3, 0.885, 3.45)
     assert worth_two([*alone, wanted]) == alone
     assert worth_two([*alone, wanted], 3.5) == [*alone, wanted]  # the row at 3.35 has not this speed

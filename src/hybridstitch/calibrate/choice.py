@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from ..recipe.file import NEAR
-from .gaps import LEVEL, level_alone, of_one_make
+from .gaps import AS_CLOSE, alone_as_close, of_one_make
 from .plans import Candidate
 from .table import BOTH, PLAIN, Standing, pareto
 
 FIRST = 2  # prompts that every candidate draws
-CLEARLY = 0.01  # closeness by which a faster candidate is clearly ahead after few prompts; or `LEVEL` of what is lacked
+CLEARLY = 0.01  # closeness by which a faster one is clearly ahead after few prompts; or `AS_CLOSE` of what is lacked
 SLACK = 0.03  # closeness by which a candidate may miss a request after the first prompts and still be tried on more
 
 
@@ -22,26 +22,26 @@ def unbeaten(rows: Sequence[Standing]) -> list[Standing]:
     """Rows that no faster one is clearly closer than."""
     kept, best = [], -1.0
     for row in sorted(rows, key=lambda row: -row.speed):
-        if row.closeness >= best - min(CLEARLY, LEVEL * (1 - row.closeness)):
+        if row.closeness >= best - min(CLEARLY, AS_CLOSE * (1 - row.closeness)):
             kept.append(row)
         best = max(best, row.closeness)
     return kept[::-1]
 
 
 def worth_two(rows: Sequence[Standing], speed: float | None = None) -> list[Standing]:
-    """Rows without those of both models where the large model alone is level and has their speed.
+    """Rows without those of both models where the large one alone has the speed and is about as close.
 
-    Few prompts do not tell apart what is level, and there one model is simpler.
+    Few prompts do not tell such rows apart, and one model is simpler.
 
     Args:
         rows: drawn on the same prompts.
         speed: wanted: only what has it takes the place of another.
     """
     alone = pareto(row for row in rows if row.kind in PLAIN)
-    level = [row for row in rows if row.kind in BOTH and level_alone(row, alone) is not None]
-    front = pareto(row for row in rows if row not in level)
+    matched = [row for row in rows if row.kind in BOTH and alone_as_close(row, alone) is not None]
+    front = pareto(row for row in rows if row not in matched)
     serving = [one for one in front if one.kind in PLAIN and (speed is None or has_speed(one, speed))]
-    replaced = [row for row in level if any(has_speed(one, row.speed) for one in serving)]
+    replaced = [row for row in matched if any(has_speed(one, row.speed) for one in serving)]
     return [row for row in rows if row not in replaced]
 
 

@@ -16,7 +16,7 @@ WIDEST = 2 * NEAR  # of a gap in which every speed is near one of its ends
 QUICK_WIDEST = 0.05  # of one among quick plans, whose calls are short and so are measured less exactly
 SHORT = 12  # words of programs of which one is changed
 EDITS = 3  # of each kind of them, of a speed
-LEVEL = 0.15  # share of what a plan lacks to closeness 1 by which the large model alone may be behind, and is level
+AS_CLOSE = 0.15  # share of what a plan lacks to closeness 1; by at most as much behind it is about as close
 
 
 def speeds_between(winners: Sequence[Standing], slowest: float) -> list[tuple[Standing, Standing, float]]:
@@ -103,8 +103,8 @@ def _shape_of(plan: Candidate) -> tuple[object, ...] | None:
     return None if letters is None else (letters, policy, plan.shift, plan.levels)
 
 
-def level_alone(row: Standing, alone: Sequence[Standing]) -> tuple[Standing, Standing] | None:
-    """The two rows of the large model alone between which it is likely level with a row of both; None where it is not.
+def alone_as_close(row: Standing, alone: Sequence[Standing]) -> tuple[Standing, Standing] | None:
+    """The two rows of the large model alone between which it is likely about as close as a row of both, or None.
 
     Args:
         row: of both models.
@@ -113,7 +113,7 @@ def level_alone(row: Standing, alone: Sequence[Standing]) -> tuple[Standing, Sta
     for slower, faster in pairwise(alone):
         if slower.speed <= row.speed <= faster.speed:
             missing = row.closeness - closeness_between(slower, faster, row.speed)
-            return (slower, faster) if missing <= LEVEL * (1 - row.closeness) else None
+            return (slower, faster) if missing <= AS_CLOSE * (1 - row.closeness) else None
     return None
 
 
@@ -126,7 +126,7 @@ def closeness_between(slower: Standing, faster: Standing, speed: float) -> float
 def rivals(
     winners: Sequence[Standing], rows: Sequence[Standing], speed_of: Callable[[Candidate], float]
 ) -> Iterator[Candidate]:
-    """The large model alone at speeds of winners of both, where it is likely level with them.
+    """The large model alone at speeds of winners of both, where it is likely about as close.
 
     Args:
         winners: of the front.
@@ -135,7 +135,7 @@ def rivals(
     """
     alone = pareto(row for row in rows if row.kind in PLAIN)
     for winner in winners:
-        ends = level_alone(winner, alone) if winner.kind in BOTH else None
+        ends = alone_as_close(winner, alone) if winner.kind in BOTH else None
         for plans in _of_other_counts(*ends) if ends else ():
             yield from _nearest(plans, winner.speed, speed_of, within=NEAR)
 

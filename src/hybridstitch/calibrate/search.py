@@ -104,7 +104,7 @@ class Search:
         return [*rows, *found]
 
     def _winners(self, rows: Sequence[Standing], speed: float | None) -> list[Standing]:
-        """The front of these rows, without those of both models where the large one alone is level; see `_front`."""
+        """The front of these rows, without those of `worth_two` that the large model replaces; see `_front`."""
         return self._front(worth_two(rows, speed), speed)
 
     def _front(self, rows: Sequence[Standing], speed: float | None) -> list[Standing]:

@@ -9,7 +9,7 @@ from ..policies.latency import break_even
 from ..policies.skip import Skip
 from ..recipe.file import NEAR
 from ..recipe.point import named
-from .gaps import LEVEL, closeness_between, level_alone
+from .gaps import AS_CLOSE, alone_as_close, closeness_between
 from .table import BOTH, PLAIN, Standing, best_by_kind, pareto
 
 NAMES = {
@@ -133,12 +133,12 @@ def _stretches(winners: Sequence[Standing], tried: Sequence[Standing]) -> list[s
     for part in parts:
         first, last = part[0], part[-1]
         speeds = f"{first.speed:.2f}" if len(part) == 1 else f"{first.speed:.2f} to {last.speed:.2f}"
-        level = _level_near(first.speed, last.speed, tried) if first.kind in PLAIN else ""
+        both = _as_close_near(first.speed, last.speed, tried) if first.kind in PLAIN else ""
         said.append(
-            f"At {speeds} times the large model's speed {_who(part)} {'serves' if level else 'is closest'} "
+            f"At {speeds} times the large model's speed {_who(part)} {'serves' if both else 'is closest'} "
             f"({_points(first)}{'' if len(part) == 1 else f' to {_points(last)}'})."
         )
-        said += [level] if level else []
+        said += [both] if both else []
         middle = part[len(part) // 2]
         found = None if middle.kind in PLAIN else ahead(middle, tried)
         if found is not None:
@@ -151,20 +151,20 @@ def _stretches(winners: Sequence[Standing], tried: Sequence[Standing]) -> list[s
     return said
 
 
-def _level_near(low: float, high: float, tried: Sequence[Standing]) -> str:
-    """Which plan of both models is ahead by most where the large one alone serves because it is level; or nothing."""
+def _as_close_near(low: float, high: float, tried: Sequence[Standing]) -> str:
+    """Which plan of both models is ahead by most where the large one alone is about as close, and serves; or nothing."""
     most = max(len(row.scores) for row in tried)
     whole = [row for row in tried if len(row.scores) == most]
     alone = pareto(row for row in whole if row.kind in PLAIN)
     near = [row for row in whole if row.kind in BOTH and low / (1 + NEAR) <= row.speed <= high * (1 + NEAR)]
-    level = [(row, ends) for row in near if (ends := level_alone(row, alone))]
-    gaps = [(row.closeness - closeness_between(*ends, row.speed), row) for row, ends in level]
+    matched = [(row, ends) for row in near if (ends := alone_as_close(row, alone))]
+    gaps = [(row.closeness - closeness_between(*ends, row.speed), row) for row, ends in matched]
     gap, row = max(gaps, key=itemgetter(0), default=(0.0, None))
     if row is None or gap < LEAST:
         return ""
     return (
-        f"Plans of both models are level there: {_points(row)}, {row.speed:.2f} times as fast, is ahead by {gap:.4f}, "
-        f"which is within {100 * LEVEL:g} % of what it lacks to closeness 1."
+        f"Plans of both models are about as close there: {_points(row)}, {row.speed:.2f} times as fast, is ahead by "
+        f"{gap:.4f}, which is at most {100 * AS_CLOSE:g} % of what it lacks to closeness 1."
     )
 
 

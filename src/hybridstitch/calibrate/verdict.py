@@ -152,7 +152,7 @@ def _stretches(winners: Sequence[Standing], tried: Sequence[Standing]) -> list[s
 
 
 def _as_close_near(low: float, high: float, tried: Sequence[Standing]) -> str:
-    """Which plan of both models is ahead by most where the large one alone is about as close, and serves; or nothing."""
+    """Which plan of both models is ahead by most where the large one alone is about as close and serves; or nothing."""
     most = max(len(row.scores) for row in tried)
     whole = [row for row in tried if len(row.scores) == most]
     alone = pareto(row for row in whole if row.kind in PLAIN)

@@ -6,11 +6,13 @@ from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from diffusers import UniPCMultistepScheduler
 
 from hybridstitch.batch.crew import LocalCrew
 from hybridstitch.calibrate import calibrate
+from hybridstitch.calibrate.board import Board
 from hybridstitch.calibrate.candidates import adaptive, beside, explored, near
 from hybridstitch.calibrate.choice import unbeaten, worth_two
 from hybridstitch.calibrate.compare import Score
@@ -341,6 +343,45 @@ def test_times_of_a_state_without_turns_are_in_order(tmp_path):
     with path.open("a") as file:
         file.write('{"timed": [6, "large", 2.0]}\n{"timed": [6, "large", 3.0]}\n{"timed": [6, "large", 4.0, 2]}\n')
     assert State(path, {}).timed == {(6, "large"): {0: 2.0, 1: 3.0, 2: 4.0}}
+
+
+# --- what is drawn, and how long it took ---
+
+
+def test_references_are_drawn_once_each_and_before_what_is_compared_with_them():
+    jobs = []
+
+    def draw(work, tasks):
+        for place, (one, reference) in enumerate(tasks):
+            jobs.append((one.prompt, one.policies, reference is not None))
+            about = {"prompt": one.prompt, "steps": one.steps, "closeness": 1.0, "psnr": 1.0, "seconds": 1.0}
+            scores = [Score(policy=text, distances=(), **about) for text in one.policies]
+            yield place, (scores, np.zeros((2, 2, 3), np.uint8) if reference is None else None)
+
+    comparer = SimpleNamespace(conditions=SimpleNamespace(steps=6), prices=PRICES)
+    board = Board(comparer, State(None, {}), lambda *_: None)
+    board._crew = SimpleNamespace(map=draw)
+    board.draw_references((0, 1), 0.0)
+    board.evaluate([board.reference, Candidate(SmallOnly(), 6)], (0, 1, 2), (0.0, 1.0))
+    board.evaluate([board.reference, Candidate(SmallOnly(), 6)], (0, 1, 2), (0.0, 1.0))
+    references = [(prompt, ("large",), False) for prompt in (0, 1, 2)]
+    assert jobs == [*references, *((prompt, ("small",), True) for prompt in (0, 1, 2))]
+
+
+def test_a_part_that_is_recorded_counts_as_it_did_and_one_that_broke_does_not():
+    state = State(None, {})
+    state.add_spent("prices", 3.0)
+    state.add_spent("first", 5.0)
+    kept = Timekeeper(state)
+    with kept.part("first"):
+        pass
+    assert (kept.drawing, kept.used) == (5.0, 8.0)
+    with pytest.raises(KeyError), kept.part("broken"):
+        raise KeyError
+    with kept.part("next"):
+        pass
+    assert [*state.spent] == ["prices", "first", "next"]
+    assert kept.drawing == 5.0 + state.spent["next"]
 
 
 # --- the winners' times ---

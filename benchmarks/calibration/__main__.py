@@ -138,20 +138,20 @@ class Bench:
         print()
 
     def time(self, candidates: Sequence[Candidate], count: int) -> dict[Candidate, float]:
-        """Speeds of real calls that take turns with the large model's, one round a prompt: medians."""
+        """Speeds of real calls that take turns with the large model's, so many rounds, a prompt each: medians."""
         rounds = [self.board.reference, *candidates]
-        for prompt in range(count):
+        for turn in range(count):
             for one in rounds:
-                if prompt not in self.board.state.timed.get((one.steps, one.text), {}):
+                if turn not in self.board.state.timed.get((one.steps, one.text), {}):
                     noise = {"shift": one.shift, "levels": one.levels}
-                    text = self.prompts[prompt]
-                    taken = self.conditions.draw(self.pipe, text, one.policy, one.steps, prompt, **noise)
-                    self.board.state.add_time(one.steps, one.text, prompt, taken.total_seconds)
-            print(f"\rtiming {prompt + 1}/{count} ", end="", flush=True)
+                    text = self.prompts[turn % len(self.prompts)]
+                    taken = self.conditions.draw(self.pipe, text, one.policy, one.steps, turn, **noise)
+                    self.board.state.add_time(one.steps, one.text, turn, taken.total_seconds)
+            print(f"\rtiming {turn + 1}/{count} ", end="", flush=True)
         print()
         taken = {one: self.board.state.timed[one.steps, one.text] for one in rounds}
         large = taken[self.board.reference]
-        return {one: median(large[p] / taken[one][p] for p in range(count)) for one in candidates}
+        return {one: median(large[turn] / taken[one][turn] for turn in range(count)) for one in candidates}
 
     def cached(self, count: int) -> dict[str, Any]:
         """cache-dit on the first prompts: its speed and scores; of an earlier run, if it was timed there."""
@@ -208,7 +208,7 @@ def main() -> None:
     """Calibrate, draw, time, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, default=64, help="held-out prompts")
-    parser.add_argument("--timed", type=int, default=16, help="of them, how many are drawn by timed calls")
+    parser.add_argument("--timed", type=int, default=16, help="rounds of timed calls")
     parser.add_argument("--speeds", type=float, nargs="+", default=SPEEDS)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--guidance", type=float, default=4.0)
@@ -232,7 +232,7 @@ def main() -> None:
     refused: dict[str, str] = {}
     wanted = {f"{speed:g}": speed for speed in args.speeds}
     wanted |= {name: reference / bench.cost(one) for name, one in own.items()}
-    stock = bench.cached(args.timed) if caches.installed() and args.steps >= 10 else None
+    stock = bench.cached(min(args.timed, args.prompts)) if caches.installed() and args.steps >= 10 else None
     if stock is not None:
         wanted["cache-dit"] = stock["speed"]
     for name, speed in wanted.items():

@@ -91,6 +91,16 @@ def test_of_points_near_a_speed_the_closest_serves_but_a_much_nearer_one_goes_be
     assert near.at(speed=2.0) == nearer  # the other would do, were it not for this one
 
 
+@pytest.mark.parametrize(
+    ("measured", "closeness", "serves"), [(1.955, 0.966, True), (1.955, 0.96, False), (1.94, 0.966, False)]
+)
+def test_a_point_that_is_clearly_closer_goes_before_a_nearer_one(measured, closeness, serves):
+    farther = replace(point("large", 26, closeness), measured=measured)
+    nearer = replace(point("large", 24, 0.955), measured=2.01)
+    recipe = replace(RECIPE, points=(*POINTS[:2], farther, nearer, *POINTS[3:]))
+    assert recipe.at(speed=2.0) == (farther if serves else nearer)
+
+
 def test_between_points_on_both_sides_goes_what_is_nearer_than_they_are():
     slower, faster = replace(POINTS[2], measured=1.93), replace(point("large", 23, 0.95), measured=2.07)
     recipe = replace(RECIPE, points=(*POINTS[:2], slower, faster, *POINTS[3:]))

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from ..recipe.file import NEAR
-from .gaps import AS_CLOSE, alone_as_close, of_one_make
+from ..recipe.file import AS_CLOSE, NEAR
+from .gaps import alone_as_close, of_one_make
 from .plans import Candidate
 from .table import BOTH, PLAIN, Standing, pareto
 

@@ -8,7 +8,7 @@ from math import ceil, exp, log
 from ..policies.methods import Schedule
 from ..policies.skip import Skip
 from ..recipe.between import between, variants
-from ..recipe.file import NEAR
+from ..recipe.file import AS_CLOSE, NEAR
 from .plans import WORDS, Candidate, planned, split
 from .table import BOTH, PLAIN, QUICK, Standing, pareto
 
@@ -16,7 +16,6 @@ WIDEST = 2 * NEAR  # of a gap in which every speed is near one of its ends
 QUICK_WIDEST = 0.05  # of one among quick plans, whose calls are short and so are measured less exactly
 SHORT = 12  # words of programs of which one is changed
 EDITS = 3  # of each kind of them, of a speed
-AS_CLOSE = 0.15  # share of what a plan lacks to closeness 1; by at most as much behind it is about as close
 
 
 def speeds_between(winners: Sequence[Standing], slowest: float) -> list[tuple[Standing, Standing, float]]:

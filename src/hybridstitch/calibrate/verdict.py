@@ -7,9 +7,9 @@ from ..measure.intervals import Interval, student_interval
 from ..measure.price import Prices
 from ..policies.latency import break_even
 from ..policies.skip import Skip
-from ..recipe.file import NEAR
+from ..recipe.file import AS_CLOSE, NEAR
 from ..recipe.point import named
-from .gaps import AS_CLOSE, alone_as_close, closeness_between
+from .gaps import alone_as_close, closeness_between
 from .table import BOTH, PLAIN, Standing, best_by_kind, pareto
 
 NAMES = {

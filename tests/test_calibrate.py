@@ -169,6 +169,9 @@ def test_the_large_model_alone_is_tried_beside_a_winner_where_it_is_likely_as_cl
         found = list(rivals([many, of(mixed, 3, closeness, 3.4), few], [many, few], words_cost))
         assert found == [Candidate(Skip(15), 50)] * tried
     assert list(rivals([many, few], [many, few], words_cost)) == []
+    ends = [of(Skip(10), 50, 0.984, 5.0), of(Skip(8), 50, 0.974, 6.25)]
+    found = list(rivals([ends[0], of(mixed, 3, 0.976, 5.25), ends[1]], ends, words_cost))
+    assert found == [Candidate(Skip(9), 50)]  # 5.56 times: the nearest there is, though it is 6 % off
     other = of(Skip(10, early=1.2), 50, 0.991, 5.0)  # not of one make
     found = list(rivals([of(mixed, 3, 0.9937, 3.4)], [many, other], words_cost))
     assert found == [Candidate(Skip(15), 50), Candidate(Skip(15, early=1.2), 50)]

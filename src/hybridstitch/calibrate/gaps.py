@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from math import ceil, exp, log
+from math import ceil, exp, inf, log
 
 from ..policies.methods import Schedule
 from ..policies.skip import Skip
@@ -135,8 +135,11 @@ def rivals(
     alone = pareto(row for row in rows if row.kind in PLAIN)
     for winner in winners:
         ends = alone_as_close(winner, alone) if winner.kind in BOTH else None
-        for plans in _of_other_counts(*ends) if ends else ():
-            yield from _nearest(plans, winner.speed, speed_of, within=NEAR)
+        if ends is not None:
+            mixed = of_one_make(*ends)  # few counts lie between two that are near: the nearest, however far
+            yield from _nearest(mixed, winner.speed, speed_of, within=inf)
+            for row in () if mixed else ends:
+                yield from _nearest(_of_other_counts(row), winner.speed, speed_of, within=NEAR)
 
 
 def _nearest(
@@ -148,13 +151,10 @@ def _nearest(
         yield best
 
 
-def _of_other_counts(slower: Standing, faster: Standing) -> list[list[Candidate]]:
-    """Between two rows of the large model alone: mixed where they are of one make, else each with other counts."""
-    found = [of_one_make(slower, faster)]
-    for row in () if found[0] else (slower, faster):
-        other = [one for one in variants(row.policy, row.steps) if isinstance(one[0], Skip)]
-        found.append([Candidate(policy, steps, row.shift, row.levels) for policy, steps in other])
-    return found
+def _of_other_counts(row: Standing) -> list[Candidate]:
+    """A row of the large model alone with other counts of drawn steps."""
+    other = [one for one in variants(row.policy, row.steps) if isinstance(one[0], Skip)]
+    return [Candidate(policy, steps, row.shift, row.levels) for policy, steps in other]
 
 
 def _a_word_away(words: Sequence[str]) -> Iterator[list[str]]:

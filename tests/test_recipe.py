@@ -138,12 +138,12 @@ def test_between_two_points_that_skip_lie_other_numbers_of_large_steps():
     assert kind_of(Skip(30, 1.25), 50, 50) == "fewer steps"
 
 
-def test_between_neighbouring_counts_of_large_steps_a_masked_last_step_serves_where_the_pair_can_mask():
+def test_between_neighbouring_counts_of_large_steps_a_mask_in_the_middle_serves_where_the_pair_can_mask():
     ten, nine = point("large", 10, 0.9), point("large", 9, 0.89)
     recipe = replace(RECIPE, points=(POINTS[0], ten, nine))
     speed = (ten.predicted * nine.predicted) ** 0.5
     found = recipe.at(speed=speed)
-    assert found.policy.startswith("schedule:text=cached,program=L9 R@")
+    assert found.policy.startswith("schedule:text=cached,program=L5 R@")
     assert found.predicted == pytest.approx(speed, rel=0.04)
     with pytest.raises(RecipeError, match="within 4 %"):
         replace(recipe, prices=replace(PRICES, masked={})).at(speed=speed)

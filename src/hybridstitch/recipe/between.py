@@ -2,8 +2,9 @@
 
 Whole words make prices that lie apart. `points_between` are the points of a speed, of two kinds: `between` mixes the
 counts of two programs of one make; `variants` are one policy with another number of large steps, or with all its masks
-smaller or larger, whose price moves with the tokens. Of large steps alone the last, which moves least, is masked; and
-17 of them less one are 17 of which one is repeated, which on the whole is closer than 16 (LOG.md, 2026-11-29).
+smaller or larger, whose price moves with the tokens. Of large steps alone one in the middle is masked, which at the
+same time is closer than a masked last one (LOG.md, 2026-11-30); and 17 of them less one are 17 of which one is
+repeated, which on the whole is closer than 16 (LOG.md, 2026-11-29).
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from .point import Point, kind_of
 SMALLEST, LARGEST = 0.05, 0.9  # masks
 COARSE = 25  # large steps up to which one of them is more than 4 % of the time
 REACH = 1.25  # how many times as fast, or slow, as a point its variants may be
+EDGE = 3  # steps before a masked one, and with it to the end: nearer to an end it costs closeness
 EARLIER = (0.0, 0.05, 0.1)  # by which `Skip.early` is lowered for a late last step
 FACTORS = tuple(exp(place / 50) for place in range(-35, 36))  # of masks: half as large to twice
 Make = tuple[Policy, int | None]  # a policy with every count 1, and its step count where the counts do not give it
@@ -108,7 +110,7 @@ def repeated(steps: int, drawn: int) -> tuple[Policy, int]:
 
 
 def variants(policy: Policy, steps: int) -> Iterator[tuple[Policy, int]]:
-    """With more or fewer large steps, with its masks resized, or, of few large steps, with the last or one more masked.
+    """With more or fewer large steps, with its masks resized, or, of few large steps, with one or one more masked.
 
     Args:
         policy: of a point.
@@ -117,23 +119,32 @@ def variants(policy: Policy, steps: int) -> Iterator[tuple[Policy, int]]:
     if isinstance(policy, Skip):
         yield from ((_skipping(policy, count, steps), steps) for count in range(2, steps))
     if isinstance(policy, LargeOnly) and steps > 2:
-        yield from _last_masked(["L"] * steps)
-        yield from _last_masked(["L"] * (steps + 1))
+        yield from _one_masked(["L"] * steps)
+        yield from _one_masked(["L"] * (steps + 1))
     if isinstance(policy, Skip) and policy.large_steps <= COARSE:
         drawn = drawn_steps(policy, steps)
-        yield from _last_masked(["L" if step in drawn else "-" for step in range(steps)])
+        yield from _one_masked(["L" if step in drawn else "-" for step in range(steps)])
     if isinstance(policy, Schedule) and any(s.ratio is not None for s in segments(policy.program)):
         counts = fill(policy.program, steps)
         for factor in FACTORS:
             yield replace(policy, program=_words(policy.program, counts, factor)), steps
 
 
-def _last_masked(words: Sequence[str]) -> Iterator[tuple[Policy, int]]:
-    """Large steps and repeats, the last step masked; none where it is no large step after another."""
-    if [*words[-2:]] == ["L", "L"]:
-        begin = short(words[:-1])
+def _one_masked(words: Sequence[str]) -> Iterator[tuple[Policy, int]]:
+    """Large steps and repeats, one of them masked with masks of any size; none where there is no place for one."""
+    place = _place(words)
+    if place is not None:
+        begin, end = short(words[:place]), short(words[place + 1 :])
         for factor in FACTORS:
-            yield Schedule(f"{begin} R@{_mask(LARGEST / 2, factor)}", text="cached"), len(words)
+            yield Schedule(f"{begin} R@{_mask(LARGEST / 2, factor)} {end}".strip(), text="cached"), len(words)
+
+
+def _place(words: Sequence[str]) -> int | None:
+    """Of the large step to mask: nearest to the middle, between two large ones, not near an end; else the last one."""
+    inner = [k for k in range(EDGE, len(words) - EDGE + 1) if [*words[k - 1 : k + 2]] == ["L"] * 3]
+    if inner:
+        return min(inner, key=lambda k: (abs(k - len(words) / 2), -k))
+    return len(words) - 1 if [*words[-2:]] == ["L", "L"] else None
 
 
 def _skipping(policy: Skip, count: int, steps: int) -> Skip:

@@ -210,7 +210,7 @@ def test_a_row_of_both_gives_way_only_to_one_that_serves():
     assert worth_two([*alone, small]) == [*alone, small]  # one model, too
 
 
-def test_plans_that_differ_by_a_hair_fill_a_gap_once(monkeypatch):
+def test_plans_that_differ_by_a_hair_fill_a_gap_once():
     masks = ((0.149, 0.0745), (0.149, 0.0744), (0.1, 0.05))
     one, hair, smaller = (Candidate(Schedule(f"S2 L R@{a} R@{b} L", text="cached"), 6, 5.0) for a, b in masks)
 
@@ -223,8 +223,7 @@ def test_plans_that_differ_by_a_hair_fill_a_gap_once(monkeypatch):
     assert not alike(one, Candidate(LargeOnly(), 6, 5.0), speed_of)
     carried = replace(one, policy=replace(hair.policy, carry=0.95, follow=0.25))
     assert not alike(one, carried, speed_of)
-    filling = Filling(SimpleNamespace(), SimpleNamespace(), (0, 1), {})
-    monkeypatch.setattr(Filling, "speed", lambda _, plan: speed_of(plan))
+    filling = Filling(SimpleNamespace(), SimpleNamespace(speed=speed_of), (0, 1), {})
     for scores, drawn in (([0.9], []), ([0.9, 0.9], [one, hair])):
         filling.tried[one] = replace(row(scores, 12.0), policy=one.policy, steps=6, shift=5.0)
         assert [plan for plan in (one, hair, smaller) if filling.drawn(plan)] == drawn
@@ -576,9 +575,8 @@ def test_where_what_was_drawn_left_a_gap_programs_a_word_away_are_tried(monkeypa
 
     speeds = {slower: 2.4, faster: 2.62, drawn: 2.5}
     rows = {plan: one(plan, scores, speeds[plan]) for plan, scores in known.items()}
-    room = SimpleNamespace(slowest=1.3, fitted=lambda plan: plan)
+    room = SimpleNamespace(slowest=1.3, fitted=lambda plan: plan, speed=lambda plan: speeds.get(plan, 2.5))
     filling = Filling(SimpleNamespace(evaluate=evaluate), room, (0, 1, 2, 3), dict(rows))
-    monkeypatch.setattr(Filling, "speed", lambda _, plan: speeds.get(plan, 2.5))
     monkeypatch.setattr("hybridstitch.calibrate.filling.fillers", lambda *_: [drawn])
     found = filling.plans([rows[slower], rows[faster]], 0.88)
     assert asked

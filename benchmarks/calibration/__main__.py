@@ -6,7 +6,8 @@ One calibration, then held-out prompts that it did not see:
    model's, and its closeness, paired with that of every rival at the same time: the paper's rows, each with its
    switches moved by one factor; FlowBlending; region-adaptive drawing; the small model; the large one with fewer steps,
    at stock levels and at the best that the search found for it; `skip`.
-2. The same at the times of the presets that have one, and of cache-dit where it is installed.
+2. The same at the times of the presets that have one, by real calls in rounds of their own, and of cache-dit where it
+   is installed.
 3. For each requested closeness the mean over the held-out prompts.
 
 Every rival draws the first 16 prompts. One that the served plan is ahead of there by more than four standard errors, in
@@ -137,21 +138,21 @@ class Bench:
                 print(f"\rprompt {prompt + 1}/{len(self.prompts)} ", end="", flush=True)
         print()
 
-    def time(self, candidates: Sequence[Candidate], count: int) -> dict[Candidate, float]:
-        """Speeds of real calls that take turns with the large model's, so many rounds, a prompt each: medians."""
+    def time(self, candidates: Sequence[Candidate], turns: range) -> dict[Candidate, float]:
+        """Speeds of real calls that take turns with the large model's, a prompt each: medians."""
         rounds = [self.board.reference, *candidates]
-        for turn in range(count):
+        for turn in turns:
             for one in rounds:
                 if turn not in self.board.state.timed.get((one.steps, one.text), {}):
                     noise = {"shift": one.shift, "levels": one.levels}
                     text = self.prompts[turn % len(self.prompts)]
                     taken = self.conditions.draw(self.pipe, text, one.policy, one.steps, turn, **noise)
                     self.board.state.add_time(one.steps, one.text, turn, taken.total_seconds)
-            print(f"\rtiming {turn + 1}/{count} ", end="", flush=True)
+            print(f"\rtiming {turn + 1 - turns.start}/{len(turns)} ", end="", flush=True)
         print()
         taken = {one: self.board.state.timed[one.steps, one.text] for one in rounds}
         large = taken[self.board.reference]
-        return {one: median(large[turn] / taken[one][turn] for turn in range(count)) for one in candidates}
+        return {one: median(large[turn] / taken[one][turn] for turn in turns) for one in candidates}
 
     def cached(self, count: int) -> dict[str, Any]:
         """cache-dit on the first prompts: its speed and scores; of an earlier run, if it was timed there."""
@@ -231,8 +232,9 @@ def main() -> None:
     served: dict[str, tuple[float, Candidate]] = {}
     refused: dict[str, str] = {}
     wanted = {f"{speed:g}": speed for speed in args.speeds}
-    wanted |= {name: reference / bench.cost(one) for name, one in own.items()}
     stock = bench.cached(min(args.timed, args.prompts)) if caches.installed() and args.steps >= 10 else None
+    owned = bench.time(list(own.values()), range(args.timed, 2 * args.timed))
+    wanted |= {name: owned[one] for name, one in own.items()}
     if stock is not None:
         wanted["cache-dit"] = stock["speed"]
     for name, speed in wanted.items():
@@ -241,7 +243,7 @@ def main() -> None:
         except RecipeError as error:
             refused[name] = str(error)
     requested = {name: served[name][1] for name in map("{:g}".format, args.speeds) if name in served}
-    delivered = bench.time(list(dict.fromkeys(requested.values())), args.timed)
+    delivered = bench.time(list(dict.fromkeys(requested.values())), range(args.timed))
     if args.only:
         return
     close = {wanted: candidate(recipe.at(closeness=wanted)) for wanted in CLOSENESS if _reaches(recipe, wanted)}

@@ -63,6 +63,10 @@ class Room:
             return False
         return takes_levels(self.pipe)
 
+    def speed(self, plan: Candidate) -> float:
+        """Predicted, in times the reference's."""
+        return self.seconds / self.cost(plan)
+
     @property
     def slowest(self) -> float:
         """Speed from which plans are looked for."""
@@ -95,7 +99,7 @@ class Room:
 
     def span(self, plan: Candidate) -> int:
         """The span that its speed lies in."""
-        return span_of(self.seconds / self.cost(plan), self.slowest)
+        return span_of(self.speed(plan), self.slowest)
 
     def spans_of(self, speed: float | None) -> range:
         """Spans to look at, of a speed or of all."""

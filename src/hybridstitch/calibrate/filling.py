@@ -37,11 +37,11 @@ class Filling:
         found: list[Candidate] = []
         bare: list[list[Candidate]] = []  # what is tried for each speed that nothing is known for
         for slower, faster, speed in speeds_between(winners, self.room.slowest):
-            made = [plan for plan in fillers(slower, faster, speed, self.speed) if self._fits(plan, slower, faster)][:1]
+            made = [plan for plan in fillers(slower, faster, speed, self.room.speed) if self._fits(plan, slower, faster)][:1]
             made += [plan for plan in self.known(slower, faster, speed) if not self.drawn(plan)]
             found += made
             if not made:
-                near = edited(slower, faster, speed, self.speed)
+                near = edited(slower, faster, speed, self.room.speed)
                 bare.append([plan for plan in near if self._fits(plan, slower, faster)])
         tried = self.board.evaluate(
             list(dict.fromkeys(plan for plans in bare for plan in plans)), self.searched[:FIRST], (share, share)
@@ -60,13 +60,9 @@ class Filling:
     def drawn(self, plan: Candidate) -> bool:
         """Whether it, or its like, drew all searched prompts, and so fills no gap that is still there."""
         whole = [row.candidate for row in self.tried.values() if len(row.scores) >= len(self.searched)]
-        return plan in whole or any(alike(plan, other, self.speed) for other in whole)
-
-    def speed(self, plan: Candidate) -> float:
-        """Predicted, in times the reference's."""
-        return self.board.seconds / self.room.cost(plan)
+        return plan in whole or any(alike(plan, other, self.room.speed) for other in whole)
 
     def _fits(self, plan: Candidate, slower: Standing, faster: Standing) -> bool:
         """Whether the pair can draw it as it is, it lies in the gap, and nothing like it was found wanting."""
-        inside = slower.speed < self.speed(plan) < faster.speed
+        inside = slower.speed < self.room.speed(plan) < faster.speed
         return inside and self.room.fitted(plan) == plan and not self.drawn(plan)

@@ -119,7 +119,7 @@ class Search:
     def _with_rivals(self, rows: Sequence[Standing], prompts: Sequence[int], span: Span) -> list[Standing]:
         """These rows, and those of the large model alone at speeds of winners of both."""
         with self._parts.part(f"rivals on {len(prompts)} prompts"):
-            return self._more(rows, rivals(self._winners(rows, None), rows, self._speed), prompts, span)
+            return self._more(rows, rivals(self._winners(rows, None), rows, self.room.speed), prompts, span)
 
     def _filled(self, rows: Sequence[Standing]) -> list[Standing]:
         """These rows, and those of what fills gaps of their front: once, and again where there is as much time."""
@@ -132,10 +132,6 @@ class Search:
                 rows = self._more(rows, filling.plans(winners, share), self.searched, (share, share + 0.003))
             took = self._parts.used - before
         return list(rows)
-
-    def _speed(self, plan: Candidate) -> float:
-        """Predicted, in times the reference's."""
-        return self.board.seconds / self.room.cost(plan)
 
     def _first(self, speed: float | None) -> list[Candidate]:
         """What every search begins with."""

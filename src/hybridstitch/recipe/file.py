@@ -20,9 +20,8 @@ from .recall import Recall
 VERSION = 4
 DELIVERED = 0.05  # how far, in shares, a delivered speed may be from the one asked for
 NEAR = 0.04  # how far a predicted one may be
-NEARER = (NEAR / 4, NEAR / 2)  # points as near as each are served before those farther off
+NEARER = (0.01, 0.02, 0.025)  # points as near as each are served before those farther off; within the last, clearly closer ones
 AS_CLOSE = 0.15  # share of what a plan lacks to closeness 1; by at most as much behind it is about as close
-CLOSER = 0.025  # how far a point may be that is served before nearer ones, as these are not about as close
 ARCHITECTURES = {"x86_64", "AMD64", "aarch64", "arm64", "arm", "i386"}  # what earlier versions called processors
 DEFAULT_CLOSENESS = 0.9  # of the policy that serves when nothing was asked for
 
@@ -128,7 +127,7 @@ class Recipe:
             )
         best = max(serving, key=lambda p: (p.closeness.mean, -abs(p.speed / speed - 1)))
         lacks = (1 - best.closeness.mean) / (1 + AS_CLOSE)
-        closer = [p for p in _near(self.points, speed, CLOSER) if 1 - p.closeness.mean < lacks]
+        closer = [p for p in _near(self.points, speed, NEARER[-1]) if 1 - p.closeness.mean < lacks]
         return best if best.measured is None else max(closer, key=lambda p: p.closeness.mean, default=best)
 
     def _at_speed(self, speed: float) -> list[Point]:

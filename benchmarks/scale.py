@@ -7,8 +7,8 @@
 All draw the same pictures of the miniature pair into a folder each, round by round in turn, each with the machine to
 itself (a cluster that runs beside takes part of both cores). Rates are those of workers that draw: they begin when
 every worker has its pair open, what opening takes is told apart, and who has nothing left to draw while another draws
-the last picture is not counted. Then what the driver pays for a picture is timed with workers that draw nothing: kept
-by them, and sent back to be kept by the driver.
+the last picture is not counted. `--workers 2` compares two alone. Then what the driver pays for a picture is timed with
+workers that draw nothing: kept by them, and sent back to be kept by the driver.
 
     OMP_NUM_THREADS=1 python -m benchmarks.scale         (needs pandas, as `ray.data` does)
 
@@ -19,7 +19,7 @@ import argparse
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,14 +162,14 @@ def with_ray_data(desk: Desk, workers: int, groups: Sequence[AttemptGroup]) -> t
     return seconds * len(groups) / drawn, since - start
 
 
-def measure(folder: Path, jobs: int, steps: int, rounds: int) -> dict[str, Arm]:
-    """All ways with 1 and 2 workers, in turn, each with the machine to itself."""
+def measure(folder: Path, jobs: int, steps: int, rounds: int, counts: Sequence[int]) -> dict[str, Arm]:
+    """All ways with so many workers, in turn, each with the machine to itself."""
     named = Pair.of("mini", None)
     setting = BatchSetting(
         pair="mini", small=None, models=named.models, device="cpu", dtype="float32", versions=versions()
     )
     studio = JobStudio(named=named, policy=LargeOnly(), dtype="float32", engine=PLAIN)
-    arms = {(way, workers): Arm([], []) for way in WAYS for workers in WORKERS}
+    arms = {(way, workers): Arm([], []) for way in WAYS for workers in counts}
     for k in range(rounds):
         order = list(arms)
         for way, workers in order[k % len(order) :] + order[: k % len(order)]:
@@ -219,12 +219,25 @@ def driver(folder: Path, jobs: int) -> dict[str, list[float]]:
     return found
 
 
+def row(way: str, counts: Sequence[int], arms: Mapping[str, Arm], jobs: int) -> dict[str, Any]:
+    """Of the table: medians, and those of ratios within a round."""
+    seconds = {(name, count): arms[f"{name} {count}"].seconds for name in WAYS for count in counts}
+    most = max(counts)
+    found: dict[str, Any] = {"way": way}
+    found |= {f"images/s, {count} worker{'s' * (count > 1)}": jobs / median(seconds[way, count]) for count in counts}
+    if {*WORKERS} <= {*counts}:
+        found["efficiency"] = ratio(seconds[way, 1], seconds[way, 2]) / 2
+    found[f"rate of here's, {most} worker{'s' * (most > 1)}"] = ratio(seconds["here", most], seconds[way, most])
+    return found | {f"opening, {count} (s)": median(arms[f"{way} {count}"].opening_seconds) for count in counts}
+
+
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=24, help="pictures of a round")
     parser.add_argument("--steps", type=int, default=20, help="of a picture")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, nargs="+", default=WORKERS, help="1 and 2, or one of them")
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     if os.environ.get("OMP_NUM_THREADS") != "1":
@@ -232,21 +245,12 @@ def main() -> None:
     os.environ |= {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
     folder = Path(tempfile.mkdtemp())
     try:
-        arms = measure(folder, args.jobs, args.steps, args.rounds)
+        arms = measure(folder, args.jobs, args.steps, args.rounds, args.workers)
         with cluster(2):
             paid = driver(folder, 200)
     finally:
         shutil.rmtree(folder)
-    table = [
-        {
-            "way": way, "images/s, 1 worker": args.jobs / median(arms[f"{way} 1"].seconds),
-            "images/s, 2 workers": args.jobs / median(arms[f"{way} 2"].seconds),
-            "efficiency": ratio(arms[f"{way} 1"].seconds, arms[f"{way} 2"].seconds) / 2,
-            "opening, 1 (s)": median(arms[f"{way} 1"].opening_seconds),
-            "opening, 2 (s)": median(arms[f"{way} 2"].opening_seconds),
-        }
-        for way in WAYS
-    ]  # fmt: skip
+    table = [row(way, args.workers, arms, args.jobs) for way in WAYS]
     raw = {name: {"seconds": arm.seconds, "opening_seconds": arm.opening_seconds} for name, arm in arms.items()}
     about = {"jobs": args.jobs, "steps": args.steps, "rounds": args.rounds}
     write(args.out, "scale", table, {"drawing": raw, "driver": paid}, **about)

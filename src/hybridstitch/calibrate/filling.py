@@ -37,7 +37,8 @@ class Filling:
         found: list[Candidate] = []
         bare: list[list[Candidate]] = []  # what is tried for each speed that nothing is known for
         for slower, faster, speed in speeds_between(winners, self.room.slowest):
-            made = [plan for plan in fillers(slower, faster, speed, self.room.speed) if self._fits(plan, slower, faster)][:1]
+            between = fillers(slower, faster, speed, self.room.speed)
+            made = [plan for plan in between if self._fits(plan, slower, faster)][:1]
             made += [plan for plan in self.known(slower, faster, speed) if not self.drawn(plan)]
             found += made
             if not made:

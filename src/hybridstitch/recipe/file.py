@@ -20,7 +20,7 @@ from .recall import Recall
 VERSION = 4
 DELIVERED = 0.05  # how far, in shares, a delivered speed may be from the one asked for
 NEAR = 0.04  # how far a predicted one may be
-NEARER = (0.01, 0.02, 0.025)  # points as near as each are served before those farther off; within the last, clearly closer ones
+NEARER = (0.01, 0.02, 0.025)  # as near as each, a point is served before those farther off
 AS_CLOSE = 0.15  # share of what a plan lacks to closeness 1; by at most as much behind it is about as close
 ARCHITECTURES = {"x86_64", "AMD64", "aarch64", "arm64", "arm", "i386"}  # what earlier versions called processors
 DEFAULT_CLOSENESS = 0.9  # of the policy that serves when nothing was asked for

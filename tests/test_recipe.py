@@ -101,6 +101,14 @@ def test_a_point_that_is_clearly_closer_goes_before_a_nearer_one(measured, close
     assert recipe.at(speed=2.0) == (farther if serves else nearer)
 
 
+def test_of_points_more_than_two_percent_off_on_both_sides_the_closest_goes_before_an_unmeasured_one():
+    slower, faster = replace(POINTS[2], measured=1.953), replace(point("large", 23, 0.957), measured=2.045)
+    recipe = replace(RECIPE, points=(*POINTS[:2], slower, faster, *POINTS[3:]))
+    assert recipe.at(speed=2.0) == slower
+    farther = replace(recipe, points=(*POINTS[:2], replace(slower, measured=1.945), faster, *POINTS[3:]))
+    assert farther.at(speed=2.0) == faster
+
+
 def test_between_points_on_both_sides_goes_what_is_nearer_than_they_are():
     slower, faster = replace(POINTS[2], measured=1.93), replace(point("large", 23, 0.95), measured=2.07)
     recipe = replace(RECIPE, points=(*POINTS[:2], slower, faster, *POINTS[3:]))

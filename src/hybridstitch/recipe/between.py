@@ -24,7 +24,7 @@ from .point import Point, kind_of
 SMALLEST, LARGEST = 0.05, 0.9  # masks
 COARSE = 25  # large steps up to which one of them is more than 4 % of the time
 REACH = 1.25  # how many times as fast, or slow, as a point its variants may be
-EDGE = 3  # steps before a masked one, and with it to the end: nearer to an end it costs closeness
+EDGE = 3  # so many steps come before a masked one, and from it on to the end: nearer to an end it costs closeness
 EARLIER = (0.0, 0.05, 0.1)  # by which `Skip.early` is lowered for a late last step
 FACTORS = tuple(exp(place / 50) for place in range(-35, 36))  # of masks: half as large to twice
 Make = tuple[Policy, int | None]  # a policy with every count 1, and its step count where the counts do not give it

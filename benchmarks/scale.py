@@ -12,7 +12,8 @@ workers that draw nothing: kept by them, and sent back to be kept by the driver.
 
     OMP_NUM_THREADS=1 python -m benchmarks.scale         (needs pandas, as `ray.data` does)
 
-writes `docs/results/scale.json` with all raw seconds and `scale.md`; `benchmarks.scale_model` reads them.
+writes `docs/results/scale.json` with all raw seconds and `scale.md`; `benchmarks.scale_model` reads them. With one
+number of workers alone the files are `scale_1` or `scale_2`.
 """
 
 import argparse
@@ -44,7 +45,7 @@ from hybridstitch.report.metadata import versions
 from hybridstitch.report.takes import Take
 
 PROMPT, SIZE = "a big dog left of a small cat on a meadow", (128, 96)
-WAYS, WORKERS = ("here", "ray", "ray.data"), (1, 2)
+WAYS, WORKERS = ("here", "ray", "ray.data"), {1: "1 worker", 2: "2 workers"}
 
 
 @dataclass(frozen=True)
@@ -222,12 +223,12 @@ def driver(folder: Path, jobs: int) -> dict[str, list[float]]:
 def row(way: str, counts: Sequence[int], arms: Mapping[str, Arm], jobs: int) -> dict[str, Any]:
     """Of the table: medians, and those of ratios within a round."""
     seconds = {(name, count): arms[f"{name} {count}"].seconds for name in WAYS for count in counts}
-    most = max(counts)
     found: dict[str, Any] = {"way": way}
-    found |= {f"images/s, {count} worker{'s' * (count > 1)}": jobs / median(seconds[way, count]) for count in counts}
-    if {*WORKERS} <= {*counts}:
+    found |= {f"images/s, {WORKERS[count]}": jobs / median(seconds[way, count]) for count in counts}
+    if {*WORKERS} == {*counts}:
         found["efficiency"] = ratio(seconds[way, 1], seconds[way, 2]) / 2
-    found[f"rate of here's, {most} worker{'s' * (most > 1)}"] = ratio(seconds["here", most], seconds[way, most])
+    most = max(counts)
+    found[f"rate of here's, {WORKERS[most]}"] = ratio(seconds["here", most], seconds[way, most])
     return found | {f"opening, {count} (s)": median(arms[f"{way} {count}"].opening_seconds) for count in counts}
 
 
@@ -237,7 +238,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=24, help="pictures of a round")
     parser.add_argument("--steps", type=int, default=20, help="of a picture")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--workers", type=int, nargs="+", default=WORKERS, help="1 and 2, or one of them")
+    parser.add_argument("--workers", type=int, nargs="+", choices=WORKERS, default=[*WORKERS], help="default: 1 2")
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     if os.environ.get("OMP_NUM_THREADS") != "1":
@@ -253,7 +254,8 @@ def main() -> None:
     table = [row(way, args.workers, arms, args.jobs) for way in WAYS]
     raw = {name: {"seconds": arm.seconds, "opening_seconds": arm.opening_seconds} for name, arm in arms.items()}
     about = {"jobs": args.jobs, "steps": args.steps, "rounds": args.rounds}
-    write(args.out, "scale", table, {"drawing": raw, "driver": paid}, **about)
+    name = "scale" if {*args.workers} == {*WORKERS} else f"scale_{args.workers[0]}"
+    write(args.out, name, table, {"drawing": raw, "driver": paid}, **about)
 
 
 if __name__ == "__main__":

@@ -4,25 +4,25 @@
     ray       `hybridstitch batch --on ray`: actors of a cluster of this machine
     ray.data  `ray.data.map_batches` over the same jobs, each drawn and kept by the same `Worker`
 
-All draw the same pictures of the miniature pair into a folder each, round by round in turn, each with the machine to
-itself (a cluster that runs beside takes part of both cores). Rates are those of workers that draw: they begin when
-every worker has its pair open, what opening takes is told apart, and who has nothing left to draw while another draws
-the last picture is not counted. `--workers 2` compares two alone. Then what the driver pays for a picture is timed with
-workers that draw nothing: kept by them, and sent back to be kept by the driver.
+All draw the same pictures of the miniature pair into a folder each, round by round in turns of seconds. Who does not draw
+stands still with its whole cluster (see `turns`), as a waiting cluster takes part of both cores. Rates are those of
+workers that draw: they begin when every worker has its pair open and has drawn a picture, what opening takes is told
+apart, and who has nothing left to draw while another draws the last picture is not counted. Then what the driver pays
+for a picture is timed with workers that draw nothing: kept by them, and sent back to be kept by the driver.
 
     OMP_NUM_THREADS=1 python -m benchmarks.scale         (needs pandas, as `ray.data` does)
 
-writes `docs/results/scale.json` with all raw seconds and `scale.md`; `benchmarks.scale_model` reads them. With one
-number of workers alone the files are `scale_1` or `scale_2`.
+writes `docs/results/scale.json` with all raw seconds and `scale.md`; `benchmarks.scale_model` reads them.
 """
 
 import argparse
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import mean, median
 from time import perf_counter, time
@@ -32,6 +32,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.rounds import RESULTS, ratio, write
+from benchmarks.turns import taking_turns
 from hybridstitch.batch.executor import processes_at
 from hybridstitch.batch.job import BatchSetting, Job
 from hybridstitch.batch.seats import Seats
@@ -45,7 +46,8 @@ from hybridstitch.report.metadata import versions
 from hybridstitch.report.takes import Take
 
 PROMPT, SIZE = "a big dog left of a small cat on a meadow", (128, 96)
-WAYS, WORKERS = ("here", "ray", "ray.data"), {1: "1 worker", 2: "2 workers"}
+WAYS, WORKERS = ("here", "ray", "ray.data"), (1, 2)
+WARM = 10_000  # seed of pictures that do not count
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,12 @@ class Arm:
     """One way to draw.
 
     Attributes:
-        seconds: of each round.
-        opening_seconds: of each round, until all workers had drawn something.
+        images_per_second: of each round.
+        opening_seconds: before each round, until all workers had drawn something.
     """
 
-    seconds: list[float]
-    opening_seconds: list[float]
+    images_per_second: list[float] = field(default_factory=list)
+    opening_seconds: list[float] = field(default_factory=list)
 
 
 def groups_of(setting: BatchSetting, jobs: int, steps: int, seed: int) -> list[AttemptGroup]:
@@ -130,13 +132,17 @@ def all_open(executor: Seats, setting: BatchSetting, workers: int, steps: int, s
     return perf_counter() - begun
 
 
-def with_ray_data(desk: Desk, workers: int, groups: Sequence[AttemptGroup]) -> tuple[float, float]:
+def with_ray_data(
+    desk: Desk, workers: int, groups: Sequence[AttemptGroup], warm: Sequence[AttemptGroup]
+) -> tuple[float, float]:
     """Seconds that all groups take once every actor draws, and those before; actors are made anew by each call."""
     import ray  # pyright: ignore[reportMissingImports]
 
     class Actor:
         def __init__(self) -> None:
             self.worker, self.place = desk.worker(), os.getpid()
+            for group in warm:
+                self.worker.do(group)
 
         def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
             begun = time()
@@ -163,34 +169,44 @@ def with_ray_data(desk: Desk, workers: int, groups: Sequence[AttemptGroup]) -> t
     return seconds * len(groups) / drawn, since - start
 
 
-def measure(folder: Path, jobs: int, steps: int, rounds: int, counts: Sequence[int]) -> dict[str, Arm]:
-    """All ways with so many workers, in turn, each with the machine to itself."""
+@contextmanager
+def arm(way: str, workers: int, steps: int, folder: Path) -> Iterator[Callable[[tuple[int, int]], tuple[float, float]]]:
+    """What draws so many pictures from a seed on, and gives the seconds of drawing and those of opening before."""
     named = Pair.of("mini", None)
     setting = BatchSetting(
         pair="mini", small=None, models=named.models, device="cpu", dtype="float32", versions=versions()
     )
     studio = JobStudio(named=named, policy=LargeOnly(), dtype="float32", engine=PLAIN)
-    arms = {(way, workers): Arm([], []) for way in WAYS for workers in counts}
-    for k in range(rounds):
-        order = list(arms)
-        for way, workers in order[k % len(order) :] + order[: k % len(order)]:
-            out, arm = folder / f"{way}-{workers}-{k}", arms[way, workers]
-            out.mkdir()
-            desk = Desk(out=out, setting=setting, device="cpu", open=studio)
-            groups = groups_of(setting, jobs, steps, 1000 * (k + 1))
-            with ExitStack() as stack:
-                if way != "here":
-                    stack.enter_context(cluster(workers))
-                if way == "ray.data":
-                    seconds, opening = with_ray_data(desk, workers, groups)
-                else:
-                    executor = stack.enter_context(seats(way, desk, workers))
-                    opening = all_open(executor, setting, workers, steps, 10_000)
-                    seconds = mapped(executor, groups, workers)
-            arm.seconds.append(seconds)
-            arm.opening_seconds.append(opening)
-            print(f"round {k + 1}/{rounds} {way} {workers}: {jobs / seconds:.3f} images/s", flush=True)
-    return {f"{way} {workers}": arm for (way, workers), arm in arms.items()}
+    desk = Desk(out=folder, setting=setting, device="cpu", open=studio)
+    with ExitStack() as stack:
+        if way != "here":
+            stack.enter_context(cluster(workers))
+        if way == "ray.data":
+            warm = groups_of(setting, 1, steps, WARM)
+            yield lambda told: with_ray_data(desk, workers, groups_of(setting, told[0], steps, told[1]), warm)
+        else:
+            executor = stack.enter_context(seats(way, desk, workers))
+            opening = all_open(executor, setting, workers, steps, WARM)
+            yield lambda told: (mapped(executor, groups_of(setting, told[0], steps, told[1]), workers), opening)
+
+
+def measure(folder: Path, pictures: int, steps: int, rounds: int) -> dict[str, Arm]:
+    """All ways with 1 and 2 workers, so many pictures of each worker a round; even rounds in the other order."""
+    arms = {f"{way} {workers}": Arm() for workers in WORKERS for way in WAYS}
+    opens = {}
+    for name in arms:
+        way, workers = name.split()
+        (folder / name).mkdir()
+        opens[name] = partial(arm, way, int(workers), steps, folder / name)
+    with taking_turns(opens) as turns:
+        for k in range(rounds):
+            for name in reversed(arms) if k % 2 else arms:
+                jobs = pictures * int(name.split()[1])
+                seconds, opening = turns[name]((jobs, 1000 * (k + 1)))
+                arms[name].images_per_second.append(jobs / seconds)
+                arms[name].opening_seconds.append(opening)
+                print(f"round {k + 1}/{rounds} {name}: {jobs / seconds:.3f} images/s", flush=True)
+    return arms
 
 
 @contextmanager
@@ -214,31 +230,31 @@ def driver(folder: Path, jobs: int) -> dict[str, list[float]]:
         out.mkdir()
         desk = Desk(out=out, setting=setting, device="cpu", open=Nothing(side), sends=sends)
         with seats("ray", desk, 2) as executor:
-            all_open(executor, setting, 2, 1, 10_000)
+            all_open(executor, setting, 2, 1, WARM)
             found[name] = [mapped(executor, groups_of(setting, jobs, 1, 1000 * k)) / jobs for k in range(3)]
         print(f"driver, {name}: {1000 * median(found[name]):.2f} ms a picture", flush=True)
     return found
 
 
-def row(way: str, counts: Sequence[int], arms: Mapping[str, Arm], jobs: int) -> dict[str, Any]:
-    """Of the table: medians, and those of ratios within a round."""
-    seconds = {(name, count): arms[f"{name} {count}"].seconds for name in WAYS for count in counts}
-    found: dict[str, Any] = {"way": way}
-    found |= {f"images/s, {WORKERS[count]}": jobs / median(seconds[way, count]) for count in counts}
-    if {*WORKERS} == {*counts}:
-        found["efficiency"] = ratio(seconds[way, 1], seconds[way, 2]) / 2
-    most = max(counts)
-    found[f"rate of here's, {WORKERS[most]}"] = ratio(seconds["here", most], seconds[way, most])
-    return found | {f"opening, {count} (s)": median(arms[f"{way} {count}"].opening_seconds) for count in counts}
+def table(arms: Mapping[str, Arm]) -> list[dict[str, Any]]:
+    """Medians, and those of ratios within a round."""
+    rates = {name: arm.images_per_second for name, arm in arms.items()}
+    found = []
+    for way in WAYS:
+        one, two = f"{way} 1", f"{way} 2"
+        row: dict[str, Any] = {"way": way, "images/s, 1 worker": median(rates[one])}
+        row |= {"images/s, 2 workers": median(rates[two]), "efficiency": ratio(rates[two], rates[one]) / 2}
+        row |= {f"of here's rate, {n}": ratio(rates[f"{way} {n}"], rates[f"here {n}"]) for n in WORKERS}
+        found.append(row | {f"opening, {n} (s)": median(arms[f"{way} {n}"].opening_seconds) for n in WORKERS})
+    return found
 
 
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=24, help="pictures of a round")
+    parser.add_argument("--pictures", type=int, default=6, help="of a worker in a round")
     parser.add_argument("--steps", type=int, default=20, help="of a picture")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--workers", type=int, nargs="+", choices=WORKERS, default=[*WORKERS], help="default: 1 2")
+    parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     if os.environ.get("OMP_NUM_THREADS") != "1":
@@ -246,16 +262,14 @@ def main() -> None:
     os.environ |= {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
     folder = Path(tempfile.mkdtemp())
     try:
-        arms = measure(folder, args.jobs, args.steps, args.rounds, args.workers)
+        arms = measure(folder, args.pictures, args.steps, args.rounds)
         with cluster(2):
             paid = driver(folder, 200)
     finally:
         shutil.rmtree(folder)
-    table = [row(way, args.workers, arms, args.jobs) for way in WAYS]
-    raw = {name: {"seconds": arm.seconds, "opening_seconds": arm.opening_seconds} for name, arm in arms.items()}
-    about = {"jobs": args.jobs, "steps": args.steps, "rounds": args.rounds}
-    name = "scale" if {*args.workers} == {*WORKERS} else f"scale_{args.workers[0]}"
-    write(args.out, name, table, {"drawing": raw, "driver": paid}, **about)
+    about = {"pictures": args.pictures, "steps": args.steps, "rounds": args.rounds}
+    raw = {"drawing": {name: asdict(arm) for name, arm in arms.items()}, "driver": paid}
+    write(args.out, "scale", table(arms), raw, **about)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@
     ray       `hybridstitch batch --on ray`: actors of a cluster of this machine
     ray.data  `ray.data.map_batches` over the same jobs, each drawn and kept by the same `Worker`
 
-All draw the same pictures of the miniature pair into a folder each, round by round in turns of seconds. Who does not draw
-stands still with its whole cluster (see `turns`), as a waiting cluster takes part of both cores. Rates are those of
-workers that draw: they begin when every worker has its pair open and has drawn a picture, what opening takes is told
+All draw the same prompt with the miniature pair into a folder each, round by round in turns of seconds. Who does not
+draw stands still with its whole cluster (see `turns`), as a waiting cluster takes part of both cores. Rates are those
+of workers that draw: they begin when every worker has its pair open and has drawn a picture, what opening takes is told
 apart, and who has nothing left to draw while another draws the last picture is not counted. Then what the driver pays
 for a picture is timed with workers that draw nothing: kept by them, and sent back to be kept by the driver.
 
@@ -47,7 +47,8 @@ from hybridstitch.report.takes import Take
 
 PROMPT, SIZE = "a big dog left of a small cat on a meadow", (128, 96)
 WAYS, WORKERS = ("here", "ray", "ray.data"), (1, 2)
-WARM = 10_000  # seed of pictures that do not count
+TURNS = 3  # of a round
+WARM = 10_000_000  # seed of pictures that do not count
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,16 @@ class Nothing:
 
 @dataclass
 class Arm:
-    """One way to draw.
+    """One way to draw, with so many workers.
 
     Attributes:
-        images_per_second: of each round.
-        opening_seconds: before each round, until all workers had drawn something.
+        rates: images a second of each round, over all its turns.
+        seconds: of each round's turns.
+        opening_seconds: before each turn, until all workers had drawn something.
     """
 
-    images_per_second: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    seconds: list[list[float]] = field(default_factory=list)
     opening_seconds: list[float] = field(default_factory=list)
 
 
@@ -191,21 +194,32 @@ def arm(way: str, workers: int, steps: int, folder: Path) -> Iterator[Callable[[
 
 
 def measure(folder: Path, pictures: int, steps: int, rounds: int) -> dict[str, Arm]:
-    """All ways with 1 and 2 workers, so many pictures of each worker a round; even rounds in the other order."""
+    """All ways with 1 and 2 workers, each of which draws `TURNS` times so many pictures a round.
+
+    Those here and on Ray come in `TURNS` pairs of turns, as what is compared should lie seconds apart; odd rounds go
+    the other way.
+    """
     arms = {f"{way} {workers}": Arm() for workers in WORKERS for way in WAYS}
     opens = {}
     for name in arms:
         way, workers = name.split()
         (folder / name).mkdir()
         opens[name] = partial(arm, way, int(workers), steps, folder / name)
+    pair = ("here", "ray")
+    order = [f"{way} {n}" for n in WORKERS for k in range(TURNS) for way in (pair[::-1] if k % 2 else pair)]
+    order += [f"ray.data {n}" for n in WORKERS]  # makes its actors anew each time: one long turn
     with taking_turns(opens) as turns:
         for k in range(rounds):
-            for name in reversed(arms) if k % 2 else arms:
-                jobs = pictures * int(name.split()[1])
-                seconds, opening = turns[name]((jobs, 1000 * (k + 1)))
-                arms[name].images_per_second.append(jobs / seconds)
+            seconds: dict[str, list[float]] = {name: [] for name in arms}
+            for name in reversed(order) if k % 2 else order:
+                jobs = pictures * int(name[-1]) * (TURNS if name.startswith("ray.data") else 1)
+                took, opening = turns[name]((jobs, 1000 * (1 + k * TURNS + len(seconds[name]))))
+                seconds[name].append(took)
                 arms[name].opening_seconds.append(opening)
-                print(f"round {k + 1}/{rounds} {name}: {jobs / seconds:.3f} images/s", flush=True)
+            for name, each in seconds.items():
+                arms[name].seconds.append(each)
+                arms[name].rates.append(TURNS * pictures * int(name[-1]) / sum(each))
+                print(f"round {k + 1}/{rounds} {name}: {arms[name].rates[-1]:.3f} images/s", flush=True)
     return arms
 
 
@@ -238,7 +252,7 @@ def driver(folder: Path, jobs: int) -> dict[str, list[float]]:
 
 def table(arms: Mapping[str, Arm]) -> list[dict[str, Any]]:
     """Medians, and those of ratios within a round."""
-    rates = {name: arm.images_per_second for name, arm in arms.items()}
+    rates = {name: arm.rates for name, arm in arms.items()}
     found = []
     for way in WAYS:
         one, two = f"{way} 1", f"{way} 2"
@@ -252,7 +266,7 @@ def table(arms: Mapping[str, Arm]) -> list[dict[str, Any]]:
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=6, help="of a worker in a round")
+    parser.add_argument("--pictures", type=int, default=2, help=f"of a worker in a turn, of which a round has {TURNS}")
     parser.add_argument("--steps", type=int, default=20, help="of a picture")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--out", type=Path, default=RESULTS)

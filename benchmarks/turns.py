@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-SETTLE_SECONDS = 2.0  # after standing still, for what has become due
+SETTLE_SECONDS = 1.0  # after standing still, for what has become due
 Opened = AbstractContextManager[Callable[[Any], Any]]
 
 

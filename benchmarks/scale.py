@@ -4,11 +4,11 @@
     ray       `hybridstitch batch --on ray`: actors of a cluster of this machine
     ray.data  `ray.data.map_batches` over the same jobs, each drawn and kept by the same `Worker`
 
-All draw the same prompt with the miniature pair into a folder each, round by round in turns of seconds. Who does not
-draw stands still with its whole cluster (see `turns`), as a waiting cluster takes part of both cores. Rates are those
-of workers that draw: they begin when every worker has its pair open and has drawn a picture, what opening takes is told
-apart, and who has nothing left to draw while another draws the last picture is not counted. Then what the driver pays
-for a picture is timed with workers that draw nothing: kept by them, and sent back to be kept by the driver.
+All draw the same prompt with the miniature pair into a folder each, side by side in slices of seconds (see `slices`):
+who does not draw stands still with its whole cluster. Rates are those of workers that draw: they begin when every
+worker has its pair open and has drawn a picture, what opening takes is told apart, and who has nothing left to draw
+while another draws the last picture is not counted. Then what the driver pays for a picture is timed with workers that
+draw nothing: kept by them, and sent back to be kept by the driver.
 
     OMP_NUM_THREADS=1 python -m benchmarks.scale         (needs pandas, as `ray.data` does)
 
@@ -25,14 +25,14 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import mean, median
-from time import perf_counter, time
+from time import monotonic
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from benchmarks.rounds import RESULTS, ratio, write
-from benchmarks.turns import taking_turns
+from benchmarks.slices import Side, in_slices, standing_still
 from hybridstitch.batch.executor import processes_at
 from hybridstitch.batch.job import BatchSetting, Job
 from hybridstitch.batch.seats import Seats
@@ -47,7 +47,6 @@ from hybridstitch.report.takes import Take
 
 PROMPT, SIZE = "a big dog left of a small cat on a meadow", (128, 96)
 WAYS, WORKERS = ("here", "ray", "ray.data"), (1, 2)
-TURNS = 3  # of a round
 WARM = 10_000_000  # seed of pictures that do not count
 
 
@@ -69,18 +68,42 @@ class Nothing:
         return lambda jobs: [take for _ in jobs]
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """What became of some jobs, in instants of `time.monotonic`.
+
+    Attributes:
+        pictures: drawn from then on.
+        begun: when each worker began, all of them being warm.
+        ended: when it had nothing left to draw.
+        opening: from when to when all workers opened their pairs and drew something.
+    """
+
+    pictures: int
+    begun: Sequence[float]
+    ended: Sequence[float]
+    opening: tuple[float, float]
+
+    def opening_seconds(self, side: Side) -> float:
+        """Of the side that drew them."""
+        since, until = map(side.seconds, self.opening)
+        return until - since
+
+    def rate(self, side: Side) -> float:
+        """Images a second in which the side that drew them went on."""
+        return self.pictures / (mean(map(side.seconds, self.ended)) - mean(map(side.seconds, self.begun)))
+
+
 @dataclass
 class Arm:
     """One way to draw, with so many workers.
 
     Attributes:
-        rates: images a second of each round, over all its turns.
-        seconds: of each round's turns.
-        opening_seconds: before each turn, until all workers had drawn something.
+        images_per_second: of each round.
+        opening_seconds: before each round.
     """
 
-    rates: list[float] = field(default_factory=list)
-    seconds: list[list[float]] = field(default_factory=list)
+    images_per_second: list[float] = field(default_factory=list)
     opening_seconds: list[float] = field(default_factory=list)
 
 
@@ -95,17 +118,14 @@ def groups_of(setting: BatchSetting, jobs: int, steps: int, seed: int) -> list[A
     return found
 
 
-def mapped(executor: Seats, groups: Sequence[AttemptGroup], workers: int = 1) -> float:
-    """Seconds of an executor for some groups: until a worker finds nothing left to draw, mean over workers.
-
-    The last outcomes are of a worker each, as none is so late that another draws it, too.
-    """
-    begun, ended = perf_counter(), []
+def mapped(executor: Seats, groups: Sequence[AttemptGroup]) -> list[float]:
+    """Instants at which an executor's pictures were there, in turn."""
+    ended = []
     for outcome in executor.map(groups):
         if outcome.row.status != "done":
             raise SystemExit(f"a picture was not drawn: {outcome.row.message}")
-        ended.append(perf_counter() - begun)
-    return mean(ended[-workers:])
+        ended.append(monotonic())
+    return ended
 
 
 @contextmanager
@@ -125,56 +145,58 @@ def seats(way: str, desk: Desk, workers: int) -> Iterator[Seats]:
         executor.close()
 
 
-def all_open(executor: Seats, setting: BatchSetting, workers: int, steps: int, seed: int) -> float:
-    """Seconds until every worker has its pair open, and a picture warm."""
-    begun = perf_counter()
+def all_open(executor: Seats, setting: BatchSetting, workers: int, steps: int) -> tuple[float, float]:
+    """From when to when every worker opens its pair, and draws a picture."""
+    begun, seed = monotonic(), WARM
     while len(executor._opened) < workers:
         mapped(executor, groups_of(setting, workers, steps, seed))
         seed += workers
     mapped(executor, groups_of(setting, 2 * workers, steps, seed))
-    return perf_counter() - begun
+    return begun, monotonic()
 
 
-def with_ray_data(
-    desk: Desk, workers: int, groups: Sequence[AttemptGroup], warm: Sequence[AttemptGroup]
-) -> tuple[float, float]:
-    """Seconds that all groups take once every actor draws, and those before; actors are made anew by each call."""
+def with_seats(executor: Seats, workers: int, groups: Sequence[AttemptGroup], opening: tuple[float, float]) -> Drawn:
+    """All groups, by open workers; the last pictures are of a worker each, as none is so late that another draws it."""
+    begun = monotonic()
+    ended = mapped(executor, groups)[-workers:]
+    return Drawn(pictures=len(groups), begun=[begun], ended=ended, opening=opening)
+
+
+def with_ray_data(desk: Desk, workers: int, groups: Sequence[AttemptGroup], warm: AttemptGroup) -> Drawn:
+    """All groups, by actors that each call makes anew; what is drawn before the last one is open is not counted."""
     import ray  # pyright: ignore[reportMissingImports]
 
     class Actor:
         def __init__(self) -> None:
             self.worker, self.place = desk.worker(), os.getpid()
-            for group in warm:
-                self.worker.do(group)
+            self.worker.do(warm)
 
         def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-            begun = time()
+            begun = monotonic()
             for k in batch["item"]:
                 assert self.worker.do(groups[int(k)])[0].row.status == "done"
-            return {"begun": np.array([begun]), "ended": np.array([time()]), "place": np.array([self.place])}
+            return {"begun": np.array([begun]), "ended": np.array([monotonic()]), "place": np.array([self.place])}
 
-    start = time()
+    start = monotonic()
     rows: list[dict[str, Any]] = (
         ray.data.from_items(list(range(len(groups))), override_num_blocks=len(groups))
         .map_batches(Actor, batch_size=1, num_cpus=1, compute=ray.data.ActorPoolStrategy(size=workers))
         .take_all()
     )
-    first: dict[int, float] = {}
-    last: dict[int, float] = {}
-    for row in sorted(rows, key=lambda row: row["begun"]):
-        first.setdefault(row["place"], row["begun"])
-        last[row["place"]] = row["ended"]
-    since = max(first.values())  # from here on all of them draw
-    drawn = sum(
-        min(1.0, (row["ended"] - since) / (row["ended"] - row["begun"])) for row in rows if row["ended"] > since
+    by_place = [[row for row in rows if row["place"] == place] for place in {row["place"] for row in rows}]
+    since = max(min(row["begun"] for row in each) for each in by_place)  # from here on all of them draw
+    late = [[row for row in each if row["begun"] >= since] for each in by_place]
+    return Drawn(
+        pictures=sum(map(len, late)),
+        begun=[min(row["begun"] for row in each) for each in late],
+        ended=[max(row["ended"] for row in each) for each in late],
+        opening=(start, since),
     )
-    seconds = mean(max(ended - since, 0.0) for ended in last.values())
-    return seconds * len(groups) / drawn, since - start
 
 
 @contextmanager
-def arm(way: str, workers: int, steps: int, folder: Path) -> Iterator[Callable[[tuple[int, int]], tuple[float, float]]]:
-    """What draws so many pictures from a seed on, and gives the seconds of drawing and those of opening before."""
+def arm(way: str, workers: int, steps: int, folder: Path) -> Iterator[Callable[[tuple[int, int]], Drawn]]:
+    """What draws so many pictures from a seed on."""
     named = Pair.of("mini", None)
     setting = BatchSetting(
         pair="mini", small=None, models=named.models, device="cpu", dtype="float32", versions=versions()
@@ -183,56 +205,35 @@ def arm(way: str, workers: int, steps: int, folder: Path) -> Iterator[Callable[[
     desk = Desk(out=folder, setting=setting, device="cpu", open=studio)
     with ExitStack() as stack:
         if way != "here":
-            stack.enter_context(cluster(workers))
+            from hybridstitch.batch.on_ray import connected
+
+            stack.enter_context(connected("local"))
         if way == "ray.data":
-            warm = groups_of(setting, 1, steps, WARM)
+            (warm,) = groups_of(setting, 1, steps, WARM)
             yield lambda told: with_ray_data(desk, workers, groups_of(setting, told[0], steps, told[1]), warm)
         else:
             executor = stack.enter_context(seats(way, desk, workers))
-            opening = all_open(executor, setting, workers, steps, WARM)
-            yield lambda told: (mapped(executor, groups_of(setting, told[0], steps, told[1]), workers), opening)
+            opening = all_open(executor, setting, workers, steps)
+            yield lambda told: with_seats(executor, workers, groups_of(setting, told[0], steps, told[1]), opening)
 
 
 def measure(folder: Path, pictures: int, steps: int, rounds: int) -> dict[str, Arm]:
-    """All ways with 1 and 2 workers, each of which draws `TURNS` times so many pictures a round.
-
-    Those here and on Ray come in `TURNS` pairs of turns, as what is compared should lie seconds apart; odd rounds go
-    the other way.
-    """
-    arms = {f"{way} {workers}": Arm() for workers in WORKERS for way in WAYS}
+    """All ways with 1 and 2 workers, each of which draws so many pictures a round."""
+    arms = {(way, workers): Arm() for workers in WORKERS for way in WAYS}
+    names = {key: "{} {}".format(*key) for key in arms}
     opens = {}
-    for name in arms:
-        way, workers = name.split()
+    for (way, workers), name in names.items():
         (folder / name).mkdir()
-        opens[name] = partial(arm, way, int(workers), steps, folder / name)
-    pair = ("here", "ray")
-    order = [f"{way} {n}" for n in WORKERS for k in range(TURNS) for way in (pair[::-1] if k % 2 else pair)]
-    order += [f"ray.data {n}" for n in WORKERS]  # makes its actors anew each time: one long turn
-    with taking_turns(opens) as turns:
+        opens[name] = partial(arm, way, workers, steps, folder / name)
+    with standing_still(opens) as sides:
         for k in range(rounds):
-            seconds: dict[str, list[float]] = {name: [] for name in arms}
-            for name in reversed(order) if k % 2 else order:
-                jobs = pictures * int(name[-1]) * (TURNS if name.startswith("ray.data") else 1)
-                took, opening = turns[name]((jobs, 1000 * (1 + k * TURNS + len(seconds[name]))))
-                seconds[name].append(took)
-                arms[name].opening_seconds.append(opening)
-            for name, each in seconds.items():
-                arms[name].seconds.append(each)
-                arms[name].rates.append(TURNS * pictures * int(name[-1]) / sum(each))
-                print(f"round {k + 1}/{rounds} {name}: {arms[name].rates[-1]:.3f} images/s", flush=True)
-    return arms
-
-
-@contextmanager
-def cluster(workers: int) -> Iterator[None]:
-    """Ray on this machine, with room for so many workers."""
-    import ray  # pyright: ignore[reportMissingImports]
-
-    ray.init("local", num_cpus=workers, include_dashboard=False, log_to_driver=False, object_store_memory=500_000_000)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+            told = {names[way, workers]: (pictures * workers, 1000 * (k + 1)) for way, workers in arms}
+            drawn = in_slices(sides, told)
+            for key, name in names.items():
+                arms[key].images_per_second.append(drawn[name].rate(sides[name]))
+                arms[key].opening_seconds.append(drawn[name].opening_seconds(sides[name]))
+                print(f"round {k + 1}/{rounds} {name}: {arms[key].images_per_second[-1]:.3f} images/s", flush=True)
+    return {names[key]: each for key, each in arms.items()}
 
 
 def driver(folder: Path, jobs: int) -> dict[str, list[float]]:
@@ -244,15 +245,18 @@ def driver(folder: Path, jobs: int) -> dict[str, list[float]]:
         out.mkdir()
         desk = Desk(out=out, setting=setting, device="cpu", open=Nothing(side), sends=sends)
         with seats("ray", desk, 2) as executor:
-            all_open(executor, setting, 2, 1, WARM)
-            found[name] = [mapped(executor, groups_of(setting, jobs, 1, 1000 * k)) / jobs for k in range(3)]
+            all_open(executor, setting, 2, 1)
+            found[name] = []
+            for k in range(3):
+                begun = monotonic()
+                found[name].append((mapped(executor, groups_of(setting, jobs, 1, 1000 * k))[-1] - begun) / jobs)
         print(f"driver, {name}: {1000 * median(found[name]):.2f} ms a picture", flush=True)
     return found
 
 
 def table(arms: Mapping[str, Arm]) -> list[dict[str, Any]]:
     """Medians, and those of ratios within a round."""
-    rates = {name: arm.rates for name, arm in arms.items()}
+    rates = {name: arm.images_per_second for name, arm in arms.items()}
     found = []
     for way in WAYS:
         one, two = f"{way} 1", f"{way} 2"
@@ -266,18 +270,21 @@ def table(arms: Mapping[str, Arm]) -> list[dict[str, Any]]:
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=2, help=f"of a worker in a turn, of which a round has {TURNS}")
+    parser.add_argument("--pictures", type=int, default=24, help="of a worker in a round")
     parser.add_argument("--steps", type=int, default=20, help="of a picture")
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     if os.environ.get("OMP_NUM_THREADS") != "1":
         raise SystemExit("set OMP_NUM_THREADS=1: one thread a worker")
-    os.environ |= {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
+    os.environ |= {"RAY_worker_niceness": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
+    os.environ |= {"RAY_health_check_failure_threshold": "1000"}  # who stands still is not dead
+    from hybridstitch.batch.on_ray import connected
+
     folder = Path(tempfile.mkdtemp())
     try:
         arms = measure(folder, args.pictures, args.steps, args.rounds)
-        with cluster(2):
+        with connected("local"):
             paid = driver(folder, 200)
     finally:
         shutil.rmtree(folder)

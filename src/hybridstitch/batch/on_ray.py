@@ -38,6 +38,11 @@ FULL_STORE = (
     "`ray start --object-store-memory BYTES` makes more room, and a shared folder, without --collect, needs none"
 )
 ANSWERS_SECONDS = 5  # an address
+QUIET = {  # of a cluster that is begun here, where nobody could look at it: a fifth of what it takes beside its workers
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_enable_metrics_collection": "0",
+    "RAY_task_events_report_interval_ms": "0",
+}
 HOW_IT_DIED = (  # in Ray's words, and in ours
     (r"node has died|node was terminated|marked dead", "its node"),
     (r"preempt", "its node, which was preempted"),
@@ -82,7 +87,8 @@ def connected(address: str | None) -> Iterator[None]:
     address = address or os.environ.get("RAY_ADDRESS")
     if address not in (None, "auto", "local"):
         _check_answers(address)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     with open(os.devnull, "w") as silence, redirect_stdout(silence):  # Ray tells of lost nodes there
         try:
             # of a cluster that is begun here; one that is there keeps its dashboard

@@ -12,7 +12,7 @@ draw nothing: kept by them, and sent back to be kept by the driver.
 
     OMP_NUM_THREADS=1 python -m benchmarks.scale         (needs pandas, as `ray.data` does)
 
-writes `docs/results/scale.json` with all raw seconds and `scale.md`; `benchmarks.scale_model` reads them.
+writes `docs/results/scale.json` with the rates of every round and `scale.md`; `benchmarks.scale_model` reads them.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from math import inf
 from pathlib import Path
 from statistics import mean, median
 from time import monotonic
@@ -33,6 +34,7 @@ from PIL import Image
 
 from benchmarks.rounds import RESULTS, ratio, write
 from benchmarks.slices import Side, in_slices, standing_still
+from hybridstitch.batch import seats as seating
 from hybridstitch.batch.executor import processes_at
 from hybridstitch.batch.job import BatchSetting, Job
 from hybridstitch.batch.seats import Seats
@@ -130,7 +132,8 @@ def mapped(executor: Seats, groups: Sequence[AttemptGroup]) -> list[float]:
 
 @contextmanager
 def seats(way: str, desk: Desk, workers: int) -> Iterator[Seats]:
-    """The executor of the batch command."""
+    """The executor of the batch command; who stands still is not late, so nobody draws a picture a second time."""
+    seating.LATE_SECONDS = inf
     if way == "here":
         executor = processes_at([desk] * workers)
     else:
@@ -156,7 +159,7 @@ def all_open(executor: Seats, setting: BatchSetting, workers: int, steps: int) -
 
 
 def with_seats(executor: Seats, workers: int, groups: Sequence[AttemptGroup], opening: tuple[float, float]) -> Drawn:
-    """All groups, by open workers; the last pictures are of a worker each, as none is so late that another draws it."""
+    """All groups, by open workers; the last pictures are of a worker each."""
     begun = monotonic()
     ended = mapped(executor, groups)[-workers:]
     return Drawn(pictures=len(groups), begun=[begun], ended=ended, opening=opening)

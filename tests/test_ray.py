@@ -38,7 +38,7 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.exceptions import ObjectStoreFullError, OutOfDiskError, RayTaskError
 
-from hybridstitch.batch.on_ray import RaySeat, check_place, connected, on_ray
+from hybridstitch.batch.on_ray import QUIET, RaySeat, check_place, connected, on_ray
 from hybridstitch.batch.ray_crew import RayCrew
 from hybridstitch.report.metadata import PACKAGES, versions
 
@@ -270,6 +270,19 @@ def test_an_address_that_is_not_there_is_one_line(mini, monkeypatch, tmp_path, c
     assert main([*words, "--on", "ray", "--address", "127.0.0.1:1"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: there is no Ray cluster at 127.0.0.1:1 (")
+
+
+def test_a_cluster_of_its_own_reports_nothing_unless_it_is_told_to(monkeypatch):
+    told = {}
+    for name in QUIET:
+        monkeypatch.setenv(name, "1")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("RAY_enable_metrics_collection", "1")
+    monkeypatch.setattr(ray, "init", lambda **_: told.update(os.environ))
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with connected(None):
+        pass
+    assert {name: told[name] for name in QUIET} == {**QUIET, "RAY_enable_metrics_collection": "1"}
 
 
 def test_a_cluster_of_another_ray_is_one_line(cluster, monkeypatch):

@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from math import inf
 from pathlib import Path
 from statistics import mean, median
 from time import monotonic
@@ -133,7 +132,7 @@ def mapped(executor: Seats, groups: Sequence[AttemptGroup]) -> list[float]:
 @contextmanager
 def seats(way: str, desk: Desk, workers: int) -> Iterator[Seats]:
     """The executor of the batch command; who stands still is not late, so nobody draws a picture a second time."""
-    seating.LATE_SECONDS = inf
+    seating.LATE_SECONDS = 1e6
     if way == "here":
         executor = processes_at([desk] * workers)
     else:

@@ -38,7 +38,7 @@ FULL_STORE = (
     "`ray start --object-store-memory BYTES` makes more room, and a shared folder, without --collect, needs none"
 )
 ANSWERS_SECONDS = 5  # an address
-QUIET = {  # of a cluster that is begun here, where nobody could look at it: a fifth of what it takes beside its workers
+QUIET = {  # of a cluster that is begun here, nobody could look at these: a quarter of what it takes beside its workers
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_enable_metrics_collection": "0",
     "RAY_task_events_report_interval_ms": "0",
